@@ -1,0 +1,336 @@
+//! Validators: conditional requests of clients against a stored head, conditional requests to
+//! origins, and what a 304 does to the stored head.
+
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+    SET_COOKIE,
+};
+
+use crate::cache_control::split_outside_quotes;
+use crate::meta::{Fetched, Meta, UnixTime, date_of};
+
+/// What a client's preconditions make of a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing stands in the way.
+    Holds,
+    /// 304, because If-None-Match names what is held.
+    NotModifiedByTag,
+    /// 304, because nothing is newer than If-Modified-Since.
+    NotModifiedByDate,
+    /// 412.
+    Failed,
+}
+
+/// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 §13.2.2.
+pub fn precondition(request: &HeaderMap, meta: &Meta) -> Precondition {
+    if request.contains_key(IF_MATCH) {
+        if !any_tag(request, &IF_MATCH, meta.etag(), true) {
+            return Precondition::Failed;
+        }
+    } else if let Some(since) = date_of(request, &IF_UNMODIFIED_SINCE)
+        && meta
+            .inputs()
+            .last_modified
+            .is_some_and(|modified| modified > since)
+    {
+        return Precondition::Failed;
+    }
+    if request.contains_key(IF_NONE_MATCH) {
+        return if any_tag(request, &IF_NONE_MATCH, meta.etag(), false) {
+            Precondition::NotModifiedByTag
+        } else {
+            Precondition::Holds
+        };
+    }
+    match (
+        date_of(request, &IF_MODIFIED_SINCE),
+        meta.inputs().last_modified,
+    ) {
+        (Some(since), Some(modified)) if modified <= since => Precondition::NotModifiedByDate,
+        (Some(since), None) if meta.inputs().date <= since => Precondition::NotModifiedByDate,
+        _ => Precondition::Holds,
+    }
+}
+
+/// RFC 9110 §13.1.1, §13.1.2: `*`, or a list of tags; `strong` asks for strong comparison.
+fn any_tag(
+    request: &HeaderMap,
+    field: &HeaderName,
+    held: Option<&HeaderValue>,
+    strong: bool,
+) -> bool {
+    request
+        .get_all(field)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|text| {
+            text.trim() == "*"
+                || split_outside_quotes(text).into_iter().any(|tag| {
+                    held.and_then(|held| held.to_str().ok())
+                        .is_some_and(|held| tags_match(tag, held, strong))
+                })
+        })
+}
+
+/// RFC 9110 §8.8.3.2.
+fn tags_match(a: &str, b: &str, strong: bool) -> bool {
+    let (a_weak, b_weak) = (a.starts_with("W/"), b.starts_with("W/"));
+    if strong && (a_weak || b_weak) {
+        return false;
+    }
+    a.trim_start_matches("W/") == b.trim_start_matches("W/")
+}
+
+/// True if a Range may be answered: there is no If-Range, or it names exactly what is held
+/// (RFC 9110 §13.1.5: strong comparison; a date must equal a Last-Modified that is strong).
+pub fn if_range_holds(request: &HeaderMap, meta: &Meta) -> bool {
+    let Some(value) = request.get(IF_RANGE) else {
+        return true;
+    };
+    let Ok(text) = value.to_str() else {
+        return false;
+    };
+    let text = text.trim();
+    if text.starts_with('"') || text.starts_with("W/") {
+        return meta
+            .etag()
+            .and_then(|held| held.to_str().ok())
+            .is_some_and(|held| tags_match(text, held, true));
+    }
+    let inputs = meta.inputs();
+    match (UnixTime::from_http_date(text), inputs.last_modified) {
+        // §8.8.2.2: a date is strong when the file was not touched in the second of the answer.
+        (Some(named), Some(held)) => named == held && inputs.date > held,
+        _ => false,
+    }
+}
+
+/// The fields that ask `url`'s origin whether what is held is still good. An entity tag is sent
+/// only to the host that gave it: mirrors of one file give different tags, and a foreign tag would
+/// fetch the body again (RFC 9110 §13.1.3 lets the tag outrank the date).
+pub fn conditional_fields(meta: &Meta, url: &str) -> Vec<(HeaderName, HeaderValue)> {
+    let mut fields = Vec::new();
+    if let Some(tag) = meta.etag()
+        && authority_of(url) == authority_of(meta.url())
+    {
+        fields.push((IF_NONE_MATCH, tag.clone()));
+    }
+    let since = match meta.last_modified() {
+        Some(value) => Some(value.clone()),
+        // As Squid does: the date of the answer serves where the origin gave nothing else.
+        None if fields.is_empty() => HeaderValue::from_str(&meta.inputs().date.to_http_date()).ok(),
+        None => None,
+    };
+    fields.extend(since.map(|value| (IF_MODIFIED_SINCE, value)));
+    fields
+}
+
+fn authority_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+/// Removes a client's own conditions from a request that will fill the cache.
+pub fn remove_conditions(headers: &mut HeaderMap) {
+    for name in [
+        IF_MATCH,
+        IF_NONE_MATCH,
+        IF_MODIFIED_SINCE,
+        IF_UNMODIFIED_SINCE,
+        IF_RANGE,
+    ] {
+        headers.remove(name);
+    }
+    headers.remove(http::header::RANGE);
+}
+
+/// True if a 304 speaks of what is held: it names no other validator (RFC 9111 §4.3.4). Tags of
+/// different mirrors are not compared.
+pub fn confirms(meta: &Meta, answer: &HeaderMap, url: &str) -> bool {
+    if authority_of(url) == authority_of(meta.url())
+        && let (Some(new), Some(held)) = (answer.get(ETAG), meta.etag())
+        && let (Ok(new), Ok(held)) = (new.to_str(), held.to_str())
+        && !tags_match(new, held, false)
+    {
+        return false;
+    }
+    match (date_of(answer, &LAST_MODIFIED), meta.inputs().last_modified) {
+        (Some(new), Some(held)) => new == held,
+        _ => true,
+    }
+}
+
+/// The stored head after a 304 (RFC 9111 §3.2): fields of the answer replace those held, except
+/// what describes the body that is held. `answer` has end-to-end fields only.
+#[must_use]
+pub fn refreshed(meta: &Meta, answer: &HeaderMap, fetched: Fetched) -> Meta {
+    let mut headers = meta.headers().clone();
+    for name in answer.keys() {
+        if [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, SET_COOKIE].contains(name) {
+            continue;
+        }
+        headers.remove(name);
+        for value in answer.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    Meta::new(
+        meta.status(),
+        headers,
+        Fetched {
+            vary: meta.fetched().vary,
+            ..fetched
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const NEW: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn held(fields: &[(&'static str, &'static str)]) -> Meta {
+        let fetched = Fetched {
+            url: "http://m/a".into(),
+            response_time: UnixTime(1_000_000_000),
+            ..Fetched::default()
+        };
+        Meta::new(200, map(fields), fetched)
+    }
+
+    #[test]
+    fn preconditions_follow_the_order_of_rfc_9110_13_2_2() {
+        use Precondition::{Failed, Holds, NotModifiedByDate, NotModifiedByTag};
+        let meta = held(&[("etag", "\"a\""), ("last-modified", OLD)]);
+        for (fields, wanted) in [
+            (&[][..], Holds),
+            (&[("if-none-match", "\"a\"")], NotModifiedByTag),
+            (&[("if-none-match", "W/\"a\"")], NotModifiedByTag),
+            (&[("if-none-match", "\"x,\", \"a\"")], NotModifiedByTag),
+            (&[("if-none-match", "*")], NotModifiedByTag),
+            (
+                &[("if-none-match", "\"b\""), ("if-modified-since", NEW)],
+                Holds,
+            ),
+            (&[("if-modified-since", OLD)], NotModifiedByDate),
+            (&[("if-modified-since", NEW)], NotModifiedByDate),
+            (
+                &[("if-modified-since", "Sat, 05 Nov 1994 08:49:37 GMT")],
+                Holds,
+            ),
+            (&[("if-modified-since", "yesterday")], Holds),
+            (&[("if-match", "\"b\"")], Failed),
+            (&[("if-match", "W/\"a\"")], Failed),
+            (
+                &[
+                    ("if-match", "\"a\""),
+                    ("if-unmodified-since", "Sat, 05 Nov 1994 08:49:37 GMT"),
+                ],
+                Holds,
+            ),
+            (
+                &[("if-unmodified-since", "Sat, 05 Nov 1994 08:49:37 GMT")],
+                Failed,
+            ),
+        ] {
+            assert_eq!(precondition(&map(fields), &meta), wanted, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn if_range_wants_exactly_what_is_held() {
+        let meta = held(&[("etag", "\"a\""), ("last-modified", OLD), ("date", NEW)]);
+        for (field, wanted) in [
+            ("\"a\"", true),
+            ("W/\"a\"", false),
+            ("\"b\"", false),
+            (OLD, true),
+            (NEW, false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(
+                if_range_holds(&map(&[("if-range", field)]), &meta),
+                wanted,
+                "{field}"
+            );
+        }
+        assert!(!if_range_holds(
+            &map(&[("if-range", "W/\"a\"")]),
+            &held(&[("etag", "W/\"a\"")])
+        ));
+        let same_second = held(&[("last-modified", OLD), ("date", OLD)]);
+        assert!(!if_range_holds(&map(&[("if-range", OLD)]), &same_second));
+    }
+
+    #[test]
+    fn a_tag_is_sent_only_to_the_host_that_gave_it() {
+        let meta = held(&[("etag", "\"a\""), ("last-modified", OLD)]);
+        let names = |url: &str| -> Vec<String> {
+            conditional_fields(&meta, url)
+                .into_iter()
+                .map(|(name, _)| name.to_string())
+                .collect()
+        };
+        assert_eq!(
+            names("http://m/other"),
+            ["if-none-match", "if-modified-since"]
+        );
+        assert_eq!(names("http://n/a"), ["if-modified-since"]);
+        assert_eq!(conditional_fields(&held(&[]), "http://n/a").len(), 1);
+    }
+
+    #[test]
+    fn a_304_renews_the_head_but_not_what_describes_the_body() {
+        let meta = held(&[
+            ("etag", "\"a\""),
+            ("content-length", "5"),
+            ("x", "1"),
+            ("x", "2"),
+        ]);
+        let answer = map(&[
+            ("cache-control", "max-age=9"),
+            ("content-length", "0"),
+            ("x", "3"),
+            ("set-cookie", "a=b"),
+        ]);
+        let fetched = Fetched {
+            response_time: UnixTime(2_000_000_000),
+            ..Fetched::default()
+        };
+        let new = refreshed(&meta, &answer, fetched);
+        assert_eq!(new.headers().get("content-length").unwrap(), "5");
+        assert_eq!(new.headers().get_all("x").iter().count(), 1);
+        assert_eq!(new.inputs().explicit_lifetime, Some(9));
+        assert!(!new.headers().contains_key("set-cookie"));
+    }
+
+    #[test]
+    fn a_304_that_names_another_validator_does_not_confirm() {
+        let meta = held(&[("etag", "\"a\""), ("last-modified", OLD)]);
+        assert!(confirms(&meta, &map(&[]), "http://m/a"));
+        assert!(confirms(&meta, &map(&[("etag", "W/\"a\"")]), "http://m/a"));
+        assert!(!confirms(&meta, &map(&[("etag", "\"b\"")]), "http://m/a"));
+        assert!(confirms(
+            &meta,
+            &map(&[("etag", "\"b\"")]),
+            "http://other/a"
+        ));
+        assert!(!confirms(
+            &meta,
+            &map(&[("last-modified", NEW)]),
+            "http://other/a"
+        ));
+    }
+}

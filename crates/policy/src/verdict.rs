@@ -1,0 +1,304 @@
+//! What follows from policy: before a fetch ([`before_fetch`]) and after its head came
+//! ([`after_fetch`]).
+
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, SET_COOKIE};
+use http_cache_semantics::{CacheOptions, CachePolicy};
+
+use crate::cache_control::CacheControl;
+use crate::class::Class;
+use crate::freshness::{self, Judgement};
+use crate::key::CacheKey;
+use crate::meta::{Fetched, Meta, UnixTime, selecting_fields, vary_names};
+use crate::policy::Semantics;
+use crate::reason::{Ask, NotStored};
+use crate::refresh::RefreshRule;
+
+/// What a request needs to know of the rules that apply to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// The class of the file asked for.
+    pub class: Class,
+    /// The first refresh rule that matches.
+    pub refresh: Option<&'a RefreshRule>,
+    /// Whose rules decide.
+    pub semantics: Semantics,
+    /// Nothing is asked upstream.
+    pub offline: bool,
+    /// Larger bodies are not kept, bytes.
+    pub object_bytes_max: u64,
+}
+
+/// What to do with a GET or HEAD, given what is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeforeFetch {
+    /// Use what is held.
+    Hit(Judgement),
+    /// Ask the origin whether it is still good.
+    Revalidate(Ask, Judgement),
+    /// Fetch it.
+    Miss,
+    /// 504: the client wants only what is held (RFC 9111 §5.2.1.7).
+    OnlyIfCached,
+    /// Use what is held, however stale: nothing is asked upstream.
+    OfflineHit(Judgement),
+    /// 504: nothing is held and nothing is asked upstream.
+    OfflineMiss,
+}
+
+/// Decides before anything is fetched.
+pub fn before_fetch(
+    control: &CacheControl,
+    held: Option<&Meta>,
+    rules: Rules<'_>,
+    now: UnixTime,
+) -> BeforeFetch {
+    let Some(meta) = held else {
+        return match (rules.offline, control.only_if_cached) {
+            (true, _) => BeforeFetch::OfflineMiss,
+            (false, true) => BeforeFetch::OnlyIfCached,
+            (false, false) => BeforeFetch::Miss,
+        };
+    };
+    let judged = freshness::judge(
+        meta,
+        rules.class,
+        rules.refresh,
+        rules.semantics,
+        control,
+        now,
+    );
+    if rules.offline {
+        return if judged.is_fresh() {
+            BeforeFetch::Hit(judged)
+        } else {
+            BeforeFetch::OfflineHit(judged)
+        };
+    }
+    match ask(control, judged, rules.refresh) {
+        None => BeforeFetch::Hit(judged),
+        Some(_) if control.only_if_cached => BeforeFetch::OnlyIfCached,
+        Some(why) => BeforeFetch::Revalidate(why, judged),
+    }
+}
+
+/// Why the origin is asked first, if it is: the client's directives (RFC 9111 §5.2.1), then the
+/// entry's own state. `ignore-reload` leaves no-cache and max-age=0 unheard.
+fn ask(control: &CacheControl, judged: Judgement, rule: Option<&RefreshRule>) -> Option<Ask> {
+    let ignore_reload = rule.is_some_and(|rule| rule.options.ignore_reload);
+    if !ignore_reload {
+        let too_old = control
+            .max_age
+            .and_then(|wanted| i64::try_from(wanted).ok())
+            .is_some_and(|wanted| judged.age > wanted || wanted == 0);
+        if control.no_cache || too_old {
+            return Some(Ask::Client);
+        }
+    }
+    if judged.always_ask {
+        return Some(Ask::Always);
+    }
+    let min_fresh = control
+        .min_fresh
+        .and_then(|n| i64::try_from(n).ok())
+        .unwrap_or(0);
+    if judged.is_fresh() {
+        return (judged.ttl() < min_fresh).then_some(Ask::Client);
+    }
+    let staleness = judged.ttl().saturating_neg();
+    match control.max_stale.and_then(|n| i64::try_from(n).ok()) {
+        Some(allowed) if !judged.strict && staleness <= allowed => None,
+        _ => Some(Ask::Stale),
+    }
+}
+
+/// What the origin answered, as far as keeping it is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Its status.
+    pub status: u16,
+    /// Its end-to-end fields.
+    pub headers: &'a HeaderMap,
+    /// Its length, where the framing tells.
+    pub length: Option<u64>,
+}
+
+/// What to do with an answer.
+#[derive(Clone, Debug)]
+pub enum AfterFetch {
+    /// Keep it under this key.
+    Store(Box<Meta>, CacheKey),
+    /// Hand it on and keep nothing.
+    PassThrough(NotStored),
+}
+
+/// Decides when the head of an answer to a GET came. `request` are the fields that were asked
+/// with, `key` the key that was looked up (a variant's base is taken).
+pub fn after_fetch(
+    answer: Answer<'_>,
+    request: &HeaderMap,
+    key: &CacheKey,
+    mut fetched: Fetched,
+    rules: Rules<'_>,
+) -> AfterFetch {
+    if let Some(why) = refusal(answer, key, &fetched, rules) {
+        return AfterFetch::PassThrough(why);
+    }
+    let names = varying(answer.headers, rules.class);
+    fetched.vary = selecting_fields(&names, request);
+    let base = key.base();
+    let key = if names.is_empty() {
+        base
+    } else {
+        base.with_variant(&fetched.vary)
+    };
+    let mut headers = answer.headers.clone();
+    // A cookie is for the client that caused it, never for the next one.
+    headers.remove(SET_COOKIE);
+    if !headers.contains_key(DATE)
+        && let Ok(value) = HeaderValue::from_str(&fetched.response_time.to_http_date())
+    {
+        headers.insert(DATE, value);
+    }
+    let meta = Meta::new(answer.status, headers, fetched);
+    if is_useless(&meta, rules) {
+        return AfterFetch::PassThrough(NotStored::Useless);
+    }
+    AfterFetch::Store(Box::new(meta), key)
+}
+
+/// RFC 9111 §3 with what the operator's rules and the class add to it.
+fn refusal(
+    answer: Answer<'_>,
+    key: &CacheKey,
+    fetched: &Fetched,
+    rules: Rules<'_>,
+) -> Option<NotStored> {
+    let control = CacheControl::of_response(answer.headers);
+    let options = rules.refresh.map(|rule| &rule.options);
+    if answer.status == 206 || answer.headers.contains_key("content-range") {
+        return Some(NotStored::Partial);
+    }
+    if key.is_store_id() && answer.status != 200 {
+        return Some(NotStored::Status);
+    }
+    if control.no_store && !options.is_some_and(|o| o.ignore_no_store) {
+        return Some(NotStored::NoStore);
+    }
+    if control.private && !options.is_some_and(|o| o.ignore_private) {
+        return Some(NotStored::Private);
+    }
+    if vary_names(answer.headers).iter().any(|name| name == "*") {
+        return Some(NotStored::VaryStar);
+    }
+    if answer
+        .length
+        .is_some_and(|length| length > rules.object_bytes_max)
+    {
+        return Some(NotStored::TooLarge);
+    }
+    let page = answer
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|text| text.to_ascii_lowercase().starts_with("text/html"));
+    if rules.class == Class::Immutable && answer.status == 200 && page {
+        return Some(NotStored::NotAPackage);
+    }
+    // The operator's word or the class admit a whole 200; anything else is the RFC's to admit.
+    let admitted = answer.status == 200 && (options.is_some() || rules.class == Class::Immutable);
+    if fetched.authorized || !admitted {
+        return (!rfc_admits(answer, fetched)).then_some(if fetched.authorized {
+            NotStored::Authorization
+        } else {
+            NotStored::Rfc9111
+        });
+    }
+    None
+}
+
+/// http-cache-semantics as the oracle of RFC 9111 §3, on a synthetic request that carries
+/// no client's secrets. Age is clamped first: a huge one makes the crate panic.
+fn rfc_admits(answer: Answer<'_>, fetched: &Fetched) -> bool {
+    let mut request = http::Request::builder()
+        .method("GET")
+        .uri("http://larder.invalid/");
+    request = request.header("host", "larder.invalid");
+    if fetched.authorized {
+        request = request.header("authorization", "x");
+    }
+    let Ok(request) = request.body(()) else {
+        return false;
+    };
+    let mut response = http::Response::new(());
+    let Ok(status) = http::StatusCode::from_u16(answer.status) else {
+        return false;
+    };
+    *response.status_mut() = status;
+    *response.headers_mut() = answer.headers.clone();
+    response.headers_mut().remove(AGE);
+    response.headers_mut().remove(SET_COOKIE);
+    let options = CacheOptions {
+        shared: true,
+        ..CacheOptions::default()
+    };
+    CachePolicy::new_options(&request, &response, fetched.response_time.into(), options)
+        .is_storable()
+}
+
+/// The selecting fields that count. A package or image that is not encoded is the same bytes for
+/// every client, whatever encodings it accepts (RFC 9110 §12.5.3: identity is acceptable), so that
+/// `Vary: Accept-Encoding` does not split it.
+fn varying(headers: &HeaderMap, class: Class) -> Vec<String> {
+    let plain = class.is_package() && !headers.contains_key(CONTENT_ENCODING);
+    vary_names(headers)
+        .into_iter()
+        .filter(|name| !(plain && name == "accept-encoding"))
+        .collect()
+}
+
+/// Neither fresh for a second nor a validator to ask with.
+fn is_useless(meta: &Meta, rules: Rules<'_>) -> bool {
+    let judged = freshness::judge(
+        meta,
+        rules.class,
+        rules.refresh,
+        rules.semantics,
+        &CacheControl::default(),
+        meta.inputs().response_time,
+    );
+    let validator = meta.etag().is_some() || meta.inputs().last_modified.is_some();
+    (judged.lifetime <= 0 || judged.always_ask) && !validator
+}
+
+/// True if a request's selecting fields equal those of a stored response (RFC 9111 §4.1).
+pub fn selects(request: &HeaderMap, meta: &Meta) -> bool {
+    meta.vary().iter().all(|(name, held)| {
+        let asked = selecting_fields(std::slice::from_ref(name), request);
+        asked.first().is_some_and(|(_, value)| value == held)
+    })
+}
+
+/// What to do when the origin could not say whether an entry is still good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// Use what is held.
+    ServeStale,
+    /// Pass the error on.
+    PassOn,
+}
+
+/// Judges a failed revalidation: no answer (`None`), or a status other than 200 and 304. A copy
+/// that may not be used stale is not (RFC 9111 §4.2.4); one mirror's 404 costs nobody the copy of
+/// an immutable file.
+pub fn on_error(judged: Judgement, class: Class, status: Option<u16>) -> OnError {
+    let serve = match status {
+        _ if judged.strict && class != Class::Immutable => false,
+        None | Some(500..=599) => true,
+        Some(_) => class == Class::Immutable,
+    };
+    if serve {
+        OnError::ServeStale
+    } else {
+        OnError::PassOn
+    }
+}
