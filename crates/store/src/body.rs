@@ -1,0 +1,253 @@
+//! A body's file, from the first byte of its fill to the last reader that lets it go.
+//!
+//! One handle lives through all of it: as a part file it holds the fill's reservation, once in
+//! place its blocks count as the blob's, and when the blob leaves while somebody still reads, the
+//! blocks go on to count until the last reader drops it. So nothing in use is cut off, and
+//! nothing that still occupies the disk is forgotten.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::Digest;
+use crate::disk::Disk;
+use crate::lock;
+use crate::room::{Reservation, Space};
+
+/// Bytes read at once.
+pub(crate) const PIECE: usize = 256 << 10;
+
+/// What the file's blocks count as.
+#[derive(Debug)]
+enum Claim {
+    /// A fill's reservation; the path is the part file's.
+    Part(Reservation, PathBuf),
+    /// The blob's, in the index.
+    Stored,
+    /// Nothing else's: the blob has left.
+    Lingering(Arc<Space>, u64),
+}
+
+/// An open body, or one that is about to be opened.
+#[derive(Debug)]
+pub(crate) struct BodyFile {
+    file: OnceLock<File>,
+    disk: Disk,
+    claim: Mutex<Claim>,
+}
+
+impl BodyFile {
+    /// Stands for a stored blob before it is opened, so that eviction leaves it alone.
+    pub(crate) fn pinned(disk: &Disk) -> Self {
+        Self {
+            file: OnceLock::new(),
+            disk: disk.clone(),
+            claim: Mutex::new(Claim::Stored),
+        }
+    }
+
+    /// Makes a part file.
+    pub(crate) fn create(disk: &Disk, path: PathBuf, reservation: Reservation) -> io::Result<Self> {
+        disk.pass()?;
+        let file = OpenOptions::new()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .mode(0o640)
+            .open(&path)?;
+        Ok(Self {
+            file: OnceLock::from(file),
+            disk: disk.clone(),
+            claim: Mutex::new(Claim::Part(reservation, path)),
+        })
+    }
+
+    /// Opens the blob's file if that has not been done.
+    pub(crate) fn open(&self, root: &Path, digest: &Digest) -> io::Result<&File> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        self.disk.pass()?;
+        let file = File::open(root.join(digest.content_path()))?;
+        // Two may have opened it at once; the second's handle is simply closed.
+        Ok(self.file.get_or_init(|| file))
+    }
+
+    /// The open file, to read or write once; an error if it never was opened.
+    pub(crate) fn file(&self) -> io::Result<&File> {
+        self.disk.pass()?;
+        self.file
+            .get()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    /// Where the part file lies, while it is one.
+    pub(crate) fn part_path(&self) -> Option<PathBuf> {
+        match &*lock(&self.claim) {
+            Claim::Part(_, path) => Some(path.clone()),
+            Claim::Stored | Claim::Lingering(..) => None,
+        }
+    }
+
+    /// Grows the reservation of a part file.
+    pub(crate) fn grow(&self, bytes: u64) {
+        if let Claim::Part(reservation, _) = &mut *lock(&self.claim) {
+            reservation.grow(bytes);
+        }
+    }
+
+    /// The file is in place and counts as the blob's; its reservation ends.
+    pub(crate) fn stored(&self) {
+        *lock(&self.claim) = Claim::Stored;
+    }
+
+    /// The blob has left the index; its blocks count until this handle is dropped.
+    pub(crate) fn linger(&self, space: &Arc<Space>, bytes: u64) {
+        space.linger(bytes);
+        *lock(&self.claim) = Claim::Lingering(Arc::clone(space), bytes);
+    }
+
+    /// Removes the part file's name; its blocks are free when the last reader is gone.
+    pub(crate) fn abandon(&self) {
+        if let Some(path) = self.part_path() {
+            remove_quietly(&path);
+        }
+    }
+}
+
+impl Drop for BodyFile {
+    fn drop(&mut self) {
+        // The blocks are free once the file is closed: close it before they stop counting.
+        drop(self.file.take());
+        match &*lock(&self.claim) {
+            Claim::Part(_, path) => remove_quietly(path),
+            Claim::Stored => {}
+            Claim::Lingering(space, bytes) => space.ended(*bytes),
+        }
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove_quietly(path: &Path) {
+    if let Err(e) = fs::remove_file(path)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), error = %e, "a part file cannot be removed");
+    }
+}
+
+/// Puts a finished part file (or any file on the same file system) in place.
+pub(crate) fn place(disk: &Disk, part: &Path, root: &Path, digest: &Digest) -> io::Result<u64> {
+    disk.pass()?;
+    let target = root.join(digest.content_path());
+    match fs::rename(part, &target) {
+        Ok(()) => Ok(0),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let folder = target.parent().unwrap_or(root);
+            let made = make_folders(folder)?;
+            fs::rename(part, &target).map(|()| made)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes the two folders above a body; returns how many were new.
+fn make_folders(folder: &Path) -> io::Result<u64> {
+    let mut made = 0;
+    for path in [folder.parent().unwrap_or(folder), folder] {
+        match fs::create_dir(path) {
+            Ok(()) => made += 1,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(made)
+}
+
+/// Makes body and name survive a power loss.
+pub(crate) fn sync_in_place(file: &File, root: &Path, digest: &Digest) -> io::Result<()> {
+    file.sync_data()?;
+    let target = root.join(digest.content_path());
+    let mut folder = target.parent();
+    // The body's folder and the two above it, which may be new.
+    for _ in 0..3 {
+        let Some(path) = folder else { break };
+        File::open(path)?.sync_all()?;
+        folder = path.parent();
+    }
+    Ok(())
+}
+
+/// Hashes a file of exactly `len` bytes; `None` if it has another length or digest.
+pub(crate) fn hash_agrees(file: &File, len: u64, digest: &Digest) -> io::Result<bool> {
+    if file.metadata()?.len() != len {
+        return Ok(false);
+    }
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE)).max(1)];
+    let mut at = 0;
+    while at < len {
+        match file.read_at(&mut buffer, at)? {
+            0 => return Ok(false),
+            read => {
+                hasher.update(&buffer[..read]);
+                at += read as u64;
+            }
+        }
+    }
+    Ok(Digest(hasher.finalize().into()) == *digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_part_file_leaves_neither_a_name_nor_a_reservation() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let space = Arc::new(Space::default());
+        let path = folder.path().join("part");
+        let part = BodyFile::create(
+            &Disk::default(),
+            path.clone(),
+            Reservation::take(&space, 50),
+        )
+        .expect("made");
+        assert!(path.exists() && space.reserved() == 50);
+        drop(part);
+        assert!(!path.exists() && space.reserved() == 0);
+    }
+
+    #[test]
+    fn a_blob_that_left_counts_until_its_last_reader_is_gone() {
+        let space = Arc::new(Space::default());
+        let file = Arc::new(BodyFile::pinned(&Disk::default()));
+        let reader = Arc::clone(&file);
+        file.linger(&space, 70);
+        drop(file);
+        assert_eq!(space.lingering(), 70);
+        drop(reader);
+        assert_eq!(space.lingering(), 0);
+    }
+
+    #[test]
+    fn a_body_put_in_place_has_cacaches_path_and_hashes_right_until_a_bit_flips() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(folder.path().join("content-v2/sha256")).expect("made");
+        let part = folder.path().join("part");
+        fs::write(&part, b"body").expect("written");
+        let digest = Digest::of(b"body");
+        assert_eq!(
+            place(&Disk::default(), &part, folder.path(), &digest).expect("placed"),
+            2
+        );
+        let path = folder.path().join(digest.content_path());
+        assert!(hash_agrees(&File::open(&path).expect("there"), 4, &digest).expect("read"));
+        fs::write(&path, b"bodz").expect("written");
+        assert!(!hash_agrees(&File::open(&path).expect("there"), 4, &digest).expect("read"));
+    }
+}

@@ -1,0 +1,252 @@
+//! One fetch for any number of equal misses (RFC 9111 §4, "collapsed").
+//!
+//! Whoever joins a key first leads: it alone talks to the origin. Everybody else follows and is
+//! told what came of it. A lead that is dropped unfinished has failed: its key is free again, and
+//! its followers join anew, of whom exactly one becomes the next lead.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use larder_policy::key::CacheKey;
+use larder_policy::meta::Meta;
+use tokio::sync::watch;
+
+use crate::core::Core;
+use crate::entry::Entry;
+use crate::error::BeginError;
+use crate::fill::Fill;
+use crate::lock;
+use crate::running::Tail;
+
+/// The fetches that are under way, by key.
+#[derive(Debug, Default)]
+pub(crate) struct Flights {
+    table: Mutex<HashMap<CacheKey, watch::Receiver<Option<Outcome>>>>,
+}
+
+impl Flights {
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.table).len()
+    }
+}
+
+/// What a follower is told.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The answer is being stored: read what is there and what comes.
+    Filling(Tail),
+    /// The answer is stored.
+    Ready(Entry),
+    /// The answer is not to be stored, for this reason: everybody on their own.
+    Released(&'static str),
+    /// The lead has vanished: join again, one of the followers becomes the next lead.
+    Failed,
+}
+
+/// What the look-up of somebody who joins has found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen {
+    /// Not said.
+    Unknown,
+    /// No entry.
+    Nothing,
+    /// An entry of this version.
+    Version(u32),
+}
+
+/// The part that falls to whoever joins a key.
+#[derive(Debug)]
+pub enum Join {
+    /// The caller alone fetches.
+    Lead(Slot),
+    /// Somebody else does.
+    Follow(Follower),
+}
+
+/// Waits for what becomes of somebody else's fetch.
+#[derive(Debug)]
+pub struct Follower {
+    wait: Wait,
+}
+
+#[derive(Debug)]
+enum Wait {
+    Flight(watch::Receiver<Option<Outcome>>),
+    /// It was stored between the caller's look-up and its joining.
+    Stored(Arc<Core>, CacheKey),
+}
+
+impl Follower {
+    /// Waits until the lead knows what it has, or is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only stops the waiting.
+    pub async fn outcome(self) -> Outcome {
+        match self.wait {
+            Wait::Flight(mut flight) => match flight.wait_for(Option::is_some).await {
+                Ok(outcome) => outcome.clone().unwrap_or(Outcome::Failed),
+                Err(_) => Outcome::Failed,
+            },
+            Wait::Stored(core, key) => match Core::lookup(&core, &key).await {
+                Some(entry) => Outcome::Ready(entry),
+                None => Outcome::Failed,
+            },
+        }
+    }
+}
+
+/// The exclusive right to fetch a key; dropped, it counts as failed.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    core: Arc<Core>,
+    key: CacheKey,
+    tell: watch::Sender<Option<Outcome>>,
+}
+
+impl Lead {
+    pub(crate) fn tell(&self, outcome: Outcome) {
+        self.tell.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        // First out of the table, then (with the sender) heard by those who follow: who joins
+        // anew finds the key free, or a new lead.
+        lock(&self.core.flights.table).remove(&self.key);
+        self.tell.send_if_modified(|outcome| {
+            let unfinished = matches!(outcome, None | Some(Outcome::Filling(_)));
+            if unfinished {
+                *outcome = Some(Outcome::Failed);
+            }
+            unfinished
+        });
+    }
+}
+
+/// The exclusive right to fetch a key, before anything is known of the answer.
+#[derive(Debug)]
+pub struct Slot {
+    core: Arc<Core>,
+    lead: Lead,
+}
+
+impl Core {
+    /// Joins the fetch of a key; if the caller's look-up saw something else than what the store
+    /// has by now, it follows that.
+    pub(crate) fn join(core: &Arc<Self>, key: &CacheKey, seen: Seen) -> Join {
+        let mut table = lock(&core.flights.table);
+        if let Some(flight) = table.get(key) {
+            core.counters.followers.add(1);
+            return Join::Follow(Follower {
+                wait: Wait::Flight(flight.clone()),
+            });
+        }
+        let held = core.version(key);
+        let stored_meanwhile = match seen {
+            Seen::Unknown => false,
+            Seen::Nothing => held.is_some(),
+            Seen::Version(seen) => held.is_some_and(|held| held != seen),
+        };
+        if stored_meanwhile {
+            return Join::Follow(Follower {
+                wait: Wait::Stored(Arc::clone(core), key.clone()),
+            });
+        }
+        let (tell, flight) = watch::channel(None);
+        table.insert(key.clone(), flight);
+        Join::Lead(Slot {
+            core: Arc::clone(core),
+            lead: Lead {
+                core: Arc::clone(core),
+                key: key.clone(),
+                tell,
+            },
+        })
+    }
+}
+
+impl Core {
+    /// The fill that is under way for a key, if one is.
+    pub(crate) fn filling(&self, key: &CacheKey) -> Option<Tail> {
+        match lock(&self.flights.table).get(key)?.borrow().as_ref()? {
+            Outcome::Filling(tail) => Some(tail.clone()),
+            Outcome::Ready(_) | Outcome::Released(_) | Outcome::Failed => None,
+        }
+    }
+}
+
+impl Core {
+    /// Waits until a fill whose bytes have all come is over; false: there is none for this key.
+    pub(crate) async fn settled(&self, key: &CacheKey) -> bool {
+        let Some(mut flight) = lock(&self.flights.table).get(key).cloned() else {
+            return false;
+        };
+        if !flight.borrow().as_ref().is_some_and(is_received) {
+            return false;
+        }
+        // The sender's end is an end of the fill too.
+        drop(
+            flight
+                .wait_for(|now| !now.as_ref().is_some_and(is_received))
+                .await,
+        );
+        true
+    }
+}
+
+fn is_received(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Filling(tail) if tail.length() == Some(tail.available()))
+}
+
+impl Slot {
+    /// The key that was joined.
+    pub fn key(&self) -> &CacheKey {
+        &self.lead.key
+    }
+
+    /// Starts to store an answer. `length`: the body's, where the origin has said it;
+    /// `commit_key`: the joined key or a variant of it. On an error the followers are released.
+    pub async fn begin(
+        self,
+        meta: Meta,
+        length: Option<u64>,
+        commit_key: CacheKey,
+    ) -> Result<Fill, BeginError> {
+        match Fill::begin(&self.core, meta, length, commit_key).await {
+            Ok(started) => {
+                self.lead.tell(Outcome::Filling(started.tail()));
+                Ok(started.led_by(self.lead))
+            }
+            Err(e) => {
+                self.release(e.as_str());
+                Err(e)
+            }
+        }
+    }
+
+    /// The answer is not to be stored: followers go on their own.
+    pub fn release(self, why: &'static str) {
+        self.lead.tell(Outcome::Released(why));
+    }
+
+    /// A 304 came: the stored body stays, under this head (RFC 9111 §4.3.4). `None` if the entry
+    /// has left meanwhile; the followers then compete for a new lead.
+    pub async fn refresh(self, meta: Meta) -> Option<Entry> {
+        let key = self.lead.key.clone();
+        self.refresh_as(meta, key).await
+    }
+
+    /// As [`Slot::refresh`], for an entry that is stored under a variant of the joined key.
+    pub async fn refresh_as(self, meta: Meta, key: CacheKey) -> Option<Entry> {
+        let core = Arc::clone(&self.core);
+        let renewed = {
+            let key = key.clone();
+            tokio::task::spawn_blocking(move || core.renew(&key, &Arc::new(meta))).await
+        };
+        renewed.ok().flatten()?;
+        let entry = Core::lookup(&self.core, &key).await?;
+        self.lead.tell(Outcome::Ready(entry.clone()));
+        Some(entry)
+    }
+}

@@ -1,0 +1,421 @@
+//! What every handle of the store shares, and the changes of its state.
+//!
+//! Two locks, always taken in this order: `journal` (the right to change the state; held while a
+//! change is written down), then `state` (held for microseconds, never over I/O). A change is in
+//! the journal before memory shows it. What a hot hit needs takes neither.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use larder_policy::key::CacheKey;
+use larder_policy::meta::Meta;
+
+use crate::body::BodyFile;
+use crate::codec;
+use crate::collapse::Flights;
+use crate::config::{Config, Durability};
+use crate::counters::{Counters, Fault};
+use crate::digest::{Digest, KeyHash};
+use crate::disk::Disk;
+use crate::hot::{Hot, HotCache};
+use crate::index::{Blob, Gone, Index, Unlinked, WARM};
+use crate::journal::{Change, Journal};
+use crate::keeper::{Nudge, Touches};
+use crate::layout::Layout;
+use crate::lock;
+use crate::room::{Limits, Space};
+use crate::table::{Facts, Table};
+
+/// Heads that the index file does not have yet; `None`: the key is forgotten.
+pub(crate) type Heads = HashMap<KeyHash, Option<Arc<[u8]>>>;
+
+/// What has changed since the last group commit.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) heads: Heads,
+    /// Blobs by id, with their slot; `None`: gone.
+    pub(crate) blobs: HashMap<u64, Option<u32>>,
+    pub(crate) vary: HashMap<KeyHash, Option<Vec<u8>>>,
+}
+
+impl Pending {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.heads.is_empty() && self.blobs.is_empty() && self.vary.is_empty()
+    }
+}
+
+/// The state under the lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) index: Index,
+    pub(crate) limits: Limits,
+    pub(crate) pending: Pending,
+    /// What the running group commit writes; heads are looked for here too.
+    pub(crate) committing: Arc<Heads>,
+    /// Blobs whose file is open or about to be.
+    pub(crate) open: HashMap<u64, Weak<BodyFile>>,
+    /// Digests whose file is being removed or put in place: others wait with theirs.
+    pub(crate) busy: HashMap<Digest, u32>,
+    /// Blobs whose heat the index file does not have yet.
+    pub(crate) warm: Vec<(u32, u64)>,
+    pub(crate) facts: Facts,
+}
+
+impl State {
+    /// True if somebody reads the blob, or is about to.
+    pub(crate) fn is_held(&self, hot: &HotCache, id: u64) -> bool {
+        self.open
+            .get(&id)
+            .and_then(Weak::upgrade)
+            .is_some_and(|file| !hot.is_idle(id, &file))
+    }
+
+    fn end_busy(&mut self, digest: &Digest) {
+        if let Some(count) = self.busy.get_mut(digest) {
+            *count -= 1;
+            if *count == 0 {
+                self.busy.remove(digest);
+            }
+        }
+    }
+
+    /// The blob's one handle, made if nobody has it.
+    pub(crate) fn pin(&mut self, disk: &Disk, id: u64) -> Arc<BodyFile> {
+        if let Some(file) = self.open.get(&id).and_then(Weak::upgrade) {
+            return file;
+        }
+        let file = Arc::new(BodyFile::pinned(disk));
+        self.open.insert(id, Arc::downgrade(&file));
+        file
+    }
+}
+
+/// The shared part of the store.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) layout: Layout,
+    pub(crate) disk: Disk,
+    pub(crate) journal: Mutex<Journal>,
+    pub(crate) state: Mutex<State>,
+    /// Told whenever a digest is busy no more.
+    pub(crate) idle: Condvar,
+    pub(crate) table: Table,
+    pub(crate) hot: HotCache,
+    pub(crate) vary: RwLock<HashMap<KeyHash, Arc<[String]>>>,
+    pub(crate) flights: Flights,
+    pub(crate) space: Arc<Space>,
+    pub(crate) counters: Counters,
+    pub(crate) touches: Touches,
+    pub(crate) nudge: Nudge,
+    /// Victims whose files the keeper is to remove.
+    pub(crate) to_remove: Mutex<Vec<Gone>>,
+    /// False once `preadv2(RWF_NOWAIT)` was refused by the file system.
+    pub(crate) nowait: AtomicBool,
+    pub(crate) next_part: AtomicU64,
+    /// What the start has found to be mended in the background.
+    pub(crate) mending: Mutex<Mending>,
+    /// Long work ends early.
+    pub(crate) stopping: AtomicBool,
+}
+
+/// What is mended in the background after a start.
+#[derive(Debug, Default)]
+pub(crate) struct Mending {
+    /// An index file that did not open.
+    pub(crate) damaged: Option<std::path::PathBuf>,
+    /// There may be bodies without a name.
+    pub(crate) orphans: bool,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Core").field(&self.root()).finish()
+    }
+}
+
+/// A body that is in place, ready to be named.
+#[derive(Debug)]
+pub(crate) struct Placed<'a> {
+    pub(crate) key: &'a CacheKey,
+    pub(crate) meta: &'a Arc<Meta>,
+    pub(crate) digest: Digest,
+    pub(crate) len: u64,
+    pub(crate) blocks: u32,
+    pub(crate) file: Option<&'a Arc<BodyFile>>,
+    pub(crate) body: Option<bytes::Bytes>,
+}
+
+impl Core {
+    pub(crate) fn root(&self) -> &Path {
+        self.layout.root()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_full_durability(&self) -> bool {
+        self.config.durability == Durability::Full
+    }
+
+    /// Writes changes down; a journal that cannot be written is a fault, not a refusal: the
+    /// object serves, and only a crash before the next group commit would forget it.
+    pub(crate) fn write_down(&self, journal: &mut Journal, changes: &[Change]) {
+        if let Err(e) = journal.append(changes) {
+            self.counters.fault(Fault::Journal, &e);
+            self.nudge.commit();
+        }
+    }
+
+    /// Lets the key name a body that is in place: from here on it is found. Blocking.
+    pub(crate) fn admit(&self, placed: Placed<'_>) -> Arc<Hot> {
+        let hash = KeyHash::of(placed.key);
+        let head = codec::encode_head(placed.key, &placed.digest, placed.len, placed.meta);
+        let head: Arc<[u8]> = Arc::from(head);
+        let mut journal = lock(&self.journal);
+        let change = Change::Admit {
+            head: Arc::clone(&head),
+            blocks: placed.blocks,
+        };
+        self.write_down(&mut journal, &[change]);
+        let mut state = lock(&self.state);
+        let size = (placed.len, placed.blocks);
+        let (slot, gone) = state.index.admit(hash, placed.digest, size, now_u32());
+        let found = state.index.get(&hash).expect("admitted in the line above");
+        let (id, version) = (found.blob.id, found.version);
+        if let Some(file) = placed.file {
+            file.stored();
+            state.open.insert(id, Arc::downgrade(file));
+        }
+        // The journal has it now, the index file will have it after the next commit.
+        state.limits.index_bytes += 2 * head.len() as u64 + 600;
+        state.pending.heads.insert(hash, Some(head));
+        state.pending.blobs.insert(id, Some(slot));
+        let gone: Vec<Gone> = gone.into_iter().collect();
+        self.note_gone(&mut state, &gone, &[hash]);
+        let hot = Arc::new(Hot {
+            key: placed.key.clone(),
+            meta: Arc::clone(placed.meta),
+            len: placed.len,
+            digest: placed.digest,
+            slot,
+            id,
+            version,
+            body: placed.body,
+            verified: AtomicBool::new(true),
+        });
+        self.hot.insert(hash, Arc::clone(&hot));
+        if let Some(file) = placed.file {
+            self.hot.keep_file(id, Arc::clone(file));
+        }
+        drop(state);
+        drop(journal);
+        self.remove_files(&gone);
+        self.nudge.changed();
+        hot
+    }
+
+    /// Puts another head under a key whose body stays.
+    pub(crate) fn renew(&self, key: &CacheKey, meta: &Arc<Meta>) -> Option<Arc<Hot>> {
+        let hash = KeyHash::of(key);
+        let mut journal = lock(&self.journal);
+        let (slot, blob) = {
+            let state = lock(&self.state);
+            let found = state.index.get(&hash)?;
+            (found.slot, found.blob.clone())
+        };
+        let head: Arc<[u8]> = Arc::from(codec::encode_head(key, &blob.digest, blob.len, meta));
+        let change = Change::Renew {
+            head: Arc::clone(&head),
+        };
+        self.write_down(&mut journal, &[change]);
+        let mut state = lock(&self.state);
+        let version = state.index.renew(&hash)?;
+        state.limits.index_bytes += 2 * head.len() as u64;
+        state.pending.heads.insert(hash, Some(head));
+        let body = self
+            .hot
+            .get(&hash)
+            .filter(|hot| hot.id == blob.id)
+            .and_then(|hot| hot.body.clone());
+        let hot = Arc::new(Hot {
+            key: key.clone(),
+            meta: Arc::clone(meta),
+            len: blob.len,
+            digest: blob.digest,
+            slot,
+            id: blob.id,
+            version,
+            body,
+            verified: AtomicBool::new(blob.is(crate::index::VERIFIED)),
+        });
+        self.hot.insert(hash, Arc::clone(&hot));
+        drop(state);
+        self.nudge.changed();
+        Some(hot)
+    }
+
+    /// Forgets a key, and its body if no other key names it. The keeper removes the file.
+    pub(crate) fn forget(&self, hash: KeyHash) -> bool {
+        let mut journal = lock(&self.journal);
+        if lock(&self.state).index.get(&hash).is_none() {
+            return false;
+        }
+        self.write_down(&mut journal, &[Change::Forget { key: hash }]);
+        let mut state = lock(&self.state);
+        let slot = state
+            .index
+            .get(&hash)
+            .map(|found| (found.blob.id, found.slot));
+        let gone = match state.index.unlink(&hash) {
+            Unlinked::Absent => return false,
+            Unlinked::Shared => Vec::new(),
+            Unlinked::Last(gone) => vec![gone],
+        };
+        state.pending.heads.insert(hash, None);
+        if let (Some((id, slot)), true) = (slot, gone.is_empty()) {
+            state.pending.blobs.insert(id, Some(slot));
+        }
+        self.hot.remove(&hash);
+        self.note_gone(&mut state, &gone, &[]);
+        drop(state);
+        self.remove_files_later(gone);
+        true
+    }
+
+    /// Drops a blob whose file is not what it should be, with every key that names it. Whoever
+    /// reads it goes on with what there is.
+    pub(crate) fn drop_blob(&self, slot: u32, id: u64) -> bool {
+        let mut journal = lock(&self.journal);
+        let Some(digest) = lock(&self.state).index.at(slot, id).map(|blob| blob.digest) else {
+            return false;
+        };
+        self.write_down(&mut journal, &[Change::Remove { digest }]);
+        let mut state = lock(&self.state);
+        let gone: Vec<Gone> = state.index.remove(slot, id).into_iter().collect();
+        self.note_gone(&mut state, &gone, &[]);
+        drop(state);
+        self.remove_files_later(gone);
+        true
+    }
+
+    /// Takes blobs that have left the index out of everything else in memory. Their bytes go on
+    /// to count until their files are removed. `keep`: keys that name something else by now.
+    pub(crate) fn note_gone(&self, state: &mut State, gone: &[Gone], keep: &[KeyHash]) {
+        for Gone { blob, keys } in gone {
+            for key in keys.iter().filter(|key| !keep.contains(key)) {
+                state.pending.heads.insert(*key, None);
+                self.hot.remove(key);
+            }
+            state.pending.blobs.insert(blob.id, None);
+            state.limits.leaving_bytes += blob.allocated();
+            *state.busy.entry(blob.digest).or_default() += 1;
+        }
+    }
+
+    /// Removes the files of blobs that have left. Blocking.
+    pub(crate) fn remove_files(&self, gone: &[Gone]) {
+        if gone.is_empty() {
+            return;
+        }
+        let removed: Vec<bool> = gone
+            .iter()
+            .map(|gone| self.remove_file(&gone.blob))
+            .collect();
+        for gone in gone {
+            self.hot.close_file(gone.blob.id);
+        }
+        let mut dropped_later = Vec::new();
+        let mut state = lock(&self.state);
+        for (Gone { blob, .. }, removed) in gone.iter().zip(removed) {
+            let open = state.open.remove(&blob.id).and_then(|file| file.upgrade());
+            state.limits.leaving_bytes -= blob.allocated();
+            if !removed {
+                state.limits.stranded_bytes += blob.allocated();
+            } else if let Some(file) = open {
+                file.linger(&self.space, blob.allocated());
+                dropped_later.push(file);
+            }
+            state.end_busy(&blob.digest);
+        }
+        drop(state);
+        self.idle.notify_all();
+    }
+
+    /// Waits until nobody removes or places a file of this digest, then takes the right to place
+    /// one. False: there is a body with this digest already, and nothing to place. Blocking.
+    pub(crate) fn begin_placing(&self, digest: &Digest) -> bool {
+        let state = lock(&self.state);
+        let mut state = self
+            .idle
+            .wait_while(state, |state| state.busy.contains_key(digest))
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.index.by_digest(digest).is_some() {
+            return false;
+        }
+        state.busy.insert(*digest, 1);
+        true
+    }
+
+    /// Ends what [`Core::begin_placing`] began; `folders`: how many were made for the file.
+    pub(crate) fn end_placing(&self, digest: &Digest, folders: u64) {
+        let mut state = lock(&self.state);
+        state.limits.folders += folders;
+        state.end_busy(digest);
+        drop(state);
+        self.idle.notify_all();
+    }
+
+    fn remove_file(&self, blob: &Blob) -> bool {
+        let path = self.root().join(blob.digest.content_path());
+        match self.disk.pass().and_then(|()| fs::remove_file(path)) {
+            Ok(()) => true,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+            Err(e) => {
+                self.counters.fault(Fault::Remove, &e);
+                false
+            }
+        }
+    }
+
+    /// As [`Core::remove_files`], by the keeper: for callers that must not wait for a disk.
+    pub(crate) fn remove_files_later(&self, gone: Vec<Gone>) {
+        if !gone.is_empty() {
+            lock(&self.to_remove).extend(gone);
+            self.nudge.remove();
+        }
+    }
+
+    /// Applies deliveries that were queued.
+    pub(crate) fn apply_touches(&self, touches: &[(u32, u64)]) {
+        let now = now_u32();
+        for chunk in touches.chunks(512) {
+            let mut state = lock(&self.state);
+            for &(slot, id) in chunk {
+                if state.index.touch(slot, id, now) && state.index.set_flag(slot, id, WARM) {
+                    state.warm.push((slot, id));
+                }
+            }
+        }
+    }
+
+    /// The next part file's name.
+    pub(crate) fn part_path(&self) -> std::path::PathBuf {
+        let number = self.next_part.fetch_add(1, Ordering::Relaxed);
+        self.layout.parts().join(format!("{number:x}"))
+    }
+}
+
+/// Unix seconds; a clock before 1970 counts as 1970.
+pub(crate) fn now_u32() -> u32 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+        })
+}

@@ -1,0 +1,77 @@
+//! One stored object, held by whoever answers with it.
+
+use std::sync::Arc;
+
+use larder_policy::key::CacheKey;
+use larder_policy::meta::Meta;
+
+use crate::body::BodyFile;
+use crate::config::Verify;
+use crate::core::Core;
+use crate::digest::Digest;
+use crate::hot::Hot;
+use crate::reader::Reader;
+
+/// A stored head and its whole body. What it refers to stays readable for as long as it is held,
+/// whatever is evicted or replaced meanwhile.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The stored head.
+    pub meta: Arc<Meta>,
+    /// Bytes of the body.
+    pub len: u64,
+    /// The body's SHA-256.
+    pub digest: Digest,
+    pub(crate) hot: Arc<Hot>,
+    /// Never opened, and not needed, where the body is in memory.
+    file: Arc<BodyFile>,
+    core: Arc<Core>,
+}
+
+impl Entry {
+    pub(crate) fn new(core: &Arc<Core>, hot: Arc<Hot>, file: Arc<BodyFile>) -> Self {
+        Self {
+            meta: Arc::clone(&hot.meta),
+            len: hot.len,
+            digest: hot.digest,
+            hot,
+            file,
+            core: Arc::clone(core),
+        }
+    }
+
+    /// The key under which it is stored.
+    pub fn key(&self) -> &CacheKey {
+        &self.hot.key
+    }
+
+    /// The stored head.
+    pub fn meta(&self) -> &Arc<Meta> {
+        &self.meta
+    }
+
+    /// Bytes of the body.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a body of no bytes is nothing special"
+    )]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// True if the body is served from memory (Squid's `TCP_MEM_HIT`).
+    pub fn is_in_memory(&self) -> bool {
+        self.hot.body.is_some()
+    }
+
+    /// Reads the body from `start` up to `end` (exclusive); both are clamped to the body.
+    pub fn reader(&self, start: u64, end: u64) -> Reader {
+        if let Some(body) = &self.hot.body {
+            return Reader::of_memory(body, start, end);
+        }
+        let whole = start == 0 && end >= self.len;
+        let first_use = self.core.config.verify == Verify::FirstUse && !self.hot.is_verified();
+        let of = (Arc::clone(&self.file), Arc::clone(&self.hot));
+        Reader::of_file(&self.core, of, (start, end), whole && first_use)
+    }
+}

@@ -1,0 +1,110 @@
+//! What can go wrong, a variant for each step.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be made or written to.
+    #[error("cache directory {} cannot be written", path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process holds the directory's lock.
+    #[error("cache directory {} is held by another process", path.display())]
+    Held {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A later version of the program laid the directory out.
+    #[error("cache directory {} has format {found}, this version knows up to {known}", path.display())]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// The format that its VERSION file names.
+        found: String,
+        /// The newest format that this version knows.
+        known: u32,
+    },
+    /// A step on a file failed.
+    #[error("cannot {step} {}", path.display())]
+    File {
+        /// What was tried.
+        step: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a fill does not begin: the answer passes through unstored.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// The body is larger than the whole store may be.
+    #[error("the body is larger than the cache")]
+    TooLarge,
+    /// Nothing more can leave to make room.
+    #[error("no room: nothing can be evicted")]
+    NoRoom,
+    /// The part file cannot be made.
+    #[error("cannot make a part file")]
+    Part(#[source] io::Error),
+}
+
+impl BeginError {
+    /// A short word for logs and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "too-large",
+            Self::NoRoom => "no-room",
+            Self::Part(_) => "disk-fault",
+        }
+    }
+}
+
+/// Why a fill ends without an object.
+#[derive(Debug, thiserror::Error)]
+pub enum FillError {
+    /// The origin sent more than it had announced.
+    #[error("the body is longer than the announced {expected} bytes")]
+    TooLong {
+        /// What Content-Length said.
+        expected: u64,
+    },
+    /// The origin sent less than it had announced.
+    #[error("the body ended after {received} of {expected} bytes")]
+    TooShort {
+        /// What Content-Length said.
+        expected: u64,
+        /// What came.
+        received: u64,
+    },
+    /// Nothing more can leave to make room.
+    #[error("no room: nothing can be evicted")]
+    NoRoom,
+    /// The body could not be written or put in place.
+    #[error("cannot write the body")]
+    Write(#[source] io::Error),
+}
+
+/// Why a reader ends early; the client's connection has to be cut.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The fill that is being read has failed.
+    #[error("the fill failed before its end")]
+    FillFailed,
+    /// The file is shorter than the object.
+    #[error("the body's file is shorter than the body")]
+    Short,
+    /// The bytes are not those that were stored.
+    #[error("the body does not have its digest")]
+    Flipped,
+    /// The file cannot be read.
+    #[error("cannot read the body's file")]
+    Read(#[source] io::Error),
+}

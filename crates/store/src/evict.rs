@@ -1,0 +1,186 @@
+//! Room: asked for before a fill writes, made at once where it is missing.
+//!
+//! A fill reserves before it writes, so the disk is never over the maximum: what does not fit
+//! evicts first, and waits until the victims' files are gone. In the background the keeper keeps
+//! two percent free, so that a fill seldom has to wait. Nothing that is being read is chosen; if
+//! what is left cannot make the room, nothing at all is evicted.
+
+use crate::core::{Core, State};
+use crate::counters::Fault;
+use crate::error::BeginError;
+use crate::index::Gone;
+use crate::journal::Change;
+use crate::lock;
+use crate::room::{BLOCK, Reservation};
+
+/// Background eviction starts here …
+const HIGH_PERCENT: u64 = 98;
+/// … and ends here.
+const LOW_PERCENT: u64 = 97;
+/// Victims of one step of background eviction: bounds how long the locks are held.
+const STEP: usize = 256;
+
+impl Core {
+    /// Sets room aside without evicting anything. `None`: something has to leave first.
+    pub(crate) fn reserve_free(&self, bytes: u64) -> Result<Option<Reservation>, BeginError> {
+        let state = lock(&self.state);
+        if bytes > state.limits.bodies_max() {
+            return Err(BeginError::TooLarge);
+        }
+        let free = self.missing(&state, bytes) == (0, 0);
+        Ok(free.then(|| Reservation::take(&self.space, bytes)))
+    }
+
+    /// Sets room aside, evicting what has to leave for it. Blocking.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<Reservation, BeginError> {
+        self.make_room(bytes)?;
+        // Between making the room and taking it another fill may have taken it: try again, a
+        // bounded number of times.
+        for _ in 0..8 {
+            if let Some(reservation) = self.reserve_free(bytes)? {
+                return Ok(reservation);
+            }
+            self.make_room(bytes)?;
+        }
+        Err(BeginError::NoRoom)
+    }
+
+    /// Evicts until `bytes` fit. Blocking.
+    pub(crate) fn make_room(&self, bytes: u64) -> Result<(), BeginError> {
+        let mut journal = lock(&self.journal);
+        let mut state = lock(&self.state);
+        let (bytes_missing, files_missing) = self.missing(&state, bytes);
+        if !self.can_free(&state, bytes_missing, files_missing) {
+            return Err(BeginError::NoRoom);
+        }
+        let gone = self.choose(&mut state, bytes_missing, files_missing, usize::MAX);
+        self.note_gone(&mut state, &gone, &[]);
+        drop(state);
+        self.write_victims(&mut journal, &gone);
+        drop(journal);
+        self.remove_files(&gone);
+        Ok(())
+    }
+
+    /// One step of background eviction. True if there may be more to do. Blocking.
+    pub(crate) fn evict_in_background(&self) -> bool {
+        let mut journal = lock(&self.journal);
+        let mut state = lock(&self.state);
+        let total = state.limits.total(state.index.allocated(), &self.space);
+        let high = percent(state.limits.bytes_max, HIGH_PERCENT);
+        let files = state
+            .limits
+            .files_excess(state.index.bodies() as u64, &self.space);
+        let leaving = state.limits.leaving_bytes;
+        let excess = (total - leaving.min(total))
+            .saturating_sub(percent(state.limits.bytes_max, LOW_PERCENT));
+        if (total <= high || excess == 0) && files == 0 {
+            return false;
+        }
+        let gone = self.choose(&mut state, excess, files, STEP);
+        self.note_gone(&mut state, &gone, &[]);
+        drop(state);
+        self.write_victims(&mut journal, &gone);
+        drop(journal);
+        let more = gone.len() == STEP;
+        self.remove_files(&gone);
+        more
+    }
+
+    /// Grows a fill's room by `bytes` if they fit as things stand.
+    pub(crate) fn grow_free(&self, bytes: u64, grow: impl FnOnce(u64)) -> bool {
+        let state = lock(&self.state);
+        let fits = self.missing(&state, bytes) == (0, 0);
+        if fits {
+            grow(bytes);
+        }
+        fits
+    }
+
+    /// Bytes and files that have to leave before `bytes` and one file more fit.
+    fn missing(&self, state: &State, bytes: u64) -> (u64, u64) {
+        let bodies = state.index.bodies() as u64;
+        (
+            state
+                .limits
+                .excess(state.index.allocated(), &self.space, bytes),
+            state.limits.files_excess(bodies, &self.space),
+        )
+    }
+
+    /// True if evicting all that is not in use would give that much.
+    fn can_free(&self, state: &State, bytes: u64, files: u64) -> bool {
+        let held = state
+            .open
+            .keys()
+            .filter(|&&id| state.is_held(&self.hot, id));
+        let held = held.count() as u64;
+        // Held blobs are few; their bytes are found only where it is close.
+        let free_files = (state.index.bodies() as u64).saturating_sub(held);
+        if files > free_files || bytes > state.index.allocated() {
+            return false;
+        }
+        if held == 0 || bytes <= state.index.allocated() / 2 {
+            return true;
+        }
+        let held: u64 = state
+            .index
+            .iter()
+            .filter(|(_, blob)| state.is_held(&self.hot, blob.id))
+            .map(|(_, blob)| blob.allocated())
+            .sum();
+        bytes <= state.index.allocated() - held
+    }
+
+    fn choose(&self, state: &mut State, bytes: u64, files: u64, most: usize) -> Vec<Gone> {
+        let mut gone = Vec::new();
+        let mut freed = 0;
+        while (freed < bytes || (gone.len() as u64) < files) && gone.len() < most {
+            let State { index, open, .. } = state;
+            let held = |id| {
+                open.get(&id)
+                    .and_then(std::sync::Weak::upgrade)
+                    .is_some_and(|file| !self.hot.is_idle(id, &file))
+            };
+            let Some(victim) = index.victim(|blob| held(blob.id)) else {
+                break;
+            };
+            freed += victim.blob.allocated();
+            gone.push(victim);
+        }
+        self.counters.evictions.add(gone.len() as u64);
+        self.counters.evicted_bytes.add(freed);
+        gone
+    }
+
+    fn write_victims(&self, journal: &mut crate::journal::Journal, gone: &[Gone]) {
+        let changes: Vec<Change> = gone
+            .iter()
+            .map(|gone| Change::Remove {
+                digest: gone.blob.digest,
+            })
+            .collect();
+        if !changes.is_empty() {
+            self.write_down(journal, &changes);
+        }
+    }
+
+    /// Says that the disk is full though the books say it is not: others use the file system.
+    pub(crate) fn disk_is_full(&self, error: &std::io::Error) {
+        self.counters.fault(Fault::Write, error);
+        let mut state = lock(&self.state);
+        let held = state.limits.total(state.index.allocated(), &self.space);
+        if let Ok(system) =
+            crate::layout::FileSystem::of(self.root(), held, state.index.bodies() as u64)
+        {
+            let bytes_max = system.bytes_max.min(self.config.size_max);
+            state.limits.bytes_max = bytes_max.max(64 * BLOCK);
+        }
+        drop(state);
+        self.nudge.remove();
+    }
+}
+
+fn percent(of: u64, percent: u64) -> u64 {
+    (u128::from(of) * u128::from(percent) / 100) as u64
+}

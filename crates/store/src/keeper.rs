@@ -1,0 +1,345 @@
+//! The keeper: one thread that does what no request should wait for.
+//!
+//! It applies queued deliveries (each 100 ms), brings what has changed into the index file in
+//! group commits (each 500 ms), removes victims' files, keeps two percent of the room free,
+//! writes heat down (each 10 s: what a crash forgets of it at most) and makes checkpoints (each
+//! 30 s: what a power loss forgets at most under `fast`).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::codec;
+use crate::core::Core;
+use crate::counters::Fault;
+use crate::index::WARM;
+use crate::journal::Journal;
+use crate::lock;
+use crate::salvage;
+use crate::table::{Batch, Facts};
+
+const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+const HEAT_INTERVAL: Duration = Duration::from_secs(10);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+/// Journal bytes that bring the next group commit forward.
+const JOURNAL_MAX: u64 = 16 << 20;
+/// Queued deliveries of one shard beyond which more are dropped and counted.
+const TOUCHES_MAX: usize = 65_536;
+const SHARDS: usize = 8;
+const KEEPER: &str = "larder-keeper";
+
+/// Deliveries, queued by the worker that made them and applied in batches.
+#[derive(Debug, Default)]
+pub(crate) struct Touches {
+    shards: [Mutex<Vec<(u32, u64)>>; SHARDS],
+}
+
+impl Touches {
+    /// Queues one. False if the queue is full: the delivery is not counted.
+    pub(crate) fn push(&self, slot: u32, id: u64) -> bool {
+        thread_local! {
+            static SHARD: usize = {
+                static NEXT: AtomicUsize = AtomicUsize::new(0);
+                NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS
+            };
+        }
+        let mut shard = lock(&self.shards[SHARD.with(|shard| *shard)]);
+        let fits = shard.len() < TOUCHES_MAX;
+        if fits {
+            shard.push((slot, id));
+        }
+        fits
+    }
+
+    pub(crate) fn take(&self) -> Vec<(u32, u64)> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.append(&mut lock(shard));
+        }
+        all
+    }
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    /// Something has changed.
+    changed: bool,
+    /// A group commit is wanted now.
+    commit: bool,
+    /// Files are waiting to be removed, or room is short.
+    remove: bool,
+    stop: bool,
+}
+
+/// How others wake the keeper.
+#[derive(Debug, Default)]
+pub(crate) struct Nudge {
+    wanted: Mutex<Wanted>,
+    bell: Condvar,
+}
+
+impl Nudge {
+    /// Something has changed: a group commit follows within its interval.
+    pub(crate) fn changed(&self) {
+        let mut wanted = lock(&self.wanted);
+        if !wanted.changed {
+            wanted.changed = true;
+            self.bell.notify_one();
+        }
+    }
+
+    /// A group commit is wanted now.
+    pub(crate) fn commit(&self) {
+        lock(&self.wanted).commit = true;
+        self.bell.notify_one();
+    }
+
+    /// Files are to be removed now.
+    pub(crate) fn remove(&self) {
+        lock(&self.wanted).remove = true;
+        self.bell.notify_one();
+    }
+
+    fn stop(&self) {
+        lock(&self.wanted).stop = true;
+        self.bell.notify_one();
+    }
+
+    /// Waits for something that cannot wait itself, at most `time`.
+    fn wait(&self, time: Duration) -> Wanted {
+        let wanted = lock(&self.wanted);
+        let urgent = |wanted: &mut Wanted| !(wanted.commit || wanted.remove || wanted.stop);
+        let (mut wanted, _) = self
+            .bell
+            .wait_timeout_while(wanted, time, urgent)
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *wanted)
+    }
+}
+
+/// The running threads; dropping this ends them in order.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    core: Arc<Core>,
+    /// The mender, then the keeper: in the order in which they end.
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl Keeper {
+    pub(crate) fn start(core: &Arc<Core>) -> std::io::Result<Self> {
+        let spawn = |name: &str, work: fn(&Core)| {
+            let shared = Arc::clone(core);
+            let builder = thread::Builder::new().name(name.to_owned());
+            builder.spawn(move || work(&shared))
+        };
+        Ok(Self {
+            core: Arc::clone(core),
+            threads: Mutex::new(vec![spawn("larder-mender", mend)?, spawn(KEEPER, keep)?]),
+        })
+    }
+
+    /// Ends the threads after everything has been written down.
+    pub(crate) fn stop(&self) {
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        self.core.stopping.store(true, Ordering::Relaxed);
+        for thread in threads {
+            if thread.thread().name() == Some(KEEPER) {
+                self.core.nudge.stop();
+            }
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store ended in disorder");
+            }
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Mends what the start has found, while the store serves.
+fn mend(core: &Core) {
+    let mending = std::mem::take(&mut *lock(&core.mending));
+    if let Some(damaged) = mending.damaged {
+        match salvage::salvage(core, &damaged) {
+            Ok(objects) => tracing::warn!(objects, "the damaged index has been rebuilt"),
+            Err(e) => core.counters.fault(Fault::Index, &e),
+        }
+    }
+    if mending.orphans && !core.is_stopping() {
+        match salvage::collect_orphans(core) {
+            Ok(0) => {}
+            Ok(bytes) => tracing::info!(bytes, "removed bodies without a name"),
+            Err(e) => core.counters.fault(Fault::Remove, &e),
+        }
+    }
+}
+
+fn keep(core: &Core) {
+    let started = Instant::now();
+    let (mut committed, mut warmed, mut checked) = (started, started, started);
+    loop {
+        let wanted = core.nudge.wait(TOUCH_INTERVAL);
+        core.apply_touches(&core.touches.take());
+        let to_remove = std::mem::take(&mut *lock(&core.to_remove));
+        core.remove_files(&to_remove);
+        while core.evict_in_background() {}
+        if warmed.elapsed() >= HEAT_INTERVAL || wanted.stop {
+            core.queue_heat();
+            warmed = Instant::now();
+        }
+        if checked.elapsed() >= CHECKPOINT_INTERVAL || wanted.stop {
+            core.checkpoint();
+            checked = Instant::now();
+        }
+        if wanted.stop {
+            core.commit(true);
+            return;
+        }
+        let due = committed.elapsed() >= COMMIT_INTERVAL || wanted.commit;
+        if (due && core.has_pending()) || lock(&core.journal).len() > JOURNAL_MAX {
+            core.commit(false);
+            committed = Instant::now();
+        }
+    }
+}
+
+impl Core {
+    fn has_pending(&self) -> bool {
+        !lock(&self.state).pending.is_empty()
+    }
+
+    /// Lets the next group commit write the heat that has changed, and forgets closed files.
+    fn queue_heat(&self) {
+        let mut state = lock(&self.state);
+        for (slot, id) in std::mem::take(&mut state.warm) {
+            state.index.clear_flag(slot, id, WARM);
+            if state.index.at(slot, id).is_some() {
+                state.pending.blobs.insert(id, Some(slot));
+            }
+        }
+        state.open.retain(|_, file| file.strong_count() > 0);
+    }
+
+    /// Sees to it that the bodies admitted so far are on the disk.
+    pub(crate) fn checkpoint(&self) {
+        let last_id = {
+            let state = lock(&self.state);
+            if state.facts.synced_id == state.index.last_id() {
+                return;
+            }
+            state.index.last_id()
+        };
+        let synced = self
+            .disk
+            .pass()
+            .and_then(|()| std::fs::File::open(self.root()))
+            .and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        match synced {
+            Ok(()) => {
+                lock(&self.state).facts.synced_id = last_id;
+                self.nudge.changed();
+            }
+            Err(e) => self.counters.fault(Fault::Write, &e),
+        }
+    }
+
+    /// Brings everything that has changed into the index file. `closing`: the run ends in order.
+    pub(crate) fn commit(&self, closing: bool) {
+        let (batch, journal_file) = match self.take_batch(closing) {
+            Ok(taken) => taken,
+            Err(e) => return self.counters.fault(Fault::Journal, &e),
+        };
+        match self.table.commit(&batch) {
+            Ok(()) => {
+                self.counters.commits.add(1);
+                if let Err(e) = Journal::discard_through(&self.layout.journal(), journal_file) {
+                    self.counters.fault(Fault::Journal, &e);
+                }
+                lock(&self.state).committing = Arc::default();
+            }
+            Err(e) => {
+                self.counters.fault(Fault::Index, &e);
+                self.put_back(batch);
+            }
+        }
+        self.count_index();
+    }
+
+    /// Takes a snapshot of what has changed and starts a new journal file behind it.
+    fn take_batch(&self, closing: bool) -> std::io::Result<(Batch, u64)> {
+        let mut journal = lock(&self.journal);
+        let before = journal.rotate()?;
+        let mut state = lock(&self.state);
+        let pending = std::mem::take(&mut state.pending);
+        let blobs = pending
+            .blobs
+            .into_iter()
+            .map(|(id, slot)| {
+                let held = slot.and_then(|slot| state.index.with_keys(slot, id));
+                (id, held.map(|(blob, keys)| codec::encode_blob(blob, &keys)))
+            })
+            .collect();
+        state.facts = Facts {
+            age: state.index.ranking.age,
+            last_id: state.index.last_id(),
+            tick: state.index.tick(),
+            clean: u64::from(closing),
+            ..state.facts
+        };
+        let batch = Batch {
+            heads: pending
+                .heads
+                .iter()
+                .map(|(key, head)| (*key, head.clone()))
+                .collect(),
+            blobs,
+            vary: pending.vary.into_iter().collect(),
+            facts: self.facts_with_counts(state.facts),
+        };
+        state.committing = Arc::new(pending.heads);
+        Ok((batch, before))
+    }
+
+    fn facts_with_counts(&self, facts: Facts) -> Facts {
+        Facts {
+            hits: facts.hits + self.counters.hits.get(),
+            misses: facts.misses + self.counters.misses.get(),
+            evicted: facts.evicted + self.counters.evicted_bytes.get(),
+            ..facts
+        }
+    }
+
+    /// A commit has failed: what it would have written waits for the next one.
+    fn put_back(&self, batch: Batch) {
+        let mut state = lock(&self.state);
+        for (key, head) in batch.heads {
+            state.pending.heads.entry(key).or_insert(head);
+        }
+        for (id, blob) in batch.blobs {
+            let slot = blob
+                .and_then(|blob| codec::decode_blob(&blob))
+                .and_then(|(blob, _)| state.index.slot_by_digest(&blob.digest));
+            state.pending.blobs.entry(id).or_insert(slot);
+        }
+        for (key, names) in batch.vary {
+            state.pending.vary.entry(key).or_insert(names);
+        }
+        state.committing = Arc::default();
+    }
+
+    /// Counts what the index occupies, with what the next commit may add.
+    pub(crate) fn count_index(&self) {
+        let bytes = self.layout.index_bytes();
+        let mut state = lock(&self.state);
+        // A commit writes new pages before it frees the old ones: at worst the file once more.
+        let headroom = bytes
+            .clamp(512 << 10, 8 << 20)
+            .min(state.limits.bytes_max / 8);
+        state.limits.index_bytes = bytes + headroom;
+    }
+}

@@ -1,0 +1,234 @@
+//! The cache directory: what lies where, who holds it, how large it may become.
+//!
+//! ```text
+//! DIRECTORY/          or DIRECTORY/larder/ beside another cache's files, which are never touched
+//!   VERSION           "larder cache 1"
+//!   lock              held while a process has the store open
+//!   content-v2/…      bodies, cacache's content layout
+//!   parts/            fills in flight
+//!   journal/          changes that the index file does not have yet
+//!   index.redb        names, heads, heat
+//!   index.damaged     one that did not open, while it is being salvaged
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::OpenError;
+use crate::room::BLOCK;
+
+/// The layout that this version writes.
+const FORMAT: u32 = 1;
+/// What a file system needs for itself beyond what it reports as free.
+const MARGIN_PERCENT: u64 = 2;
+
+/// The folder that is ours, locked.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+    /// Open for as long as the lock is to be held.
+    _lock: File,
+}
+
+impl Layout {
+    /// Takes the directory: makes the folders, the lock and the format mark.
+    pub(crate) fn take(directory: &Path) -> Result<Self, OpenError> {
+        let not_writable = |source| OpenError::NotWritable {
+            path: directory.to_owned(),
+            source,
+        };
+        fs::create_dir_all(directory).map_err(not_writable)?;
+        let root = if is_foreign(directory) {
+            directory.join("larder")
+        } else {
+            directory.to_owned()
+        };
+        fs::create_dir_all(&root).map_err(not_writable)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(root.join("lock"))
+            .map_err(not_writable)?;
+        lock.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => OpenError::Held { path: root.clone() },
+            TryLockError::Error(source) => not_writable(source),
+        })?;
+        check_version(&root)?;
+        let layout = Self { root, _lock: lock };
+        for folder in [layout.content(), layout.parts(), layout.journal()] {
+            fs::create_dir_all(&folder).map_err(not_writable)?;
+        }
+        Ok(layout)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn content(&self) -> PathBuf {
+        self.root.join("content-v2").join("sha256")
+    }
+
+    pub(crate) fn parts(&self) -> PathBuf {
+        self.root.join("parts")
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    pub(crate) fn index(&self) -> PathBuf {
+        self.root.join("index.redb")
+    }
+
+    /// Where an index file lies that did not open, until what can be had of it has been had.
+    pub(crate) fn damaged_index(&self) -> PathBuf {
+        self.root.join("index.damaged")
+    }
+
+    /// Removes what fills of an earlier run have left.
+    pub(crate) fn clean_parts(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.parts())? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(())
+    }
+
+    /// Allocated bytes of index and journal.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        let journal = fs::read_dir(self.journal()).into_iter().flatten().flatten();
+        let journal: u64 = journal.map(|entry| allocated(&entry.path())).sum();
+        allocated(&self.index()) + allocated(&self.damaged_index()) + journal
+    }
+}
+
+/// Allocated bytes of a file; 0 if it is not there.
+pub(crate) fn allocated(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |data| data.blocks() * 512)
+}
+
+/// True if another cache's files lie here: Squid's spool has `00` … and `swap.state`.
+fn is_foreign(directory: &Path) -> bool {
+    ["swap.state", "00", "rock"]
+        .iter()
+        .any(|name| directory.join(name).exists())
+}
+
+fn check_version(root: &Path) -> Result<(), OpenError> {
+    let path = root.join("VERSION");
+    let fault = |step| {
+        let path = path.clone();
+        move |source| OpenError::File { step, path, source }
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let number = text.trim().strip_prefix("larder cache ");
+            match number.and_then(|number| number.parse::<u32>().ok()) {
+                Some(number) if number <= FORMAT => Ok(()),
+                _ => Err(OpenError::Newer {
+                    path: root.to_owned(),
+                    found: text.trim().chars().take(60).collect(),
+                    known: FORMAT,
+                }),
+            }
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let mut file = File::create(&path).map_err(fault("create"))?;
+            writeln!(file, "larder cache {FORMAT}").map_err(fault("write"))
+        }
+        Err(e) => Err(fault("read")(e)),
+    }
+}
+
+/// What the file system below the cache directory is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileSystem {
+    /// Bytes that could be had if the cache held nothing.
+    pub(crate) bytes_max: u64,
+    /// Files likewise; `u64::MAX` where there is no limit.
+    pub(crate) files_max: u64,
+    /// What one folder occupies.
+    pub(crate) folder_bytes: u64,
+}
+
+impl FileSystem {
+    /// Asks, given what the cache holds already.
+    pub(crate) fn of(root: &Path, bytes_held: u64, files_held: u64) -> io::Result<Self> {
+        let stat = rustix::fs::statvfs(root)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let margin =
+            (stat.f_blocks.saturating_mul(stat.f_frsize) / 100 * MARGIN_PERCENT).max(BLOCK);
+        let files_max = if stat.f_files == 0 {
+            u64::MAX
+        } else {
+            let margin = (stat.f_files / 100).max(8);
+            stat.f_favail
+                .saturating_sub(margin)
+                .saturating_add(files_held)
+        };
+        Ok(Self {
+            bytes_max: free.saturating_sub(margin).saturating_add(bytes_held),
+            files_max,
+            folder_bytes: fs::metadata(root)?.blocks() * 512,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_held_by_one_and_free_again_after_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let held = Layout::take(folder.path()).expect("free");
+        assert!(matches!(
+            Layout::take(folder.path()),
+            Err(OpenError::Held { .. })
+        ));
+        drop(held);
+        assert!(Layout::take(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn beside_a_squid_spool_larder_keeps_to_its_own_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("00")).expect("made");
+        fs::write(folder.path().join("swap.state"), b"squid").expect("written");
+        let layout = Layout::take(folder.path()).expect("free");
+        assert_eq!(layout.root(), folder.path().join("larder"));
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .expect("readable")
+            .map(|entry| entry.expect("readable").file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["00", "larder", "swap.state"]);
+        assert_eq!(
+            fs::read(folder.path().join("swap.state")).expect("there"),
+            b"squid"
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_named_and_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("VERSION"), "larder cache 99\n").expect("written");
+        let error = Layout::take(folder.path()).expect_err("newer");
+        assert!(error.to_string().contains("larder cache 99"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 2);
+    }
+
+    #[test]
+    fn a_path_below_a_file_is_not_writable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        fs::write(&file, b"").expect("written");
+        assert!(matches!(
+            Layout::take(&file.join("x")),
+            Err(OpenError::NotWritable { .. })
+        ));
+    }
+}

@@ -1,0 +1,75 @@
+//! Where the bytes are: look-up, fill, follow, evict, recover.
+//!
+//! A cache key names a head and, through it, a body. Bodies are files named by their SHA-256 in
+//! cacache's content layout; heads, names and heat are in one index file; what has changed since
+//! its last group commit is in a small journal. Memory holds a compact record of each object.
+//!
+//! In reading order: the handle ([`Store`]), from a key to its entry (`lookup`, [`Entry`],
+//! [`Reader`]), one fetch for many ([`Join`], [`Slot`]), its bytes ([`Fill`], [`Tail`]), room
+//! (`evict`, `room`), what memory holds (`index`, `heap`, `rank`), what the disk holds (`layout`,
+//! `body`, `codec`, `journal`, `table`), the thread that keeps them together (`keeper`), and the
+//! start after whatever happened (`recover`).
+//!
+//! Invariants:
+//! 1. An object is found only once its length and digest are known and its file is in place.
+//! 2. No reader ends short of its body without an error.
+//! 3. The blocks of everything here stay under the maximum, and nothing in use is cut off.
+//! 4. A dropped slot or fill has failed; one follower becomes the next lead.
+//! 5. Whatever the disk does, an object is served whole and right, or not at all.
+
+mod body;
+mod codec;
+mod collapse;
+mod config;
+mod core;
+mod counters;
+mod digest;
+mod disk;
+mod entry;
+mod error;
+mod evict;
+mod fill;
+mod heap;
+mod hot;
+mod index;
+mod journal;
+mod keeper;
+mod layout;
+mod lookup;
+#[doc(hidden)]
+pub mod measure;
+mod pump;
+mod rank;
+mod reader;
+mod recover;
+mod room;
+mod running;
+mod salvage;
+mod settle;
+mod snapshot;
+mod store;
+mod table;
+#[cfg(test)]
+mod test_support;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use collapse::{Follower, Join, Outcome, Slot};
+pub use config::{Config, Durability, Replacement, Verify};
+pub use counters::Fault;
+pub use digest::{Digest, KeyHash};
+#[doc(hidden)]
+pub use disk::Disk;
+pub use entry::Entry;
+pub use error::{BeginError, FillError, OpenError, ReadError};
+pub use fill::Fill;
+pub use reader::Reader;
+pub use running::Tail;
+pub use snapshot::Snapshot;
+pub use store::Store;
+
+/// Takes a lock; a panic elsewhere while it was held leaves what it guards usable, because every
+/// change under a lock of this crate is complete before anything can fail.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

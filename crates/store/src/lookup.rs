@@ -1,0 +1,244 @@
+//! From a key to its entry. What is hot costs one shard's lock; what is not, one hop.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use larder_policy::key::CacheKey;
+
+use crate::body::{self, BodyFile};
+use crate::codec::{self, Head};
+use crate::config::Verify;
+use crate::core::Core;
+use crate::counters::Fault;
+use crate::digest::{Digest, KeyHash};
+use crate::entry::Entry;
+use crate::hot::{Hot, SMALL_BODY};
+use crate::index::{Blob, SUSPECT, VERIFIED};
+use crate::lock;
+use crate::table::TableError;
+
+/// What memory knows of a key, and the handle that keeps its body from being evicted.
+struct Known {
+    slot: u32,
+    version: u32,
+    blob: Blob,
+    file: Arc<BodyFile>,
+}
+
+impl Core {
+    /// Finds the entry of a key; every fault is a miss.
+    pub(crate) async fn lookup(core: &Arc<Self>, key: &CacheKey) -> Option<Entry> {
+        let entry = Self::find(core, key).await;
+        match entry {
+            Some(_) => core.counters.hits.add(1),
+            None => core.counters.misses.add(1),
+        }
+        entry
+    }
+
+    async fn find(core: &Arc<Self>, key: &CacheKey) -> Option<Entry> {
+        let hash = KeyHash::of(key);
+        let hot = core.hot.get(&hash).filter(|hot| hot.key == *key);
+        if let Some(hot) = &hot {
+            if hot.body.is_some() {
+                return Some(Entry::new(
+                    core,
+                    Arc::clone(hot),
+                    Arc::new(BodyFile::pinned(&core.disk)),
+                ));
+            }
+            if let Some(file) = core.hot.file(hot.id) {
+                return Some(Entry::new(core, Arc::clone(hot), file));
+            }
+        }
+        let known = core.known(&hash)?;
+        let (shared, key) = (Arc::clone(core), key.clone());
+        let loaded = tokio::task::spawn_blocking(move || {
+            let found = match hot.filter(|hot| hot.version == known.version) {
+                Some(hot) => shared.reopen(hot, known),
+                None => shared.load(&key, hash, known),
+            };
+            found.map(|(hot, file)| Entry::new(&shared, hot, file))
+        });
+        loaded.await.ok().flatten()
+    }
+
+    /// The version of what the key names now.
+    pub(crate) fn version(&self, key: &CacheKey) -> Option<u32> {
+        let hash = KeyHash::of(key);
+        lock(&self.state)
+            .index
+            .get(&hash)
+            .map(|found| found.version)
+    }
+
+    fn known(&self, hash: &KeyHash) -> Option<Known> {
+        let mut state = lock(&self.state);
+        let found = state.index.get(hash)?;
+        let (slot, version, blob) = (found.slot, found.version, found.blob.clone());
+        let file = state.pin(&self.disk, blob.id);
+        Some(Known {
+            slot,
+            version,
+            blob,
+            file,
+        })
+    }
+
+    /// Opens the body again of an object whose head is still hot.
+    fn reopen(&self, hot: Arc<Hot>, known: Known) -> Option<(Arc<Hot>, Arc<BodyFile>)> {
+        self.open_checked(&known)?;
+        Some((hot, known.file))
+    }
+
+    /// Opens a body that has just been admitted.
+    pub(crate) fn open_body(&self, hot: &Arc<Hot>) -> io::Result<Arc<BodyFile>> {
+        let file = lock(&self.state).pin(&self.disk, hot.id);
+        if hot.body.is_none() {
+            file.open(self.root(), &hot.digest)?;
+        }
+        Ok(file)
+    }
+
+    /// Reads head and body from disk. Blocking.
+    fn load(
+        &self,
+        key: &CacheKey,
+        hash: KeyHash,
+        known: Known,
+    ) -> Option<(Arc<Hot>, Arc<BodyFile>)> {
+        let head = self.load_head(key, hash, &known)?;
+        self.open_checked(&known)?;
+        let blob = &known.blob;
+        let mut body = None;
+        if blob.len <= SMALL_BODY {
+            body = Some(self.load_small(&known)?);
+        } else if blob.is(SUSPECT) {
+            self.hash_suspect(&known)?;
+        }
+        let verified = blob.is(VERIFIED) || blob.is(SUSPECT) || body.is_some();
+        let hot = Arc::new(Hot {
+            key: head.key,
+            meta: Arc::new(head.meta),
+            len: blob.len,
+            digest: blob.digest,
+            slot: known.slot,
+            id: blob.id,
+            version: known.version,
+            verified: AtomicBool::new(verified),
+            body,
+        });
+        let state = lock(&self.state);
+        let current = state.index.get(&hash).map(|found| found.version);
+        if current == Some(known.version) {
+            self.hot.insert(hash, Arc::clone(&hot));
+        }
+        drop(state);
+        Some((hot, known.file))
+    }
+
+    fn load_head(&self, key: &CacheKey, hash: KeyHash, known: &Known) -> Option<Head> {
+        let record = match self.read_head(&hash) {
+            Ok(record) => record,
+            Err(e) => {
+                // The index file is at fault, not this object: nothing is dropped.
+                self.counters.fault(Fault::Index, &e);
+                return None;
+            }
+        };
+        let head = record.as_deref().and_then(codec::decode_head);
+        let right = head.filter(|head| {
+            head.key == *key && head.digest == known.blob.digest && head.len == known.blob.len
+        });
+        if right.is_none() && self.version(key) == Some(known.version) {
+            self.counters.fault(Fault::Head, key);
+            self.forget(hash);
+        }
+        right
+    }
+
+    /// The encoded head of a key: not yet in the index file, or there.
+    pub(crate) fn read_head(&self, hash: &KeyHash) -> Result<Option<Vec<u8>>, TableError> {
+        {
+            let state = lock(&self.state);
+            let waiting = state.pending.heads.get(hash);
+            if let Some(head) = waiting.or_else(|| state.committing.get(hash)) {
+                return Ok(head.as_ref().map(|head| head.to_vec()));
+            }
+        }
+        self.table.head(hash)
+    }
+
+    /// Opens the body's file and looks at its length; a file that is not what it should be is
+    /// dropped with all of its names.
+    fn open_checked(&self, known: &Known) -> Option<()> {
+        let blob = &known.blob;
+        let opened = known.file.open(self.root(), &blob.digest);
+        let len = opened.and_then(File::metadata).map(|data| data.len());
+        match len {
+            Ok(len) if len == blob.len => {
+                self.hot.keep_file(blob.id, Arc::clone(&known.file));
+                return Some(());
+            }
+            Ok(_) => self.lost(Fault::Short, known),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.lost(Fault::Missing, known),
+            // Too many open files, a failing disk: the object may be whole.
+            Err(e) => self.counters.fault(Fault::Read, &e),
+        }
+        None
+    }
+
+    fn load_small(&self, known: &Known) -> Option<Bytes> {
+        let blob = &known.blob;
+        let mut body = vec![0; usize::try_from(blob.len).ok()?];
+        let file = known.file.file().ok()?;
+        if let Err(e) = file.read_exact_at(&mut body, 0) {
+            if e.kind() == io::ErrorKind::UnexpectedEof {
+                self.lost(Fault::Short, known);
+            } else {
+                self.counters.fault(Fault::Read, &e);
+            }
+            return None;
+        }
+        let wanted = self.config.verify == Verify::FirstUse || blob.is(SUSPECT);
+        if wanted && !blob.is(VERIFIED) {
+            if Digest::of(&body) != blob.digest {
+                self.lost(Fault::Flipped, known);
+                return None;
+            }
+            self.mark_verified(known);
+        }
+        Some(Bytes::from(body))
+    }
+
+    /// Hashes a body that an unclean stop may have kept from the disk.
+    fn hash_suspect(&self, known: &Known) -> Option<()> {
+        let file = known.file.file().ok()?;
+        match body::hash_agrees(file, known.blob.len, &known.blob.digest) {
+            Ok(true) => {
+                self.mark_verified(known);
+                return Some(());
+            }
+            Ok(false) => self.lost(Fault::Flipped, known),
+            Err(e) => self.counters.fault(Fault::Read, &e),
+        }
+        None
+    }
+
+    fn mark_verified(&self, known: &Known) {
+        let mut state = lock(&self.state);
+        state.index.set_flag(known.slot, known.blob.id, VERIFIED);
+        state.index.clear_flag(known.slot, known.blob.id, SUSPECT);
+    }
+
+    /// Counts the fault and drops the body, unless it has left in order meanwhile.
+    fn lost(&self, fault: Fault, known: &Known) {
+        if self.drop_blob(known.slot, known.blob.id) {
+            self.counters.fault(fault, &known.blob.digest);
+        }
+    }
+}

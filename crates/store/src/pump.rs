@@ -1,0 +1,200 @@
+//! Writes and hashes a fill's bytes beside the async workers.
+//!
+//! At most one job per fill runs in the blocking pool: it takes everything that is queued,
+//! writes, hashes, publishes, and looks again. A slow origin's chunk is written at once, a fast
+//! origin's chunks in large rounds. The queue is bounded; the pusher waits for the disk then.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+
+use crate::body::BodyFile;
+use crate::digest::Digest;
+use crate::lock;
+use crate::running::Running;
+
+/// Bytes that may wait for the disk.
+const QUEUE_MAX: usize = 4 << 20;
+/// Smaller chunks are gathered before they are written.
+const GATHER: usize = 64 << 10;
+
+#[derive(Debug)]
+struct Queue {
+    waiting: Vec<Bytes>,
+    bytes: usize,
+    /// A job runs; it owns hasher and offset.
+    running: bool,
+    hasher: Sha256,
+    written: u64,
+    error: Option<io::ErrorKind>,
+    abandoned: bool,
+}
+
+/// The way of a fill's bytes into its part file.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    file: Arc<BodyFile>,
+    shared: Arc<Shared>,
+    running: Arc<Running>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    progress: Notify,
+}
+
+impl Pump {
+    /// Starts with what the fill has in memory, written before this returns. Blocking.
+    pub(crate) fn start(file: Arc<BodyFile>, running: Arc<Running>) -> io::Result<Self> {
+        let mut queue = Queue {
+            waiting: Vec::new(),
+            bytes: 0,
+            running: false,
+            hasher: Sha256::new(),
+            written: 0,
+            error: None,
+            abandoned: false,
+        };
+        let first = running.chunks();
+        queue.written = write_all(&file, &mut queue.hasher, 0, &first)?;
+        Ok(Self {
+            file,
+            shared: Arc::new(Shared {
+                queue: Mutex::new(queue),
+                progress: Notify::new(),
+            }),
+            running,
+        })
+    }
+
+    pub(crate) fn file(&self) -> &Arc<BodyFile> {
+        &self.file
+    }
+
+    /// Queues bytes; waits while the queue is full.
+    pub(crate) async fn push(&self, bytes: Bytes) -> io::Result<()> {
+        loop {
+            let progress = self.shared.progress.notified();
+            {
+                let mut queue = lock(&self.shared.queue);
+                if let Some(kind) = queue.error {
+                    return Err(kind.into());
+                }
+                if queue.bytes < QUEUE_MAX {
+                    queue.bytes += bytes.len();
+                    queue.waiting.push(bytes);
+                    if !queue.running {
+                        queue.running = true;
+                        self.run();
+                    }
+                    return Ok(());
+                }
+            }
+            progress.await;
+        }
+    }
+
+    /// Waits until everything is written. Returns the digest of it all.
+    pub(crate) async fn finish(&self) -> io::Result<Digest> {
+        loop {
+            let progress = self.shared.progress.notified();
+            {
+                let mut queue = lock(&self.shared.queue);
+                if let Some(kind) = queue.error {
+                    return Err(kind.into());
+                }
+                if !queue.running {
+                    return Ok(Digest(queue.hasher.finalize_reset().into()));
+                }
+            }
+            progress.await;
+        }
+    }
+
+    /// What is queued need not be written.
+    pub(crate) fn abandon(&self) {
+        let mut queue = lock(&self.shared.queue);
+        queue.abandoned = true;
+        queue.waiting.clear();
+        drop(queue);
+        self.file.abandon();
+    }
+
+    fn run(&self) {
+        let (file, shared) = (Arc::clone(&self.file), Arc::clone(&self.shared));
+        let running = Arc::clone(&self.running);
+        tokio::task::spawn_blocking(move || drain(&file, &shared, &running));
+    }
+}
+
+/// Writes until nothing is queued.
+fn drain(file: &BodyFile, shared: &Shared, running: &Running) {
+    let (mut hasher, mut at) = {
+        let queue = lock(&shared.queue);
+        (queue.hasher.clone(), queue.written)
+    };
+    loop {
+        let chunks = {
+            let mut queue = lock(&shared.queue);
+            if queue.waiting.is_empty() || queue.abandoned {
+                queue.hasher = hasher;
+                queue.written = at;
+                queue.running = false;
+                break;
+            }
+            queue.bytes = 0;
+            std::mem::take(&mut queue.waiting)
+        };
+        match write_all(file, &mut hasher, at, &chunks) {
+            Ok(end) => {
+                at = end;
+                running.publish(at);
+                shared.progress.notify_waiters();
+            }
+            Err(e) => {
+                let mut queue = lock(&shared.queue);
+                queue.error = Some(e.kind());
+                queue.running = false;
+                drop(queue);
+                running.fail();
+                break;
+            }
+        }
+    }
+    shared.progress.notify_waiters();
+}
+
+/// Writes the chunks from `at` on and hashes them. Returns where they end.
+fn write_all(
+    file: &BodyFile,
+    hasher: &mut Sha256,
+    mut at: u64,
+    chunks: &[Bytes],
+) -> io::Result<u64> {
+    let file = file.file()?;
+    let mut gathered = Vec::new();
+    let mut write = |bytes: &[u8]| {
+        file.write_all_at(bytes, at)?;
+        hasher.update(bytes);
+        at += bytes.len() as u64;
+        Ok::<_, io::Error>(())
+    };
+    for chunk in chunks {
+        if gathered.is_empty() && (chunk.len() >= GATHER || chunks.len() == 1) {
+            write(chunk)?;
+            continue;
+        }
+        gathered.extend_from_slice(chunk);
+        if gathered.len() >= GATHER {
+            write(&gathered)?;
+            gathered.clear();
+        }
+    }
+    write(&gathered)?;
+    Ok(at)
+}

@@ -1,0 +1,359 @@
+//! Opens a cache directory after whatever ended the last run.
+//!
+//! Lock and format first; then what the index file names is taken into memory, the journal's
+//! changes on top of it, and the files that those name are looked for. After an unclean stop,
+//! bodies that came after the last checkpoint are suspect: they are hashed before any use. A
+//! start reads one compact table and touches no body that the journal does not name.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+use crate::codec;
+use crate::collapse::Flights;
+use crate::config::Config;
+use crate::core::{Core, Mending, Pending, State, now_u32};
+use crate::counters::{Counters, Fault};
+use crate::digest::{Digest, KeyHash};
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::hot::HotCache;
+use crate::index::{Gone, Index, SUSPECT, Unlinked, VERIFIED};
+use crate::journal::{Change, Journal};
+use crate::keeper::{Nudge, Touches};
+use crate::layout::{FileSystem, Layout};
+use crate::rank::Ranking;
+use crate::room::{Limits, Space};
+use crate::table::{Loaded, Table, TableError};
+
+/// redb's page cache, where `memory_max` allows it.
+const PAGE_CACHE_MAX: u64 = 32 << 20;
+/// Objects for which memory is set aside at most before they are counted one by one.
+const EXPECTED_MAX: u64 = 1 << 24;
+
+/// Memory's picture of the cache, as the disk gives it.
+struct Picture {
+    index: Index,
+    vary: HashMap<KeyHash, Vec<u8>>,
+    pending: Pending,
+    removed: HashSet<Digest>,
+}
+
+pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
+    let layout = Layout::take(&config.directory)?;
+    let file =
+        |step, path: std::path::PathBuf| move |source| OpenError::File { step, path, source };
+    layout
+        .clean_parts()
+        .map_err(file("clean", layout.parts()))?;
+    let counters = Counters::default();
+    let (table, mut picture, loaded, mut mending) = open_table(&layout, &config, &counters);
+    let (changes, torn) =
+        Journal::replay(&layout.journal()).map_err(file("read", layout.journal()))?;
+    if torn {
+        tracing::info!("the journal's last record was cut off by an unclean stop");
+    }
+    let unclean = loaded.facts.clean == 0;
+    let known_id = picture.index.last_id();
+    picture.replay(changes);
+    picture.settle(&layout, known_id);
+    if unclean {
+        picture.suspect(loaded.facts.synced_id);
+        mending.orphans |= picture.index.bodies() > 0;
+    }
+    let journal = Journal::open(
+        &layout.journal(),
+        config.durability == crate::config::Durability::Full,
+        &disk,
+    )
+    .map_err(file("open", layout.journal()))?;
+    let limits = limits(&config, &layout, &picture.index).map_err(file(
+        "ask about the file system of",
+        layout.root().to_owned(),
+    ))?;
+    let vary = decode_vary(&picture.vary);
+    let memory = config.memory_max.saturating_sub(page_cache(&config));
+    let core = Core {
+        hot: HotCache::new(memory, files_max()),
+        journal: Mutex::new(journal),
+        state: Mutex::new(State {
+            index: picture.index,
+            limits,
+            pending: picture.pending,
+            committing: Arc::default(),
+            open: HashMap::new(),
+            busy: HashMap::new(),
+            warm: Vec::new(),
+            facts: loaded.facts,
+        }),
+        idle: Condvar::new(),
+        table,
+        vary: RwLock::new(vary),
+        flights: Flights::default(),
+        space: Arc::new(Space::default()),
+        counters,
+        touches: Touches::default(),
+        nudge: Nudge::default(),
+        to_remove: Mutex::new(Vec::new()),
+        nowait: AtomicBool::new(true),
+        next_part: AtomicU64::new(1),
+        mending: Mutex::new(mending),
+        stopping: AtomicBool::new(false),
+        config,
+        disk,
+        layout,
+    };
+    // The mark of a clean end is taken back before anything is admitted, and what the journal
+    // said is brought into the index file.
+    core.commit(false);
+    Ok(core)
+}
+
+/// Opens the index file; one that does not open or cannot be read through is set aside for what
+/// can be salvaged of it, and an empty one takes its place.
+fn open_table(
+    layout: &Layout,
+    config: &Config,
+    counters: &Counters,
+) -> (Table, Picture, Loaded, Mending) {
+    let cache_bytes = usize::try_from(page_cache(config)).unwrap_or(usize::MAX);
+    let damaged = layout.damaged_index();
+    let mut mending = Mending {
+        // Left by a run that ended before it had salvaged everything.
+        damaged: damaged.exists().then(|| damaged.clone()),
+        orphans: false,
+    };
+    for _ in 0..2 {
+        let read = Table::open(&layout.index(), cache_bytes)
+            .and_then(|table| read_table(&table, config).map(|(all, some)| (table, all, some)));
+        match read {
+            Ok((table, picture, loaded)) if loaded.unreadable == 0 || mending.orphans => {
+                return (table, picture, loaded, mending);
+            }
+            Ok((_, _, loaded)) => {
+                let what = format_args!("{} unreadable records in the index", loaded.unreadable);
+                counters.fault(Fault::Index, &what);
+            }
+            Err(e) => counters.fault(Fault::Index, &e),
+        }
+        mending.orphans = true;
+        match fs::rename(layout.index(), &damaged) {
+            Ok(()) => mending.damaged = Some(damaged.clone()),
+            Err(e) => counters.fault(Fault::Index, &e),
+        }
+    }
+    let picture = Picture::new(config, 0);
+    (Table::absent(), picture, Loaded::default(), mending)
+}
+
+fn page_cache(config: &Config) -> u64 {
+    PAGE_CACHE_MAX.min(config.memory_max / 4)
+}
+
+fn read_table(table: &Table, config: &Config) -> Result<(Picture, Loaded), TableError> {
+    let expected = table.bodies()?.min(EXPECTED_MAX);
+    let mut picture = Picture::new(config, expected as usize);
+    let index = &mut picture.index;
+    let loaded = table.load(|blob, keys| index.restore(blob, &keys))?;
+    index.ranking.age = loaded.facts.age;
+    index.resume_from(loaded.facts.last_id, loaded.facts.tick);
+    picture.vary = loaded.vary.iter().cloned().collect();
+    Ok((picture, loaded))
+}
+
+impl Picture {
+    fn new(config: &Config, expected: usize) -> Self {
+        let ranking = Ranking {
+            policy: config.replacement,
+            age: 0,
+        };
+        Self {
+            index: Index::with_capacity(ranking, expected),
+            vary: HashMap::new(),
+            pending: Pending::default(),
+            removed: HashSet::new(),
+        }
+    }
+
+    fn replay(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Admit { head, blocks } => self.admit(&head, blocks),
+                Change::Renew { head } => self.renew(&head),
+                Change::Forget { key } => {
+                    let held = self
+                        .index
+                        .get(&key)
+                        .map(|found| (found.blob.id, found.slot));
+                    let gone = self.index.unlink(&key);
+                    self.pending.heads.insert(key, None);
+                    if let (Some((id, slot)), Unlinked::Shared) = (held, &gone) {
+                        self.pending.blobs.insert(id, Some(slot));
+                    }
+                    self.note_gone(gone.last());
+                }
+                Change::Remove { digest } => {
+                    let held = self.index.slot_by_digest(&digest);
+                    let id = self.index.by_digest(&digest).map(|blob| blob.id);
+                    self.removed.insert(digest);
+                    if let (Some(slot), Some(id)) = (held, id) {
+                        let gone = self.index.remove(slot, id);
+                        self.note_gone(gone);
+                    }
+                }
+                Change::Vary { key, names } => {
+                    let names = Some(names).filter(|names| !names.is_empty());
+                    match &names {
+                        Some(names) => self.vary.insert(key, names.clone()),
+                        None => self.vary.remove(&key),
+                    };
+                    self.pending.vary.insert(key, names);
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, record: &Arc<[u8]>, blocks: u32) {
+        let Some(head) = codec::decode_head(record) else {
+            return;
+        };
+        let key = KeyHash::of(&head.key);
+        let (slot, gone) = self
+            .index
+            .admit(key, head.digest, (head.len, blocks), now_u32());
+        self.note_gone(gone);
+        if let Some(id) = self.index.get(&key).map(|found| found.blob.id) {
+            // What is in place was written by another run: not verified by this one.
+            self.index.clear_flag(slot, id, VERIFIED);
+            self.pending.heads.insert(key, Some(Arc::clone(record)));
+            self.pending.blobs.insert(id, Some(slot));
+        }
+    }
+
+    fn renew(&mut self, record: &Arc<[u8]>) {
+        let Some(head) = codec::decode_head(record) else {
+            return;
+        };
+        let key = KeyHash::of(&head.key);
+        let same = self
+            .index
+            .get(&key)
+            .is_some_and(|found| found.blob.digest == head.digest);
+        if same {
+            self.pending.heads.insert(key, Some(Arc::clone(record)));
+        }
+    }
+
+    fn note_gone(&mut self, gone: Option<Gone>) {
+        if let Some(Gone { blob, keys }) = gone {
+            for key in keys {
+                self.pending.heads.entry(key).or_insert(None);
+                if self.index.get(&key).is_none() {
+                    self.pending.heads.insert(key, None);
+                }
+            }
+            self.pending.blobs.insert(blob.id, None);
+            self.removed.insert(blob.digest);
+        }
+    }
+
+    /// Looks for the files that the journal names: removed ones are removed (again), and a body
+    /// that is not in place has no name.
+    fn settle(&mut self, layout: &Layout, known_id: u64) {
+        for digest in &self.removed {
+            if self.index.by_digest(digest).is_none() {
+                let path = layout.root().join(digest.content_path());
+                if let Err(e) = fs::remove_file(&path)
+                    && e.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::warn!(path = %path.display(), error = %e, "a body cannot be removed");
+                }
+            }
+        }
+        let named: Vec<_> = self
+            .pending
+            .blobs
+            .iter()
+            .filter_map(|(&id, &slot)| slot.map(|slot| (slot, id)))
+            .filter(|&(_, id)| id > known_id)
+            .collect();
+        for (slot, id) in named {
+            let Some(blob) = self.index.at(slot, id) else {
+                continue;
+            };
+            let data = fs::metadata(layout.root().join(blob.digest.content_path()));
+            if data.is_ok_and(|data| data.len() == blob.len) {
+                continue;
+            }
+            let gone = self.index.remove(slot, id);
+            self.note_gone(gone);
+        }
+    }
+
+    /// Marks what came after the last checkpoint.
+    fn suspect(&mut self, synced_id: u64) {
+        let after: Vec<_> = self
+            .index
+            .iter()
+            .filter(|(_, blob)| blob.id > synced_id)
+            .map(|(slot, blob)| (slot, blob.id))
+            .collect();
+        for (slot, id) in after {
+            self.index.set_flag(slot, id, SUSPECT);
+        }
+    }
+}
+
+fn decode_vary(vary: &HashMap<KeyHash, Vec<u8>>) -> HashMap<KeyHash, Arc<[String]>> {
+    vary.iter()
+        .filter_map(|(key, names)| Some((*key, Arc::from(codec::decode_names(names)?))))
+        .collect()
+}
+
+/// What may be used, clamped to what the file system has.
+fn limits(config: &Config, layout: &Layout, index: &Index) -> io::Result<Limits> {
+    let folders = count_folders(layout, index.bodies());
+    let index_bytes = layout.index_bytes();
+    let held = index.allocated() + index_bytes;
+    let system = FileSystem::of(layout.root(), held, index.bodies() as u64 + folders)?;
+    if system.bytes_max < config.size_max {
+        tracing::warn!(
+            directory = %layout.root().display(),
+            wanted = config.size_max,
+            used = system.bytes_max,
+            "max-size is more than the file system has; using what there is"
+        );
+    }
+    Ok(Limits {
+        bytes_max: config.size_max.min(system.bytes_max),
+        files_max: system.files_max,
+        index_bytes,
+        folders,
+        folder_bytes: system.folder_bytes,
+        leaving_bytes: 0,
+        stranded_bytes: 0,
+    })
+}
+
+/// Folders of the content tree. Beyond what is quickly listed, as many as bodies so spread need.
+fn count_folders(layout: &Layout, bodies: usize) -> u64 {
+    const ALL: u64 = 256 + 65_536;
+    if bodies > 100_000 {
+        return ALL;
+    }
+    let list = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let first = list(&layout.content());
+    first.iter().map(|path| 1 + list(path).len() as u64).sum()
+}
+
+/// Open files that the process may have.
+fn files_max() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(1 << 20)
+}

@@ -1,0 +1,205 @@
+//! A fill as its readers see it: what is there, what is still to come, how it ended.
+//!
+//! Bytes are published after they have been kept: in memory for small bodies, by a write that
+//! returned for others. Every reader, the leader's client too, reads from its own offset; no
+//! reader holds back the fill or another reader.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use larder_policy::meta::Meta;
+
+use crate::body::BodyFile;
+use crate::core::Core;
+use crate::lock;
+use crate::reader::Reader;
+
+/// How far a fill is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Whole,
+    Failed,
+}
+
+/// Where the published bytes lie.
+#[derive(Debug)]
+enum Held {
+    /// Chunks with the offset at which each starts.
+    Memory(Vec<(u64, Bytes)>),
+    File(Arc<BodyFile>),
+}
+
+#[derive(Debug)]
+struct Progress {
+    available: u64,
+    phase: Phase,
+    held: Held,
+    waiting: HashMap<u64, Waker>,
+}
+
+/// What a reader does next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// These bytes are at the asked offset.
+    Bytes(Bytes),
+    /// Bytes up to this offset are in the file.
+    File(Arc<BodyFile>, u64),
+    /// The body ends at the asked offset.
+    End,
+    /// The fill has failed.
+    Failed,
+}
+
+/// The state that a fill and its readers share.
+#[derive(Debug)]
+pub(crate) struct Running {
+    meta: Arc<Meta>,
+    length: Option<u64>,
+    progress: Mutex<Progress>,
+    readers: AtomicU64,
+    pub(crate) core: Weak<Core>,
+}
+
+impl Running {
+    pub(crate) fn new(core: &Arc<Core>, meta: Arc<Meta>, length: Option<u64>) -> Arc<Self> {
+        Arc::new(Self {
+            meta,
+            length,
+            progress: Mutex::new(Progress {
+                available: 0,
+                phase: Phase::Open,
+                held: Held::Memory(Vec::new()),
+                waiting: HashMap::new(),
+            }),
+            readers: AtomicU64::new(0),
+            core: Arc::downgrade(core),
+        })
+    }
+
+    /// Publishes bytes that stay in memory. Returns what is there now.
+    pub(crate) fn push(&self, bytes: Bytes) -> u64 {
+        let mut progress = lock(&self.progress);
+        let at = progress.available;
+        progress.available += bytes.len() as u64;
+        if let Held::Memory(chunks) = &mut progress.held {
+            chunks.push((at, bytes));
+        }
+        let available = progress.available;
+        wake(progress);
+        available
+    }
+
+    /// What was pushed so far.
+    pub(crate) fn chunks(&self) -> Vec<Bytes> {
+        match &lock(&self.progress).held {
+            Held::Memory(chunks) => chunks.iter().map(|(_, bytes)| bytes.clone()).collect(),
+            Held::File(_) => Vec::new(),
+        }
+    }
+
+    /// From here on the bytes are read from a file that holds all that was published.
+    pub(crate) fn move_to(&self, file: Arc<BodyFile>) {
+        lock(&self.progress).held = Held::File(file);
+    }
+
+    /// Publishes what has been written to the file.
+    pub(crate) fn publish(&self, available: u64) {
+        let mut progress = lock(&self.progress);
+        progress.available = available;
+        wake(progress);
+    }
+
+    pub(crate) fn finish(&self) {
+        let mut progress = lock(&self.progress);
+        progress.phase = Phase::Whole;
+        wake(progress);
+    }
+
+    /// Ends the fill for its readers, unless they have the whole body already.
+    pub(crate) fn fail(&self) {
+        let mut progress = lock(&self.progress);
+        if progress.phase == Phase::Open {
+            progress.phase = Phase::Failed;
+        }
+        wake(progress);
+    }
+
+    pub(crate) fn available(&self) -> u64 {
+        lock(&self.progress).available
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.length.or_else(|| {
+            let progress = lock(&self.progress);
+            (progress.phase == Phase::Whole).then_some(progress.available)
+        })
+    }
+
+    /// What a reader at `position` finds; it is woken when there is more.
+    pub(crate) fn poll(&self, position: u64, reader: u64, cx: &mut Context<'_>) -> Poll<Step> {
+        let mut progress = lock(&self.progress);
+        if position < progress.available {
+            return Poll::Ready(match &progress.held {
+                Held::File(file) => Step::File(Arc::clone(file), progress.available),
+                Held::Memory(chunks) => {
+                    let after = chunks.partition_point(|(at, _)| *at <= position);
+                    match after.checked_sub(1).and_then(|at| chunks.get(at)) {
+                        Some((at, bytes)) => Step::Bytes(bytes.slice((position - at) as usize..)),
+                        None => Step::Failed,
+                    }
+                }
+            });
+        }
+        match progress.phase {
+            Phase::Whole => Poll::Ready(Step::End),
+            Phase::Failed => Poll::Ready(Step::Failed),
+            Phase::Open => {
+                progress.waiting.insert(reader, cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(crate) fn forget_reader(&self, reader: u64) {
+        lock(&self.progress).waiting.remove(&reader);
+    }
+}
+
+fn wake(mut progress: std::sync::MutexGuard<'_, Progress>) {
+    let waiting = std::mem::take(&mut progress.waiting);
+    drop(progress);
+    waiting.into_values().for_each(Waker::wake);
+}
+
+/// Reads a fill in progress, and goes on to work after it has ended.
+#[derive(Clone, Debug)]
+pub struct Tail {
+    pub(crate) running: Arc<Running>,
+}
+
+impl Tail {
+    /// The head of the answer that is being stored.
+    pub fn meta(&self) -> Arc<Meta> {
+        Arc::clone(&self.running.meta)
+    }
+
+    /// The body's length, once it is known.
+    pub fn length(&self) -> Option<u64> {
+        self.running.length()
+    }
+
+    /// Bytes that can be read without waiting.
+    pub fn available(&self) -> u64 {
+        self.running.available()
+    }
+
+    /// Reads from `start` up to `end` (exclusive); without an end, up to the body's.
+    pub fn reader(&self, start: u64, end: Option<u64>) -> Reader {
+        let reader = self.running.readers.fetch_add(1, Ordering::Relaxed);
+        Reader::of_tail(Arc::clone(&self.running), reader, start, end)
+    }
+}

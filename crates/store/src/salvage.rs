@@ -1,0 +1,232 @@
+//! What can be had from an index file that does not open.
+//!
+//! The records in it stand for themselves (magic, length, checksum, and each head names its key,
+//! body and length), so they are found by looking at every byte: no page, tree or root of redb's
+//! has to be whole. Old copies of a record may turn up beside its successor; of several heads for
+//! one key the one with the newest response counts, and only those whose body is in place with
+//! the right length. What is found is served after its body has been hashed.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::codec::{self, Head, PAYLOAD_MAX, RECORD_PREFIX};
+use crate::core::{Core, now_u32};
+use crate::digest::{Digest, KeyHash};
+use crate::index::{Blob, SUSPECT, VERIFIED};
+use crate::journal::Change;
+use crate::lock;
+use crate::room::blocks_of;
+
+/// Bytes looked at in one go; records that begin in them may reach beyond.
+const WINDOW: usize = 8 << 20;
+/// How often progress is said.
+const SAY: Duration = Duration::from_secs(5);
+
+/// Where a head lies in the damaged file, and when its response came. Not the head itself: a
+/// million of them would be half a gigabyte.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    time: i64,
+    at: u64,
+    len: u32,
+}
+
+/// Heads by key and heat by digest, as far as they can be read.
+#[derive(Debug, Default)]
+struct Found {
+    heads: HashMap<KeyHash, Place>,
+    heat: HashMap<Digest, Blob>,
+}
+
+/// Reads everything that can be read out of a damaged index file into the store. Blocking; the
+/// store serves meanwhile. Returns how many objects it has brought back.
+pub(crate) fn salvage(core: &Core, damaged: &Path) -> io::Result<u64> {
+    let found = scan(core, damaged)?;
+    tracing::info!(
+        heads = found.heads.len(),
+        "rebuilding the index from what is left of it"
+    );
+    let mut restored = 0;
+    let mut said = Instant::now();
+    let total = found.heads.len() as u64;
+    let file = File::open(damaged)?;
+    for (at, (hash, place)) in found.heads.into_iter().enumerate() {
+        if core.is_stopping() {
+            return Ok(restored);
+        }
+        let mut record = vec![0; place.len as usize];
+        file.read_exact_at(&mut record, place.at)?;
+        restored += u64::from(restore(core, hash, Arc::from(record), &found.heat));
+        core.counters.rebuild(at as u64 + 1, total);
+        if said.elapsed() >= SAY {
+            tracing::info!(done = at + 1, of = total, restored, "rebuilding the index");
+            said = Instant::now();
+        }
+    }
+    fs::remove_file(damaged)?;
+    Ok(restored)
+}
+
+fn scan(core: &Core, damaged: &Path) -> io::Result<Found> {
+    let file = File::open(damaged)?;
+    let len = file.metadata()?.len();
+    let mut found = Found::default();
+    let mut window = vec![0; WINDOW + RECORD_PREFIX + PAYLOAD_MAX];
+    let mut at = 0;
+    while at < len && !core.is_stopping() {
+        let want = usize::try_from(len - at).map_or(window.len(), |left| left.min(window.len()));
+        let Some(bytes) = window.get_mut(..want) else {
+            break;
+        };
+        file.read_exact_at(bytes, at)?;
+        look_through(bytes, at, WINDOW, &mut found);
+        at += WINDOW as u64;
+    }
+    Ok(found)
+}
+
+/// Takes every whole record that begins in the first `most` bytes.
+fn look_through(bytes: &[u8], offset: u64, most: usize, found: &mut Found) {
+    let starts = bytes.windows(3).take(most).enumerate();
+    for (at, _) in starts.filter(|(_, start)| *start == b"lrH" || *start == b"lrB") {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some(record) = codec::record_len(rest).and_then(|len| rest.get(..len)) else {
+            continue;
+        };
+        if let Some(head) = codec::decode_head(record) {
+            let time = head.meta.fetched().response_time.0;
+            let key = KeyHash::of(&head.key);
+            let place = Place {
+                time,
+                at: offset + at as u64,
+                len: record.len() as u32,
+            };
+            if found.heads.get(&key).is_none_or(|held| held.time <= time) {
+                found.heads.insert(key, place);
+            }
+        } else if let Some((blob, _)) = codec::decode_blob(record) {
+            let newer = found
+                .heat
+                .get(&blob.digest)
+                .is_none_or(|held| held.tick <= blob.tick);
+            if newer {
+                found.heat.insert(blob.digest, blob);
+            }
+        }
+    }
+}
+
+/// Brings one object back, if nothing newer has its key and its body is in place.
+fn restore(core: &Core, hash: KeyHash, record: Arc<[u8]>, heat: &HashMap<Digest, Blob>) -> bool {
+    let Some(Head { digest, len, .. }) = codec::decode_head(&record) else {
+        return false;
+    };
+    let data = fs::metadata(core.root().join(digest.content_path()));
+    if !data.is_ok_and(|data| data.len() == len) {
+        return false;
+    }
+    let mut journal = lock(&core.journal);
+    if lock(&core.state).index.get(&hash).is_some() {
+        return false;
+    }
+    let blocks = heat
+        .get(&digest)
+        .map_or_else(|| blocks_of(len), |blob| blob.blocks);
+    let change = Change::Admit {
+        head: Arc::clone(&record),
+        blocks,
+    };
+    core.write_down(&mut journal, &[change]);
+    let mut state = lock(&core.state);
+    let known = state.index.slot_by_digest(&digest).is_some();
+    let (slot, _) = state.index.admit(hash, digest, (len, blocks), now_u32());
+    let Some(id) = state.index.get(&hash).map(|found| found.blob.id) else {
+        return false;
+    };
+    if !known {
+        state.index.clear_flag(slot, id, VERIFIED);
+        state.index.set_flag(slot, id, SUSPECT);
+        if let Some(blob) = heat.get(&digest) {
+            state.index.warm_up(slot, id, blob);
+        }
+    }
+    state.pending.heads.insert(hash, Some(record));
+    state.pending.blobs.insert(id, Some(slot));
+    true
+}
+
+/// Removes bodies that no name leads to: what a crash left between a body's placing and its
+/// naming, or what a damaged index cannot name any more. Returns how many bytes that were.
+pub(crate) fn collect_orphans(core: &Core) -> io::Result<u64> {
+    let mut bytes = 0;
+    for first in fs::read_dir(core.layout.content())? {
+        for second in fs::read_dir(first?.path())? {
+            for file in fs::read_dir(second?.path())? {
+                if core.is_stopping() {
+                    return Ok(bytes);
+                }
+                bytes += collect(core, &file?.path())?;
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn collect(core: &Core, path: &Path) -> io::Result<u64> {
+    let names: Vec<_> = path
+        .iter()
+        .rev()
+        .take(3)
+        .filter_map(|part| part.to_str())
+        .collect();
+    let [rest, second, first] = names[..] else {
+        return Ok(0);
+    };
+    let Some(digest) = Digest::from_hex(&format!("{first}{second}{rest}")) else {
+        return Ok(0);
+    };
+    // The right to place is the right to remove: nobody puts this body in place meanwhile.
+    if !core.begin_placing(&digest) {
+        return Ok(0);
+    }
+    let bytes = crate::layout::allocated(path);
+    let removed = fs::remove_file(path);
+    core.end_placing(&digest, 0);
+    removed.map(|()| bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{Random, sample_meta};
+    use larder_policy::key::CacheKey;
+
+    #[test]
+    fn records_are_found_among_garbage_and_of_two_heads_the_newer_counts() {
+        let mut random = Random::new(9);
+        let key = CacheKey::of_store_id("http://a/b");
+        let head = |body: &[u8]| codec::encode_head(&key, &Digest::of(body), 4, &sample_meta("u"));
+        let mut bytes = random.bytes(5_000);
+        bytes.extend(head(b"old1"));
+        bytes.extend(random.bytes(777));
+        bytes.extend(head(b"new1"));
+        let mut torn = head(b"torn");
+        torn.truncate(60);
+        bytes.extend(torn);
+        let mut found = Found::default();
+        look_through(&bytes, 100, bytes.len(), &mut found);
+        assert_eq!(found.heads.len(), 1);
+        let place = found.heads.values().next().expect("one");
+        let at = (place.at - 100) as usize;
+        let record = &bytes[at..at + place.len as usize];
+        assert_eq!(
+            codec::decode_head(record).expect("whole").digest,
+            Digest::of(b"new1")
+        );
+    }
+}

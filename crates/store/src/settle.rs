@@ -1,0 +1,144 @@
+//! The last step of a fill: its body in place, its name in the index. Blocking.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use larder_policy::key::CacheKey;
+use larder_policy::meta::Meta;
+
+use crate::body::{self, BodyFile};
+use crate::core::{Core, Placed};
+use crate::digest::Digest;
+use crate::hot::{Hot, SMALL_BODY};
+use crate::room::{BLOCK, Reservation, blocks_of};
+
+/// Smaller files' blocks are computed; larger ones' are asked for.
+const ASK_BLOCKS: u64 = 1 << 20;
+
+/// A body of which every byte has come.
+#[derive(Debug)]
+pub(crate) enum Whole {
+    /// It is in memory, and room is reserved for its file.
+    Memory {
+        chunks: Vec<Bytes>,
+        /// Held until the body counts as a blob.
+        _reservation: Reservation,
+    },
+    /// It is in a part file, and this is its digest.
+    Part { file: Arc<BodyFile>, digest: Digest },
+}
+
+/// Puts the body in place, unless one with its digest is there already, and lets the key name it.
+pub(crate) fn settle(
+    core: &Core,
+    key: &CacheKey,
+    meta: &Arc<Meta>,
+    len: u64,
+    whole: Whole,
+) -> io::Result<(Arc<Hot>, Arc<BodyFile>)> {
+    let (digest, body) = match &whole {
+        Whole::Memory { chunks, .. } => {
+            let body = joined(chunks);
+            (Digest::of(&body), Some(body))
+        }
+        Whole::Part { digest, .. } => (*digest, None),
+    };
+    let small = body.clone().filter(|_| len <= SMALL_BODY);
+    let placing = core.begin_placing(&digest);
+    let mut blocks = blocks_of(len);
+    let mut file = None;
+    let mut folders = 0;
+    if placing {
+        match place(core, &whole, body.as_deref(), &digest) {
+            Ok((made, asked, placed)) => {
+                (folders, file) = (made, placed);
+                blocks = asked.unwrap_or(blocks);
+            }
+            Err(e) => {
+                core.end_placing(&digest, 0);
+                return Err(e);
+            }
+        }
+    } else {
+        core.counters.deduplicated_bytes.add(len);
+    }
+    let hot = core.admit(Placed {
+        key,
+        meta,
+        digest,
+        len,
+        blocks,
+        file: file.as_ref(),
+        body: small,
+    });
+    if placing {
+        core.end_placing(&digest, folders);
+    }
+    let file = match file {
+        Some(file) => file,
+        None => core.open_body(&hot)?,
+    };
+    drop(whole);
+    Ok((hot, file))
+}
+
+type Made = (u64, Option<u32>, Option<Arc<BodyFile>>);
+
+fn place(core: &Core, whole: &Whole, body: Option<&[u8]>, digest: &Digest) -> io::Result<Made> {
+    match whole {
+        Whole::Memory { .. } => {
+            let path = core.part_path();
+            let made = write_new(core, &path, body.unwrap_or_default(), digest);
+            if made.is_err() {
+                // The error is what matters; a part file that stays is removed at the next start.
+                let _ = fs::remove_file(&path);
+            }
+            Ok((made?, None, None))
+        }
+        Whole::Part { file, .. } => {
+            let path = file
+                .part_path()
+                .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            let held = file.file()?;
+            let data = held.metadata()?;
+            let asked = (data.len() >= ASK_BLOCKS)
+                .then(|| u32::try_from((data.blocks() * 512).div_ceil(BLOCK)).unwrap_or(u32::MAX));
+            // Delayed allocation may still add to what is reported now.
+            let blocks = asked.map(|asked| asked.max(blocks_of(data.len())));
+            let folders = body::place(&core.disk, &path, core.root(), digest)?;
+            if core.is_full_durability() {
+                body::sync_in_place(held, core.root(), digest)?;
+            }
+            Ok((folders, blocks, Some(Arc::clone(file))))
+        }
+    }
+}
+
+fn write_new(core: &Core, path: &std::path::Path, body: &[u8], digest: &Digest) -> io::Result<u64> {
+    core.disk.pass()?;
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o640)
+        .open(path)?;
+    core.disk.pass()?;
+    file.write_all(body)?;
+    let folders = body::place(&core.disk, path, core.root(), digest)?;
+    if core.is_full_durability() {
+        body::sync_in_place(&file, core.root(), digest)?;
+    }
+    Ok(folders)
+}
+
+/// A copy even of a single chunk: that may be a small part of a large network buffer, which the
+/// hot cache would hold in whole.
+fn joined(chunks: &[Bytes]) -> Bytes {
+    let mut body = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+    for chunk in chunks {
+        body.extend_from_slice(chunk);
+    }
+    body.freeze()
+}

@@ -1,0 +1,180 @@
+//! The handle that the proxy holds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use larder_policy::key::CacheKey;
+
+use crate::codec;
+use crate::collapse::{Join, Seen};
+use crate::config::Config;
+use crate::core::Core;
+use crate::counters::Fault;
+use crate::digest::KeyHash;
+use crate::disk::Disk;
+use crate::entry::Entry;
+use crate::error::OpenError;
+use crate::journal::Change;
+use crate::keeper::Keeper;
+use crate::lock;
+use crate::recover;
+use crate::running::Tail;
+use crate::snapshot::Snapshot;
+
+/// A cache directory, opened. Clones are cheap and mean the same store; when the last is dropped
+/// (or at [`Store::close`]) everything is written down.
+#[derive(Clone, Debug)]
+pub struct Store {
+    core: Arc<Core>,
+    keeper: Arc<Keeper>,
+}
+
+impl Store {
+    /// Opens a cache directory, making it if it is not there. Blocking: a start reads the index
+    /// file's compact table (half a second at a million objects).
+    ///
+    /// # Errors
+    /// [`OpenError::NotWritable`] and [`OpenError::Held`] are the operator's to mend. A damaged
+    /// index is no error: it is said, and the store serves with what can be had.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        Self::open_on(config, Disk::default())
+    }
+
+    /// As [`Store::open`], on a disk that fails as planned: for tests.
+    #[doc(hidden)]
+    pub fn open_on(config: Config, disk: Disk) -> Result<Self, OpenError> {
+        let core = Arc::new(recover::open(config, disk)?);
+        let keeper = Keeper::start(&core).map_err(|source| OpenError::File {
+            step: "start the keeper of",
+            path: core.root().to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            core,
+            keeper: Arc::new(keeper),
+        })
+    }
+
+    /// Finds the entry of a key. A hot one costs no disk access and no thread hop; a fault of any
+    /// kind is `None`.
+    pub async fn lookup(&self, key: &CacheKey) -> Option<Entry> {
+        Core::lookup(&self.core, key).await
+    }
+
+    /// The field names that a base key's responses vary by, if they do.
+    #[expect(
+        clippy::unused_async,
+        reason = "callers need not know that all names are in memory"
+    )]
+    pub async fn vary(&self, key: &CacheKey) -> Option<Vec<String>> {
+        let known = self
+            .core
+            .vary
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.is_empty() {
+            return None;
+        }
+        known.get(&KeyHash::of(key)).map(|names| names.to_vec())
+    }
+
+    /// Remembers that a base key's responses vary by these fields; none: that they do not.
+    pub fn remember_vary(&self, key: &CacheKey, names: Vec<String>) {
+        let hash = KeyHash::of(key);
+        {
+            let known = self
+                .core
+                .vary
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            let held: &[String] = known.get(&hash).map_or(&[], |names| names);
+            if held == names.as_slice() {
+                return;
+            }
+        }
+        let encoded = codec::encode_names(&names);
+        let mut journal = lock(&self.core.journal);
+        let change = Change::Vary {
+            key: hash,
+            names: encoded.clone(),
+        };
+        self.core.write_down(&mut journal, &[change]);
+        let mut known = self
+            .core
+            .vary
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known: &mut HashMap<_, _> = &mut known;
+        let kept = (!names.is_empty()).then_some(encoded);
+        if names.is_empty() {
+            known.remove(&hash);
+        } else {
+            known.insert(hash, Arc::from(names));
+        }
+        lock(&self.core.state).pending.vary.insert(hash, kept);
+        self.core.nudge.changed();
+    }
+
+    /// Counts one delivery of the entry: queued, and applied with others within 100 ms.
+    pub fn touch(&self, entry: &Entry) {
+        if !self.core.touches.push(entry.hot.slot, entry.hot.id) {
+            self.core.counters.touches_dropped.add(1);
+        }
+    }
+
+    /// Forgets a key; its body leaves too if no other key names it. False: it was not there.
+    pub fn remove(&self, key: &CacheKey) -> bool {
+        self.core.forget(KeyHash::of(key))
+    }
+
+    /// Joins the fetch of a key: one caller leads, all others follow.
+    pub fn join(&self, key: &CacheKey) -> Join {
+        Core::join(&self.core, key, Seen::Unknown)
+    }
+
+    /// As [`Store::join`], for a caller whose look-up has found `seen`: if something else was
+    /// stored under the key since then, the caller follows that instead of fetching it again.
+    pub fn join_since(&self, key: &CacheKey, seen: Option<&Entry>) -> Join {
+        let seen = seen.map_or(Seen::Nothing, |entry| Seen::Version(entry.hot.version));
+        Core::join(&self.core, key, seen)
+    }
+
+    /// The fill that is under way for a key, if one is; nobody becomes a lead by asking.
+    pub fn filling(&self, key: &CacheKey) -> Option<Tail> {
+        self.core.filling(key)
+    }
+
+    /// Waits for the entry of a fill whose bytes have all come but which is not in place yet, so
+    /// that a request which follows the last byte finds what was stored. False: there is none.
+    pub async fn settled(&self, key: &CacheKey) -> bool {
+        self.core.settled(key).await
+    }
+
+    /// The store in numbers.
+    pub fn snapshot(&self) -> Snapshot {
+        self.core.snapshot()
+    }
+
+    /// Faults of a kind since the start.
+    pub fn faults(&self, fault: Fault) -> u64 {
+        self.snapshot().faults_of(fault)
+    }
+
+    /// Makes everything that is stored now survive a power loss, whatever the durability.
+    pub async fn sync(&self) {
+        let core = Arc::clone(&self.core);
+        let synced = tokio::task::spawn_blocking(move || {
+            core.checkpoint();
+            core.commit(false);
+        });
+        // The only failure is a panic in it, which has been said.
+        let _ = synced.await;
+    }
+
+    /// Writes everything down and ends the keeper; what comes after is only in the journal.
+    pub async fn close(&self) {
+        let keeper = Arc::clone(&self.keeper);
+        // The only failure is a panic in the keeper, which it has said itself.
+        let _ = tokio::task::spawn_blocking(move || keeper.stop()).await;
+    }
+}

@@ -1,0 +1,296 @@
+//! The index file `index.redb`: the only file that names redb.
+//!
+//! ```text
+//! heads  key hash 16   -> encoded head
+//! blobs  blob id u64   -> encoded blob with its key hashes (all that a start has to read)
+//! vary   key hash 16   -> field names
+//! facts  "facts"       -> age of the ranking, counters, last checkpoint
+//! ```
+//!
+//! Written by the keeper alone, in group commits; read for heads that are not in memory. Commits
+//! are durable and save redb's allocator state (`quick_repair`), so that an open after the end of
+//! the process needs no walk over the file. redb trusts the pages that it has written and may
+//! panic on others; every call is fenced, and a fault is an error like any other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use redb::{
+    Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+};
+
+use crate::codec::{self, Scan};
+use crate::digest::KeyHash;
+use crate::index::Blob;
+
+const HEADS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("heads");
+const BLOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blobs");
+const VARY: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("vary");
+const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+const FACTS_MAGIC: [u8; 4] = *b"lrF1";
+
+/// Why the index file does not serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TableError {
+    #[error("the index file is not usable: {0}")]
+    Redb(Box<redb::Error>),
+    #[error("the index file is damaged")]
+    Damaged,
+    #[error("the index file has been given up")]
+    Closed,
+}
+
+impl<E: Into<redb::Error>> From<E> for TableError {
+    fn from(error: E) -> Self {
+        Self::Redb(Box::new(error.into()))
+    }
+}
+
+/// Numbers that outlive a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The age of the replacement policy.
+    pub(crate) age: u64,
+    /// The last blob id given.
+    pub(crate) last_id: u64,
+    /// The last tick given.
+    pub(crate) tick: u64,
+    /// Blobs up to this id are known to be on the disk.
+    pub(crate) synced_id: u64,
+    /// 1 if the run that wrote this ended in order.
+    pub(crate) clean: u64,
+    /// Look-ups that found something, over all runs.
+    pub(crate) hits: u64,
+    /// Look-ups that found nothing, over all runs.
+    pub(crate) misses: u64,
+    /// Bytes evicted, over all runs.
+    pub(crate) evicted: u64,
+}
+
+impl Facts {
+    fn numbers(&self) -> [u64; 8] {
+        [
+            self.age,
+            self.last_id,
+            self.tick,
+            self.synced_id,
+            self.clean,
+            self.hits,
+            self.misses,
+            self.evicted,
+        ]
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = codec::start(FACTS_MAGIC, 64);
+        for number in self.numbers() {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        codec::finish(out)
+    }
+
+    fn decode(record: &[u8]) -> Option<Self> {
+        let mut scan = Scan(codec::payload(FACTS_MAGIC, record)?);
+        let mut next = || scan.array().map(u64::from_le_bytes);
+        Some(Self {
+            age: next()?,
+            last_id: next()?,
+            tick: next()?,
+            synced_id: next()?,
+            clean: next()?,
+            hits: next()?,
+            misses: next()?,
+            evicted: next()?,
+        })
+    }
+}
+
+/// One group commit: what is to stand in the file afterwards; `None`: nothing under that name.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) heads: Vec<(KeyHash, Option<Arc<[u8]>>)>,
+    pub(crate) blobs: Vec<(u64, Option<Vec<u8>>)>,
+    pub(crate) vary: Vec<(KeyHash, Option<Vec<u8>>)>,
+    pub(crate) facts: Facts,
+}
+
+/// What a start reads.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) facts: Facts,
+    pub(crate) vary: Vec<(KeyHash, Vec<u8>)>,
+    /// Records that could not be read.
+    pub(crate) unreadable: u64,
+}
+
+/// The open index file.
+#[derive(Debug)]
+pub(crate) struct Table {
+    database: RwLock<Option<Database>>,
+}
+
+impl Table {
+    /// Opens or makes the file. `cache_bytes`: redb's page cache.
+    pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, TableError> {
+        let database = fenced(|| {
+            let database = Builder::new().set_cache_size(cache_bytes).create(path)?;
+            let mut write = database.begin_write()?;
+            write.set_quick_repair(true);
+            write.open_table(HEADS)?;
+            write.open_table(BLOBS)?;
+            write.open_table(VARY)?;
+            write.open_table(FACTS)?;
+            write.commit()?;
+            Ok(database)
+        })?;
+        Ok(Self {
+            database: RwLock::new(Some(database)),
+        })
+    }
+
+    /// A table that holds nothing and refuses commits: the index file cannot be had.
+    pub(crate) fn absent() -> Self {
+        Self {
+            database: RwLock::new(None),
+        }
+    }
+
+    /// Hands every blob to `each` and returns the rest of what a start needs.
+    pub(crate) fn load(
+        &self,
+        mut each: impl FnMut(Blob, Vec<KeyHash>),
+    ) -> Result<Loaded, TableError> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let mut loaded = Loaded::default();
+            if let Some(record) = read.open_table(FACTS)?.get("facts")? {
+                match Facts::decode(record.value()) {
+                    Some(facts) => loaded.facts = facts,
+                    None => loaded.unreadable += 1,
+                }
+            }
+            for entry in read.open_table(BLOBS)?.iter()? {
+                let (id, record) = entry?;
+                match codec::decode_blob(record.value()) {
+                    Some((blob, keys)) if blob.id == id.value() => each(blob, keys),
+                    _ => loaded.unreadable += 1,
+                }
+            }
+            for entry in read.open_table(VARY)?.iter()? {
+                let (key, names) = entry?;
+                loaded
+                    .vary
+                    .push((KeyHash(key.value()), names.value().to_vec()));
+            }
+            Ok(loaded)
+        })
+    }
+
+    /// How many bodies the file names.
+    pub(crate) fn bodies(&self) -> Result<u64, TableError> {
+        use redb::ReadableTableMetadata as _;
+        self.with(|database| Ok(database.begin_read()?.open_table(BLOBS)?.len()?))
+    }
+
+    /// The encoded head of a key.
+    pub(crate) fn head(&self, key: &KeyHash) -> Result<Option<Vec<u8>>, TableError> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let head = read.open_table(HEADS)?.get(key.0)?;
+            Ok(head.map(|record| record.value().to_vec()))
+        })
+    }
+
+    /// Brings the file up to date; durable when it returns.
+    pub(crate) fn commit(&self, batch: &Batch) -> Result<(), TableError> {
+        self.with(|database| {
+            let mut write = database.begin_write()?;
+            write.set_durability(Durability::Immediate)?;
+            write.set_quick_repair(true);
+            {
+                let mut heads = write.open_table(HEADS)?;
+                for (key, head) in &batch.heads {
+                    match head {
+                        Some(head) => drop(heads.insert(key.0, &head[..])?),
+                        None => drop(heads.remove(key.0)?),
+                    }
+                }
+                let mut blobs = write.open_table(BLOBS)?;
+                for (id, blob) in &batch.blobs {
+                    match blob {
+                        Some(blob) => drop(blobs.insert(id, &blob[..])?),
+                        None => drop(blobs.remove(id)?),
+                    }
+                }
+                let mut vary = write.open_table(VARY)?;
+                for (key, names) in &batch.vary {
+                    match names {
+                        Some(names) => drop(vary.insert(key.0, &names[..])?),
+                        None => drop(vary.remove(key.0)?),
+                    }
+                }
+                write
+                    .open_table(FACTS)?
+                    .insert("facts", &batch.facts.encode()[..])?;
+            }
+            write.commit()?;
+            Ok(())
+        })
+    }
+
+    fn with<T>(
+        &self,
+        call: impl FnOnce(&Database) -> Result<T, TableError>,
+    ) -> Result<T, TableError> {
+        let held = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = held.as_ref().ok_or(TableError::Closed)?;
+        fenced(|| call(database))
+    }
+}
+
+fn fenced<T>(call: impl FnOnce() -> Result<T, TableError>) -> Result<T, TableError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(TableError::Damaged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_batch_says_stands_in_the_file_after_it_is_opened_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("index.redb");
+        let facts = Facts {
+            age: 5,
+            clean: 1,
+            ..Facts::default()
+        };
+        let table = Table::open(&path, 1 << 20).expect("opens");
+        let key = KeyHash([1; 16]);
+        let head: Arc<[u8]> = Arc::from(&b"head"[..]);
+        let batch = Batch {
+            heads: vec![(key, Some(head)), (KeyHash([2; 16]), None)],
+            vary: vec![(key, Some(b"accept".to_vec()))],
+            facts,
+            ..Batch::default()
+        };
+        table.commit(&batch).expect("commits");
+        drop(table);
+        let table = Table::open(&path, 1 << 20).expect("opens again");
+        assert_eq!(
+            table.head(&key).expect("reads").as_deref(),
+            Some(&b"head"[..])
+        );
+        let loaded = table.load(|_, _| {}).expect("loads");
+        assert_eq!((loaded.facts, loaded.vary.len()), (facts, 1));
+    }
+
+    #[test]
+    fn a_file_of_garbage_is_an_error_and_no_crash() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("index.redb");
+        std::fs::write(&path, vec![0x5a; 100_000]).expect("writes");
+        assert!(Table::open(&path, 1 << 20).is_err());
+    }
+}

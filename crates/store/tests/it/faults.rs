@@ -1,0 +1,123 @@
+//! A disk that fails: at every operation of a session, once, for a while, or for good.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use bytes::Bytes;
+use larder_store::{Disk, Join, Store};
+
+use crate::support::{body, config, key, meta, open, read_all};
+
+const NAMES: [(&str, usize); 6] = [
+    ("a", 3_000),
+    ("b", 70_000),
+    ("c", 400_000),
+    ("d", 1_200_000),
+    ("a", 5_000),
+    ("e", 2_000_000),
+];
+
+/// Stores, reads, replaces and forgets things; every answer is whole and right, or none. Bytes
+/// that a client got through a tail count as right only up to an error.
+async fn session(store: &Store) {
+    for (name, len) in NAMES {
+        let whole = body(&format!("{name}-{len}"), len);
+        let Join::Lead(slot) = store.join(&key(name)) else {
+            panic!("the key is held by a fetch that has ended");
+        };
+        let Ok(mut fill) = slot.begin(meta(name), Some(len as u64), key(name)).await else {
+            continue;
+        };
+        let tail = fill.tail();
+        let mut written = Ok(());
+        for chunk in whole.chunks(100_000) {
+            written = fill.write(Bytes::copy_from_slice(chunk)).await;
+            if written.is_err() {
+                break;
+            }
+        }
+        if written.is_ok() {
+            // Whether it was stored or not, the next look-up says.
+            let _ = fill.commit().await;
+        } else {
+            drop(fill);
+        }
+        if let Ok(read) = read_all(tail.reader(0, None)).await {
+            assert!(read == whole, "a tail gave wrong bytes of {name}");
+        }
+        look(store, name).await;
+    }
+    store.sync().await;
+    store.remove(&key("b"));
+    assert!(store.lookup(&key("b")).await.is_none());
+}
+
+/// What is found is whole and one of the bodies of this name: the one before stays where its
+/// successor could not be stored.
+async fn look(store: &Store, name: &str) {
+    let Some(entry) = store.lookup(&key(name)).await else {
+        return;
+    };
+    let Ok(read) = read_all(entry.reader(0, entry.len())).await else {
+        return;
+    };
+    let right = NAMES
+        .iter()
+        .filter(|(other, _)| *other == name)
+        .any(|(_, len)| body(&format!("{name}-{len}"), *len) == read);
+    assert!(right, "wrong bytes of {name}");
+}
+
+/// After the disk works again everything that is found is right, and storing works.
+async fn afterwards(directory: &Path) {
+    let store = open(directory);
+    for (name, _) in NAMES {
+        look(&store, name).await;
+    }
+    let whole = body("after", 100_000);
+    crate::support::put(&store, "after", &whole).await;
+    assert_eq!(
+        crate::support::get(&store, "after").await.expect("stored"),
+        whole
+    );
+    assert!(store.snapshot().used_bytes <= store.snapshot().max_bytes);
+}
+
+async fn operations_of_a_session() -> u64 {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Disk::failing(u64::MAX, 0, ErrorKind::Other);
+    let store = Store::open_on(config(folder.path()), disk.clone()).expect("opens");
+    session(&store).await;
+    store.close().await;
+    assert_eq!(store.snapshot().faults_total(), 0);
+    disk.operations()
+}
+
+async fn sweep(failures: u64, kind: ErrorKind) {
+    let operations = operations_of_a_session().await;
+    assert!(operations > 50, "{operations} operations");
+    for fail_at in 0..operations {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Disk::failing(fail_at, failures, kind);
+        if let Ok(store) = Store::open_on(config(folder.path()), disk) {
+            session(&store).await;
+            store.close().await;
+        }
+        afterwards(folder.path()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_failing_operation_anywhere_costs_no_wrong_byte() {
+    sweep(1, ErrorKind::Other).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_from_some_operation_on_costs_no_wrong_byte() {
+    sweep(u64::MAX, ErrorKind::StorageFull).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_for_a_while_is_used_again_after_it() {
+    sweep(3, ErrorKind::ReadOnlyFilesystem).await;
+}

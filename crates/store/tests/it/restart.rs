@@ -1,0 +1,214 @@
+//! What a stop, orderly or not, leaves behind.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use larder_store::{OpenError, Store};
+
+use crate::support::{body, config, get, key, meta, open, put, read_all};
+
+#[tokio::test]
+async fn an_orderly_stop_keeps_objects_heads_counts_and_names_of_vary() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let (small, big) = (body("small", 3_000), body("big", 800_000));
+    put(&store, "small", &small).await;
+    put(&store, "big", &big).await;
+    store.remember_vary(&key("small"), vec!["accept".into(), "x-a".into()]);
+    store.close().await;
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(get(&store, "small").await.expect("kept"), small);
+    assert_eq!(get(&store, "big").await.expect("kept"), big);
+    let entry = store.lookup(&key("big")).await.expect("kept");
+    assert_eq!(*entry.meta, meta("big"));
+    assert_eq!(
+        store.vary(&key("small")).await.expect("kept"),
+        ["accept", "x-a"]
+    );
+    assert_eq!(store.vary(&key("big")).await, None);
+    assert_eq!(store.snapshot().faults_total(), 0);
+}
+
+#[tokio::test]
+async fn a_directory_is_held_by_one_store_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let error = Store::open(config(folder.path())).expect_err("held");
+    assert!(matches!(error, OpenError::Held { .. }));
+    assert!(
+        error.to_string().contains("held by another process"),
+        "{error}"
+    );
+    drop(store);
+    open(folder.path());
+}
+
+#[tokio::test]
+async fn a_flipped_small_body_is_a_miss_and_a_flipped_big_one_is_cut() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let small = put(&store, "small", &body("small", 3_000)).await;
+    let big = put(&store, "big", &body("big", 800_000)).await;
+    let paths = [&small, &big].map(|entry| folder.path().join(entry.digest.content_path()));
+    drop((store, small, big));
+    for path in &paths {
+        let mut bytes = fs::read(path).expect("in place");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        fs::write(path, bytes).expect("written");
+    }
+    let store = open(folder.path());
+    assert!(store.lookup(&key("small")).await.is_none());
+    let entry = store.lookup(&key("big")).await.expect("not looked at yet");
+    let read = read_all(entry.reader(0, entry.len())).await;
+    assert!(read.is_err(), "a wrong body was delivered whole");
+    drop(entry);
+    assert!(store.lookup(&key("big")).await.is_none(), "dropped");
+    assert_eq!(store.snapshot().faults_total(), 2);
+    assert_eq!(store.snapshot().objects, 0);
+}
+
+#[tokio::test]
+async fn a_missing_or_shorter_file_is_a_miss_and_is_forgotten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let gone = put(&store, "gone", &body("gone", 300_000)).await;
+    let cut = put(&store, "cut", &body("cut", 300_000)).await;
+    let path = |digest: larder_store::Digest| folder.path().join(digest.content_path());
+    let paths = (path(gone.digest), path(cut.digest));
+    drop((store, gone, cut));
+    let (gone, cut) = paths;
+    fs::remove_file(gone).expect("in place");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(cut)
+        .expect("in place");
+    file.set_len(299_999).expect("cut");
+    let store = open(folder.path());
+    assert!(store.lookup(&key("gone")).await.is_none());
+    assert!(store.lookup(&key("cut")).await.is_none());
+    assert_eq!(store.snapshot().objects, 0);
+    assert_eq!(store.snapshot().faults_total(), 2);
+}
+
+#[tokio::test]
+async fn a_file_that_shrinks_while_it_is_read_ends_in_an_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let entry = put(&store, "k", &body("k", 2_000_000)).await;
+    let path = folder.path().join(entry.digest.content_path());
+    let reader = entry.reader(0, entry.len());
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .expect("in place");
+    file.set_len(1_000_000).expect("cut");
+    assert!(read_all(reader).await.is_err());
+    drop(entry);
+    assert!(store.lookup(&key("k")).await.is_none());
+}
+
+/// Stores some objects of every kind and closes the store.
+async fn some_objects(folder: &Path) -> Vec<(String, Bytes)> {
+    let store = open(folder);
+    let mut objects = Vec::new();
+    for n in 0..40 {
+        let name = format!("object-{n}");
+        let whole = body(&name, 2_000 + n * 2_500);
+        put(&store, &name, &whole).await;
+        objects.push((name, whole));
+    }
+    store.close().await;
+    objects
+}
+
+/// Opens the store once its index has been rebuilt, and counts what is found; all of it is right.
+async fn found(folder: &Path, objects: &[(String, Bytes)]) -> usize {
+    let store = open(folder);
+    for _ in 0..500 {
+        if !folder.join("index.damaged").exists() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let mut found = 0;
+    for (name, whole) in objects {
+        if let Some(read) = get(&store, name).await {
+            assert!(read == *whole, "wrong bytes of {name}");
+            found += 1;
+        }
+    }
+    let again = body("again", 50_000);
+    put(&store, "again", &again).await;
+    assert_eq!(get(&store, "again").await.expect("service goes on"), again);
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_of_garbage_costs_names_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let objects = some_objects(folder.path()).await;
+    fs::write(folder.path().join("index.redb"), vec![7; 50_000]).expect("written");
+    assert_eq!(found(folder.path(), &objects).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_has_lost_its_beginning_is_rebuilt_from_its_records() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let objects = some_objects(folder.path()).await;
+    let path = folder.path().join("index.redb");
+    let mut bytes = fs::read(&path).expect("there");
+    bytes[..4096].fill(0);
+    fs::write(&path, bytes).expect("written");
+    assert_eq!(found(folder.path(), &objects).await, objects.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncated_index_gives_what_is_left_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let objects = some_objects(folder.path()).await;
+    let path = folder.path().join("index.redb");
+    let whole = fs::read(&path).expect("there");
+    for cut in [1, 2, 3] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let objects = some_objects(folder.path()).await;
+        fs::write(
+            folder.path().join("index.redb"),
+            &whole[..whole.len() * cut / 4],
+        )
+        .expect("cut");
+        let found = found(folder.path(), &objects).await;
+        println!(
+            "{found} of {} objects from {cut}/4 of the index",
+            objects.len()
+        );
+    }
+    assert_eq!(found(folder.path(), &objects).await, objects.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_byte_in_the_index_gives_no_wrong_byte_and_service_goes_on() {
+    let mut state = 77_u64;
+    for _ in 0..25 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let objects = some_objects(folder.path()).await;
+        let path = folder.path().join("index.redb");
+        let mut bytes = fs::read(&path).expect("there");
+        // Where something is: most of the file is empty.
+        let used: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] != 0).collect();
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let at = used[(state >> 33) as usize % used.len()];
+        bytes[at] ^= 1 << (state >> 61);
+        fs::write(&path, bytes).expect("written");
+        let found = found(folder.path(), &objects).await;
+        assert!(
+            found >= objects.len() - 1,
+            "a flip at {at} cost {found} of {}",
+            objects.len()
+        );
+    }
+}

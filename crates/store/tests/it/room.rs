@@ -1,0 +1,161 @@
+//! The cap: reserved before it is used, never passed, and nothing in use cut off for it.
+
+use std::path::Path;
+use std::process::Command;
+
+use larder_store::{Config, Store};
+
+use crate::support::{begin, body, config, get, key, open, put, read_all};
+
+const CAP: u64 = 24 << 20;
+
+fn small_store(directory: &Path) -> Store {
+    let config = Config {
+        size_max: CAP,
+        ..config(directory)
+    };
+    Store::open(config).expect("the directory is free and writable")
+}
+
+/// Names the file system of their own that the tests below run on; set by themselves.
+const OWN: &str = "LARDER_TEST_FILE_SYSTEM";
+
+/// Runs a test of this binary again with `OWN` naming a tmpfs of `size`, in a mount namespace of
+/// its own. True: this is that run, and the test is to go on.
+fn on_own_file_system(test: &str, size: &str) -> bool {
+    if std::env::var_os(OWN).is_some() {
+        return true;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = format!("mount -t tmpfs -o size={size} none \"${OWN}\" && exec \"$0\" \"$@\"");
+    let probe = Command::new("unshare").args(["-rm", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        println!("SKIP {test}: unshare -rm true fails on this machine");
+        return false;
+    }
+    let status = Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script])
+        .arg(std::env::current_exe().expect("this binary"))
+        .args(["--exact", test, "--nocapture"])
+        .env(OWN, folder.path())
+        .status()
+        .expect("runs");
+    assert!(status.success(), "on its own file system");
+    false
+}
+
+/// Used bytes of the file system, all of which are the store's.
+fn used(path: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(path).expect("mounted");
+    (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+}
+
+#[test]
+fn ten_times_the_cap_pulled_through_never_occupies_more_than_the_cap() {
+    let test = "room::ten_times_the_cap_pulled_through_never_occupies_more_than_the_cap";
+    if !on_own_file_system(test, "48m") {
+        return;
+    }
+    let folder = std::path::PathBuf::from(std::env::var_os(OWN).expect("set by the first run"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .build()
+        .expect("a runtime");
+    let store = small_store(&folder);
+    let clients: Vec<_> = (0..8)
+        .map(|client| {
+            let store = store.clone();
+            runtime.spawn(async move {
+                for round in 0..30 {
+                    let name = format!("{client}-{round}");
+                    let whole = body(&name, 40_000 + (round * 67_777) % 2_000_000);
+                    put(&store, &name, &whole).await;
+                    if let Some(read) = get(&store, &name).await {
+                        assert_eq!(read, whole);
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut highest = 0;
+    while !clients.iter().all(tokio::task::JoinHandle::is_finished) {
+        highest = highest.max(used(&folder));
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    for client in clients {
+        runtime.block_on(client).expect("every response right");
+    }
+    let snapshot = store.snapshot();
+    println!("{highest} of {CAP} bytes, {snapshot:?}");
+    assert!(highest <= CAP, "{highest} bytes of {CAP}");
+    assert!(highest > CAP / 2, "the cap was never approached: {highest}");
+    assert!(snapshot.evictions > 100, "{snapshot:?}");
+    assert!(snapshot.used_bytes <= CAP);
+}
+
+#[tokio::test]
+async fn what_is_being_read_is_not_evicted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = small_store(folder.path());
+    let whole = body("held", 2_000_000);
+    let entry = put(&store, "held", &whole).await;
+    for round in 0..30 {
+        put(
+            &store,
+            &format!("r{round}"),
+            &body(&format!("r{round}"), 2_000_000),
+        )
+        .await;
+    }
+    assert!(store.snapshot().evictions > 10);
+    assert_eq!(
+        read_all(entry.reader(0, entry.len()))
+            .await
+            .expect("readable"),
+        whole
+    );
+    assert!(store.lookup(&key("held")).await.is_some());
+}
+
+#[tokio::test]
+async fn where_everything_is_in_use_a_fill_is_refused_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = small_store(folder.path());
+    let mut running = Vec::new();
+    for round in 0..4 {
+        running.push(begin(&store, &format!("f{round}"), Some(4_900_000)).await);
+    }
+    let slot = crate::support::lead(&store, &key("more"));
+    let error = slot
+        .begin(crate::support::meta("more"), Some(9_000_000), key("more"))
+        .await
+        .expect_err("everything is reserved");
+    assert_eq!(error.as_str(), "no-room");
+    drop(running);
+    put(&store, "more", &body("more", 9_000_000)).await;
+}
+
+#[tokio::test]
+async fn what_is_used_more_often_stays_longer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = small_store(folder.path());
+    let entry = put(&store, "popular", &body("popular", 1_000_000)).await;
+    for _ in 0..50 {
+        store.touch(&entry);
+    }
+    drop(entry);
+    // Queued deliveries are applied within 100 ms.
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    for round in 0..40 {
+        put(
+            &store,
+            &format!("once{round}"),
+            &body(&format!("once{round}"), 1_000_000),
+        )
+        .await;
+    }
+    assert!(store.lookup(&key("popular")).await.is_some());
+    assert!(store.lookup(&key("once0")).await.is_none());
+    drop(store);
+    let store = open(folder.path());
+    assert!(store.snapshot().age > 0, "the age is forgotten");
+}
