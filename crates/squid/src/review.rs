@@ -1,0 +1,140 @@
+//! What a configuration that can be used is likely not to mean.
+//!
+//! Whether a list of rules makes an open proxy is asked of the list itself: a stranger's request is
+//! put to it. The same holds for what refresh rules do to the root file of a repository.
+
+use std::net::IpAddr;
+
+use larder_policy::access::{Facts, Rule};
+use larder_policy::refresh::{RefreshRule, RefreshRules};
+use larder_policy::url::Url;
+
+use crate::acl::Acls;
+use crate::configuration::{Configuration, MAXIMUM_OBJECT_SIZE};
+use crate::note::{Findings, Position};
+use crate::source::Statement;
+
+/// Clients that no rule names by chance: two documentation networks and a public one.
+const STRANGERS: [[u8; 4]; 3] = [[192, 0, 2, 77], [198, 51, 100, 77], [11, 22, 33, 44]];
+const REPOMD: &str = "http://mirror.example/7/os/x86_64/repodata/repomd.xml";
+
+/// Adds notes about the whole.
+pub(crate) fn review(
+    configuration: &Configuration,
+    places: &[Position],
+    statements: &[Statement],
+    found: &mut Findings,
+) {
+    open_proxy(configuration, places, found);
+    unreachable_rules(&configuration.access.rules, places, found);
+    let lines: Vec<&Position> = statements
+        .iter()
+        .filter(|statement| statement.name.text == "refresh_pattern")
+        .map(|statement| &statement.name.at)
+        .collect();
+    caught_root(&configuration.refresh, &lines, found);
+    departures(&configuration.refresh, &lines, found);
+    small_objects(configuration, found);
+}
+
+fn open_proxy(configuration: &Configuration, places: &[Position], found: &mut Findings) {
+    let Ok(url) = Url::parse("http://a-host-that-no-rule-names.example/") else {
+        return;
+    };
+    let asked = |client: [u8; 4]| Facts {
+        client: IpAddr::from(client),
+        client_is_self: false,
+        method: "GET",
+        url: Some(&url),
+        host: url.host(),
+        port: 80,
+        listener_port: configuration
+            .http_ports
+            .first()
+            .map_or(3128, |port| port.port),
+        listener_name: configuration
+            .http_ports
+            .first()
+            .map(|port| port.name.as_str()),
+        to: Some(IpAddr::from([93, 184, 215, 14])),
+    };
+    let decisions = STRANGERS.map(|client| configuration.access.decide(&asked(client)));
+    if !decisions.iter().all(|decision| decision.allowed) {
+        return;
+    }
+    let rule = decisions.first().and_then(|decision| decision.rule);
+    let Some(at) = rule.map_or_else(|| places.last(), |rule| places.get(rule)) else {
+        return;
+    };
+    let text = match rule {
+        Some(_) => "this is an open proxy: any client may reach any host",
+        None => "this is an open proxy: after a last line that denies, everything else is allowed",
+    };
+    found.warn(
+        at,
+        text,
+        "allow your own networks only, and end with http_access deny all",
+    );
+}
+
+/// Lines after one that decides about every request.
+fn unreachable_rules(rules: &[Rule], places: &[Position], found: &mut Findings) {
+    let decides = |rule: &Rule| rule.conditions.iter().all(Acls::is_any);
+    let Some(last) = rules.iter().position(decides) else {
+        return;
+    };
+    let line = places.get(last).map_or(0, |at| at.line);
+    for at in places.iter().skip(last + 1) {
+        let text = format!("never reached: line {line} decides about every request");
+        found.info(at, text, "put it before that line, or remove it");
+    }
+}
+
+/// The rule that matches everything and so decides about repomd.xml.
+fn caught_root(rules: &[RefreshRule], lines: &[&Position], found: &mut Findings) {
+    let all = RefreshRules::new(rules.to_vec());
+    let Some(rule) = all.rule_for(REPOMD) else {
+        return;
+    };
+    let place = rules
+        .iter()
+        .position(|candidate| candidate.text == rule.text);
+    let Some(at) = place.and_then(|place| lines.get(place)) else {
+        return;
+    };
+    if rule.catch_all && (rule.percent > 0 || rule.min > 0) {
+        found.warn(
+            at,
+            "repomd.xml falls to this catch-all rule: Squid would serve it without asking for \
+             hours; larder asks again after 60 seconds",
+            "put `refresh_pattern /repodata/repomd\\.xml$ 0 0% 0` before it",
+        );
+    }
+}
+
+/// Where larder's own order departs from Squid's, for the rules at hand.
+fn departures(rules: &[RefreshRule], lines: &[&Position], found: &mut Findings) {
+    for (rule, at) in rules.iter().zip(lines) {
+        if rule.options.override_expire {
+            let text = "override-expire: Squid ends it a week after Expires, larder does not";
+            found.info(at, text, "");
+        }
+        if rule.options.ignore_private || rule.options.ignore_no_store {
+            let text = "what ignore-private or ignore-no-store keep: Squid asks the origin at \
+                        each use of a private object, larder when it is stale";
+            found.info(at, text, "");
+        }
+    }
+}
+
+fn small_objects(configuration: &Configuration, found: &mut Findings) {
+    if let Some(dir) = &configuration.cache_dir
+        && configuration.maximum_object_size == MAXIMUM_OBJECT_SIZE
+    {
+        found.warn(
+            &dir.position,
+            "objects over 4 MB are not kept, since maximum_object_size says nothing else",
+            "add maximum_object_size 4 GB",
+        );
+    }
+}
