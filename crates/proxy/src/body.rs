@@ -1,0 +1,240 @@
+//! The body of an answer: one type for what is held, what is being filled, what comes straight
+//! from an origin, and what larder says itself.
+//!
+//! A body that cannot be finished ends in an error, on which the connection is cut: a client never
+//! gets a well-formed complete response whose bytes are not the whole object. When a body is
+//! dropped, finished or not, its access record is written ([`crate::record::Open`]).
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use larder_store::Reader;
+use tokio::time::{Instant, Sleep};
+
+use crate::origin::Lease;
+use crate::record::Open;
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// What is held, or the fill that is followed, broke.
+    #[error("the stored body could not be read to its end")]
+    Stored(#[source] larder_store::ReadError),
+    /// The origin broke.
+    #[error("the origin broke off")]
+    Origin(#[source] hyper::Error),
+    /// The origin sent nothing for too long.
+    #[error("the origin stalled")]
+    Stalled,
+}
+
+/// The body of an answer to a client.
+#[derive(Debug)]
+pub(crate) struct Body {
+    source: Source,
+    record: Option<Open>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Bytes(Option<Bytes>),
+    Stored(Box<Reader>),
+    Parts(Parts),
+    Origin(Box<FromOrigin>),
+}
+
+impl Body {
+    /// No body.
+    pub(crate) fn empty() -> Self {
+        Self::of(Source::Bytes(None))
+    }
+
+    /// Bytes that larder has.
+    pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Self {
+        Self::of(Source::Bytes(Some(bytes.into())))
+    }
+
+    /// A span of something held, or of a fill under way.
+    pub(crate) fn stored(reader: Reader) -> Self {
+        Self::of(Source::Stored(Box::new(reader)))
+    }
+
+    /// Spans of something held as multipart/byteranges; heads go before their spans.
+    pub(crate) fn parts(parts: Parts) -> Self {
+        Self::of(Source::Parts(parts))
+    }
+
+    /// Straight from an origin.
+    pub(crate) fn from_origin(incoming: Incoming, lease: Lease, stall: Duration) -> Self {
+        Self::of(Source::Origin(Box::new(FromOrigin::new(
+            incoming, lease, stall,
+        ))))
+    }
+
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            record: None,
+        }
+    }
+
+    /// Attaches the record that is written when the body ends.
+    pub(crate) fn recorded(mut self, record: Open) -> Self {
+        self.record = Some(record);
+        self
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match &mut self.source {
+            Source::Bytes(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Source::Stored(reader) => reader.poll_next(cx).map_err(BodyError::Stored),
+            Source::Parts(parts) => parts.poll_next(cx),
+            Source::Origin(origin) => origin.poll_next(cx),
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = this.poll_source(cx);
+        if let (Poll::Ready(next), Some(record)) = (&polled, &mut this.record) {
+            match next {
+                Some(Ok(bytes)) => record.sent(bytes.len()),
+                Some(Err(error)) => record.broke(error),
+                None => record.complete(),
+            }
+        }
+        polled.map(|next| next.map(|result| result.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.source, Source::Bytes(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Bytes(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Source::Stored(reader) => reader
+                .remaining()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Source::Parts(parts) => SizeHint::with_exact(parts.remaining),
+            Source::Origin(origin) => origin.incoming.size_hint(),
+        }
+    }
+}
+
+/// Several spans with a head before each and a closing line: multipart/byteranges
+/// (RFC 9110 §14.6).
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pieces: VecDeque<Piece>,
+    remaining: u64,
+}
+
+/// One piece of a multipart body.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// A part's head, or the closing line.
+    Text(Bytes),
+    /// A part's span.
+    Span(Box<Reader>),
+}
+
+impl Parts {
+    /// Pieces in the order in which they are sent; `length` is their sum.
+    pub(crate) fn new(pieces: impl IntoIterator<Item = Piece>, length: u64) -> Self {
+        Self {
+            pieces: pieces.into_iter().collect(),
+            remaining: length,
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            let next = match self.pieces.front_mut() {
+                None => return Poll::Ready(None),
+                Some(Piece::Text(text)) => Some(Ok(std::mem::take(text))),
+                Some(Piece::Span(reader)) => match reader.poll_next(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(next) => next,
+                },
+            };
+            match next {
+                Some(Ok(bytes)) if !bytes.is_empty() => {
+                    self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Stored(error)))),
+                Some(Ok(_)) | None => {
+                    self.pieces.pop_front();
+                }
+            }
+        }
+    }
+}
+
+/// An origin's body on its way to one client. Trailers end here.
+#[derive(Debug)]
+struct FromOrigin {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    stall: Duration,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl FromOrigin {
+    fn new(incoming: Incoming, lease: Lease, stall: Duration) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(stall));
+        Self {
+            incoming,
+            lease: Some(lease),
+            stall,
+            deadline,
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Trailers never become fields of the response.
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    self.deadline.as_mut().reset(Instant::now() + self.stall);
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(BodyError::Origin(error))));
+                }
+                Poll::Ready(None) => {
+                    if let Some(lease) = self.lease.take() {
+                        lease.give_back();
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    return match self.deadline.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::Stalled))),
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+}

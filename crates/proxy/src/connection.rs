@@ -1,0 +1,245 @@
+//! One client connection: HTTP/1 over hyper, with limits on a client that neither sends nor takes.
+//!
+//! There is no limit on how long an answer may take as long as bytes move. Three things end a
+//! connection: a head that does not arrive within `request-head` of its first byte, a connection
+//! that lies idle for `idle`, and a client that takes no byte for `idle` while some wait for it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::config::Limits;
+use crate::handle::handle;
+use crate::record::Open;
+use crate::shared::{Inlet, Shared};
+
+/// How often a connection's state is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Serves one client until it goes, a limit ends it, or `closing` says that larder stops.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    inlet: Arc<Inlet>,
+    stream: TcpStream,
+    mut closing: watch::Receiver<bool>,
+) {
+    let state = Arc::new(State::new());
+    let stream = Watched {
+        stream,
+        state: Arc::clone(&state),
+    };
+    let service = service_fn({
+        let (shared, inlet, state) = (Arc::clone(&shared), Arc::clone(&inlet), Arc::clone(&state));
+        move |request: hyper::Request<hyper::body::Incoming>| {
+            let (shared, inlet, state) =
+                (Arc::clone(&shared), Arc::clone(&inlet), Arc::clone(&state));
+            async move {
+                state.head_arrived();
+                // A body whose framing hyper has already interpreted could have been read another
+                // way by someone before us: such a connection serves no further request
+                // (RFC 9112 §11.2).
+                let last = request.headers().contains_key(TRANSFER_ENCODING);
+                let mut response = handle(shared, inlet, request).await;
+                if last {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .half_close(true)
+        .title_case_headers(true)
+        .auto_date_header(false)
+        .max_buf_size(shared.limits.header_bytes.max(8 << 10))
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = state.overdue(&shared.limits) => return,
+        () = stopping(&mut closing) => None,
+    };
+    let result = if let Some(result) = ended {
+        result
+    } else {
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    };
+    if let Err(error) = result {
+        log_end(&shared, &inlet, &error);
+    }
+}
+
+/// Returns when larder stops, or whoever could say so is gone.
+pub(crate) async fn stopping(closing: &mut watch::Receiver<bool>) {
+    drop(closing.wait_for(|closing| *closing).await);
+}
+
+/// A head that hyper refused has had hyper's empty answer; it gets its line in the log.
+fn log_end(shared: &Shared, inlet: &Inlet, error: &hyper::Error) {
+    if error.is_parse() {
+        drop(Open::invalid(shared, inlet));
+    }
+    tracing::debug!(client = %inlet.client, %error, "client connection ended");
+}
+
+/// What a connection is doing, and since when.
+#[derive(Debug)]
+struct State {
+    began: Instant,
+    /// Milliseconds since `began` when a byte last moved, in either direction.
+    moved_ms: AtomicU64,
+    /// Milliseconds since `began` when the first byte of a head came, plus one; 0: no head is
+    /// under way.
+    head_ms: AtomicU64,
+    /// An answer is being made or sent.
+    busy: AtomicBool,
+    /// Bytes wait for a client that does not take them.
+    blocked: AtomicBool,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            moved_ms: AtomicU64::new(0),
+            head_ms: AtomicU64::new(1),
+            busy: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn received(&self) {
+        let now = self.now_ms();
+        self.moved_ms.store(now, Ordering::Relaxed);
+        if !self.busy.load(Ordering::Relaxed) && self.head_ms.load(Ordering::Relaxed) == 0 {
+            self.head_ms.store(now + 1, Ordering::Relaxed);
+        }
+    }
+
+    fn head_arrived(&self) {
+        self.busy.store(true, Ordering::Relaxed);
+        self.head_ms.store(0, Ordering::Relaxed);
+    }
+
+    fn sent(&self) {
+        self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.blocked.store(false, Ordering::Relaxed);
+    }
+
+    /// Everything that was written has gone: the connection may be waiting for its next request.
+    fn flushed(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns when a limit ends the connection.
+    async fn overdue(&self, limits: &Limits) {
+        let look = LOOK_EVERY.min(limits.request_head).min(limits.idle);
+        loop {
+            tokio::time::sleep(look).await;
+            if self.is_overdue(limits) {
+                return;
+            }
+        }
+    }
+
+    fn is_overdue(&self, limits: &Limits) -> bool {
+        let now = self.now_ms();
+        let since = |at: u64| Duration::from_millis(now.saturating_sub(at));
+        let head = self.head_ms.load(Ordering::Relaxed);
+        if head > 0 && since(head - 1) > limits.request_head {
+            return true;
+        }
+        let quiet = since(self.moved_ms.load(Ordering::Relaxed)) > limits.idle;
+        let waits = !self.busy.load(Ordering::Relaxed) || self.blocked.load(Ordering::Relaxed);
+        quiet && waits
+    }
+}
+
+/// The client's socket, seen by its [`State`].
+#[derive(Debug)]
+struct Watched {
+    stream: TcpStream,
+    state: Arc<State>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if polled.is_ready() && buf.filled().len() > before {
+            self.state.received();
+        }
+        polled
+    }
+}
+
+impl Watched {
+    fn note(&self, polled: &Poll<std::io::Result<usize>>) {
+        match polled {
+            Poll::Ready(_) => self.state.sent(),
+            Poll::Pending => self.state.blocked.store(true, Ordering::Relaxed),
+        }
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if polled.is_ready() {
+            self.state.flushed();
+        }
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

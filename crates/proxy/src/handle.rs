@@ -1,0 +1,94 @@
+//! One request's story, from its head to its answer.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use larder_policy::headers::is_loop;
+use larder_policy::target::{RequestLine, Target};
+use larder_policy::url::Url;
+use larder_policy::verdict::{self, BeforeFetch};
+use larder_store::Entry;
+
+use crate::asked::{Asked, facts};
+use crate::body::Body;
+use crate::record::Open;
+use crate::reply::Reply;
+use crate::shared::{Inlet, Shared};
+use crate::{hit, miss, own, pass, reply, revalidate, tunnel};
+
+/// Answers one request; the record is written when the answer's body ends.
+pub(crate) async fn handle(
+    shared: Arc<Shared>,
+    inlet: Arc<Inlet>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let mut open = Open::new(&shared, &inlet, &request);
+    let line = RequestLine {
+        method: request.method(),
+        uri: request.uri(),
+        version: request.version(),
+        headers: request.headers(),
+    };
+    let reply = match Target::of(line, &inlet.mode) {
+        Ok(Target::Resource(url)) if own::is_here(&url, &inlet) => own::page(url.path(), &inlet),
+        Ok(Target::Resource(url)) => {
+            open.asked_for(url.as_str());
+            resource(&shared, &inlet, request, url).await
+        }
+        Ok(Target::Tunnel(authority)) => {
+            open.asked_for(&authority.to_string());
+            return tunnel::open(shared, inlet, request, authority, open).await;
+        }
+        Ok(Target::Own(path)) => own::page(&path, &inlet),
+        Ok(Target::Server) => own::options(),
+        Err(error) => reply::refused(&error),
+    };
+    open.finish(reply)
+}
+
+/// A request for a resource: judged, named, looked up, and answered by what the verdict says.
+async fn resource(
+    shared: &Arc<Shared>,
+    inlet: &Arc<Inlet>,
+    request: Request<Incoming>,
+    url: Url,
+) -> Reply {
+    let policy = shared.policy.load_full();
+    if is_loop(request.headers(), &shared.name) {
+        return reply::loop_detected();
+    }
+    let decision = policy
+        .access
+        .decide(&facts(inlet, request.method().as_str(), &url));
+    if !decision.allowed {
+        return reply::denied(decision.text);
+    }
+    let (parts, incoming) = request.into_parts();
+    let asked = Asked::new(shared, inlet, policy, parts, url);
+    if let Some(why) = asked.passes() {
+        return pass::reply(&asked, Some(incoming), why).await;
+    }
+    let (mut verdict, mut held) = judged(&asked).await;
+    if !matches!(verdict, BeforeFetch::Hit(_)) && hit::settled(&asked).await {
+        (verdict, held) = judged(&asked).await;
+    }
+    match (verdict, held) {
+        (BeforeFetch::Hit(judged), Some(entry)) => hit::reply(&asked, &entry, judged),
+        (BeforeFetch::OfflineHit(judged), Some(entry)) => hit::offline(&asked, &entry, judged),
+        (BeforeFetch::Revalidate(why, judged), Some(entry)) => {
+            revalidate::reply(&asked, entry, why, judged).await
+        }
+        (BeforeFetch::OnlyIfCached, _) => reply::only_if_cached(),
+        (BeforeFetch::OfflineMiss, _) => reply::offline_miss(),
+        (_, None) | (BeforeFetch::Miss, Some(_)) => miss::reply(&asked).await,
+    }
+}
+
+/// What is held, and what to do with it.
+async fn judged(asked: &Asked) -> (BeforeFetch, Option<Entry>) {
+    let held = hit::lookup(asked).await;
+    let meta = held.as_ref().map(|entry| &**entry.meta());
+    let verdict = verdict::before_fetch(&asked.control, meta, asked.rules(), asked.now);
+    (verdict, held)
+}

@@ -1,0 +1,77 @@
+//! Answers from what is held.
+
+use larder_policy::freshness::Judgement;
+use larder_policy::headers::CacheStatus;
+use larder_policy::key::CacheKey;
+use larder_policy::meta::selecting_fields;
+use larder_policy::verdict::selects;
+use larder_store::Entry;
+
+use crate::asked::Asked;
+use crate::record::Outcome;
+use crate::reply::Reply;
+use crate::serve::{Held, Told, answer};
+
+/// What is held for a request.
+pub(crate) async fn lookup(asked: &Asked) -> Option<Entry> {
+    let entry = asked.shared.store.lookup(&key(asked).await).await?;
+    selects(&asked.headers, entry.meta()).then_some(entry)
+}
+
+/// The key of a request, with the variant that its fields select where earlier answers under this
+/// key varied (RFC 9111 §4.1).
+pub(crate) async fn key(asked: &Asked) -> CacheKey {
+    let base = &asked.naming.key;
+    match asked.shared.store.vary(base).await {
+        None => base.clone(),
+        Some(names) => base.with_variant(&selecting_fields(&names, &asked.headers)),
+    }
+}
+
+/// Waits for a fill that has all its bytes to be in place: a request that follows the last byte of
+/// an answer is judged by what was stored, not taken for one that came at the same time.
+pub(crate) async fn settled(asked: &Asked) -> bool {
+    let store = &asked.shared.store;
+    let base = &asked.naming.key;
+    let key = key(asked).await;
+    store.settled(&key).await || (key.has_variant() && store.settled(base).await)
+}
+
+/// A fresh entry.
+pub(crate) fn reply(asked: &Asked, entry: &Entry, judged: Judgement) -> Reply {
+    asked.shared.store.touch(entry);
+    let outcome = if entry.is_in_memory() {
+        Outcome::MemHit
+    } else {
+        Outcome::Hit
+    };
+    let status = CacheStatus {
+        ttl: Some(judged.ttl()),
+        ..CacheStatus::default()
+    };
+    answer(
+        asked,
+        &Held::Entry(entry),
+        Told {
+            status,
+            age: Some(judged.age),
+            outcome,
+        },
+    )
+}
+
+/// An entry that is used however stale, since nothing is asked upstream.
+pub(crate) fn offline(asked: &Asked, entry: &Entry, judged: Judgement) -> Reply {
+    asked.shared.store.touch(entry);
+    let status = CacheStatus {
+        ttl: Some(judged.ttl()),
+        detail: Some("offline"),
+        ..CacheStatus::default()
+    };
+    let told = Told {
+        status,
+        age: Some(judged.age),
+        outcome: Outcome::OfflineHit,
+    };
+    answer(asked, &Held::Entry(entry), told)
+}

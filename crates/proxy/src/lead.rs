@@ -1,0 +1,256 @@
+//! The fetch that fills: spawned here and nowhere else, so that it outlives the client that caused
+//! it. A fill that has begun runs to its end even when every client has gone, since the next client
+//! will want the object and the bytes have been paid for; only an answer that is not to be kept
+//! ends with its client.
+//!
+//! The task owns the slot. Whatever ends it early (an error, a panic) drops the slot or the fill,
+//! which counts as failed: followers then compete for one new lead.
+
+use std::time::SystemTime;
+
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http_body_util::BodyExt as _;
+use larder_policy::freshness::Judgement;
+use larder_policy::headers::remove_hop_by_hop;
+use larder_policy::meta::{Fetched, UnixTime, is_authorized};
+use larder_policy::reason::NotStored;
+use larder_policy::validator::{conditional_fields, confirms, refreshed, remove_conditions};
+use larder_policy::verdict::{AfterFetch, Answer, OnError, after_fetch, on_error};
+use larder_store::{Entry, Fill, Slot, Tail};
+use tokio::sync::oneshot;
+
+use crate::asked::Asked;
+use crate::origin::{Arrived, OriginError, Outgoing};
+use crate::record::Hierarchy;
+
+/// Told to followers of a revalidation that failed: use what you hold.
+pub(crate) const KEPT_STALE: &str = "kept-stale";
+/// Told to followers when no origin answered.
+pub(crate) const ORIGIN_FAILED: &str = "origin-failed";
+
+/// What is held while it is asked about.
+#[derive(Clone, Debug)]
+pub(crate) struct InHand {
+    pub(crate) entry: Entry,
+    pub(crate) judged: Judgement,
+}
+
+/// What a lead came to, told to the client that caused it as soon as the head is known.
+#[derive(Debug)]
+pub(crate) enum Led {
+    /// The body is on its way into the store.
+    Filling(Tail, Source),
+    /// 304: what is held is good again.
+    Refreshed(Entry, Source),
+    /// The revalidation failed; what is held is used.
+    KeptStale(Source),
+    /// The answer is not kept.
+    Passed(Box<Arrived>, NotStored),
+    /// No origin answered.
+    Failed(OriginError),
+    /// What was held is gone: begin again.
+    Again,
+}
+
+/// Where an answer came from, for the record.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) mirror: Option<String>,
+    pub(crate) status: Option<u16>,
+}
+
+impl Source {
+    fn of(arrived: &Arrived) -> Self {
+        Self {
+            hierarchy: arrived.hierarchy.clone(),
+            mirror: arrived.mirror.clone(),
+            status: Some(arrived.response.status().as_u16()),
+        }
+    }
+}
+
+/// Spawns the fetch for `slot` and waits for its head.
+pub(crate) async fn lead(asked: &Asked, slot: Slot, in_hand: Option<InHand>) -> Led {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(run(asked.clone(), slot, in_hand, tell));
+    // The sender is dropped unused only if the task panicked.
+    told.await.unwrap_or(Led::Again)
+}
+
+async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::Sender<Led>) {
+    let outgoing = Outgoing::get(fill_fields(&asked, in_hand.as_ref()));
+    let led = match asked.shared.origins.fetch(&asked, outgoing).await {
+        Ok(arrived) => match &in_hand {
+            Some(held) if arrived.response.status() == 304 => {
+                refresh(&asked, slot, held, arrived).await
+            }
+            Some(held) if keeps_stale(&asked, held, Some(&arrived)) => {
+                slot.release(KEPT_STALE);
+                Led::KeptStale(Source::of(&arrived))
+            }
+            _ => return store(&asked, slot, arrived, tell).await,
+        },
+        Err(error) => match &in_hand {
+            Some(held) if keeps_stale(&asked, held, None) => {
+                crate::reply::log_failure(asked.url.as_str(), &error);
+                slot.release(KEPT_STALE);
+                let hierarchy = error.hierarchy();
+                Led::KeptStale(Source {
+                    hierarchy,
+                    mirror: None,
+                    status: None,
+                })
+            }
+            _ => {
+                slot.release(ORIGIN_FAILED);
+                Led::Failed(error)
+            }
+        },
+    };
+    // The client may have gone; there is nobody else to tell.
+    drop(tell.send(led));
+}
+
+/// The fields of a request that fills: the client's own conditions and ranges are answered from
+/// what is stored, ours take their place.
+fn fill_fields(asked: &Asked, in_hand: Option<&InHand>) -> HeaderMap {
+    let mut headers = asked.headers.clone();
+    remove_conditions(&mut headers);
+    if asked.class.is_package() {
+        // One body for all clients, whatever encodings this one takes.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if let Some(held) = in_hand {
+        headers.extend(conditional_fields(held.entry.meta(), asked.url.as_str()));
+    }
+    headers
+}
+
+fn keeps_stale(asked: &Asked, held: &InHand, arrived: Option<&Arrived>) -> bool {
+    let status = arrived.map(|arrived| arrived.response.status().as_u16());
+    status != Some(200) && on_error(held.judged, asked.class, status) == OnError::ServeStale
+}
+
+/// RFC 9111 §4.3.4: the stored head takes the 304's fields.
+async fn refresh(asked: &Asked, slot: Slot, held: &InHand, arrived: Arrived) -> Led {
+    let source = Source::of(&arrived);
+    let (parts, fetched) = head_of(asked, &arrived);
+    arrived.finish();
+    if !confirms(held.entry.meta(), &parts, asked.url.as_str()) {
+        // It speaks of another version: the copy is not confirmed and not usable either.
+        drop(slot);
+        asked.shared.store.remove(&asked.naming.key);
+        return Led::Again;
+    }
+    let meta = refreshed(held.entry.meta(), &parts, fetched);
+    match slot.refresh(meta).await {
+        Some(entry) => Led::Refreshed(entry, source),
+        None => Led::Again,
+    }
+}
+
+/// End-to-end fields of an answer, and where and when it was fetched.
+fn head_of(asked: &Asked, arrived: &Arrived) -> (HeaderMap, Fetched) {
+    let mut headers = arrived.response.headers().clone();
+    remove_hop_by_hop(&mut headers);
+    let fetched = Fetched {
+        url: asked.url.as_str().to_owned(),
+        request_time: arrived.request_time,
+        response_time: arrived.response_time,
+        vary: Vec::new(),
+        authorized: is_authorized(&asked.headers),
+    };
+    (headers, fetched)
+}
+
+/// A new body: kept if the verdict says so and the store has room, passed on otherwise.
+async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sender<Led>) {
+    let (headers, fetched) = head_of(asked, &arrived);
+    let length = arrived.length();
+    let answer = Answer {
+        status: arrived.response.status().as_u16(),
+        headers: &headers,
+        length,
+    };
+    let framed = length.is_some() || arrived.response.headers().contains_key(TRANSFER_ENCODING);
+    let verdict = after_fetch(
+        answer,
+        &asked.headers,
+        &asked.naming.key,
+        fetched,
+        asked.rules(),
+    );
+    let (meta, key) = match verdict {
+        AfterFetch::Store(meta, key) if framed => (meta, key),
+        AfterFetch::Store(..) => return pass(slot, arrived, NotStored::Unframed, tell),
+        AfterFetch::PassThrough(why) => return pass(slot, arrived, why, tell),
+    };
+    if key.has_variant() {
+        let names = meta.vary().iter().map(|(name, _)| name.clone()).collect();
+        asked.shared.store.remember_vary(&key.base(), names);
+    }
+    let source = Source::of(&arrived);
+    match slot.begin(*meta, length, key).await {
+        Ok(fill) => {
+            drop(tell.send(Led::Filling(fill.tail(), source)));
+            fill_from(asked, fill, arrived).await;
+        }
+        Err(why) => {
+            tracing::debug!(url = asked.url.as_str(), %why, "passed through");
+            drop(tell.send(Led::Passed(Box::new(arrived), NotStored::NoRoom)));
+        }
+    }
+}
+
+fn pass(slot: Slot, arrived: Arrived, why: NotStored, tell: oneshot::Sender<Led>) {
+    slot.release(why.as_str());
+    drop(tell.send(Led::Passed(Box::new(arrived), why)));
+}
+
+/// Copies the body into the fill. Every early return drops the fill: its readers are cut, nothing
+/// is kept as whole.
+async fn fill_from(asked: &Asked, mut fill: Fill, mut arrived: Arrived) {
+    let url = asked.url.as_str();
+    let stall = asked.shared.origins.stall_timeout();
+    let mut received = 0u64;
+    loop {
+        let frame = tokio::time::timeout(stall, arrived.response.body_mut().frame()).await;
+        let data = match frame {
+            Err(_elapsed) => {
+                tracing::warn!(url, received, "the origin stalled: the fill is dropped");
+                return;
+            }
+            Ok(Some(Err(error))) => {
+                tracing::warn!(url, received, %error, "the origin broke off: the fill is dropped");
+                return;
+            }
+            Ok(None) => break,
+            // Trailers never become fields of what is stored.
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => data,
+                Err(_trailers) => continue,
+            },
+        };
+        received += data.len() as u64;
+        if let Err(error) = fill.write(data).await {
+            tracing::warn!(url, received, %error, "the fill is dropped");
+            return;
+        }
+    }
+    arrived.finish();
+    match fill.commit().await {
+        Ok(entry) if received > asked.policy.object_bytes_max => {
+            // Its length was not known before: too large to be kept.
+            drop(entry);
+            asked.shared.store.remove(&asked.naming.key);
+        }
+        Ok(_) => tracing::debug!(url, received, "stored"),
+        Err(error) => tracing::warn!(url, received, %error, "the fill is dropped"),
+    }
+}
+
+/// The clock of responses.
+pub(crate) fn now() -> UnixTime {
+    UnixTime::from(SystemTime::now())
+}

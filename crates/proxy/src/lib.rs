@@ -1,0 +1,144 @@
+//! Who talks to whom: listeners, one request's story, origins, tunnels, the access record.
+//!
+//! A request's story is told by `handle`: what it asks for, whether it may, where it would go,
+//! under which name it is kept, what is held, and then one of four answers: a hit, a
+//! revalidation, a miss that fills, or a pass. Decisions are values of [`larder_policy`], bytes are
+//! [`larder_store`]'s; this crate moves them.
+//!
+//! # Cancel safety
+//!
+//! hyper drops a handler when its client goes. Nothing that must outlive a client lives in one:
+//! fetches that fill are spawned (`lead`), tunnels too.
+
+mod asked;
+mod body;
+pub mod config;
+mod connection;
+mod handle;
+mod hit;
+mod lead;
+mod listen;
+mod miss;
+mod origin;
+mod own;
+mod pass;
+pub mod record;
+mod reply;
+mod revalidate;
+mod serve;
+mod shared;
+mod tunnel;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use larder_policy::policy::Policy;
+use larder_store::Store;
+use tokio::sync::watch;
+
+use config::Config;
+use record::Recorder;
+use shared::Shared;
+
+/// The proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket cannot be opened.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// TLS to origins cannot be set up.
+    #[error("cannot set up TLS to origins")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The proxy, before it runs.
+#[derive(Debug)]
+pub struct Proxy;
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    clients: Arc<listen::Clients>,
+    addresses: Vec<(&'static str, SocketAddr)>,
+    closing: watch::Sender<bool>,
+}
+
+impl Proxy {
+    /// Opens the sockets and serves until [`Handle::shutdown`]. Called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// A socket that cannot be opened, or certificate authorities that cannot be read; nothing is
+    /// left running.
+    pub fn start(
+        config: Config,
+        store: Store,
+        recorder: Arc<dyn Recorder>,
+    ) -> Result<Handle, StartError> {
+        let origins = origin::Origins::new(config.upstream)
+            .map_err(|error| StartError::Tls(Box::new(error)))?;
+        let shared = Arc::new(Shared {
+            store,
+            policy: ArcSwap::new(config.policy),
+            origins,
+            name: config.name,
+            recorder,
+            limits: config.limits,
+        });
+        let clients = listen::Clients::new(
+            shared.limits.connections,
+            shared.limits.connections_per_client,
+        );
+        let mut bound = Vec::new();
+        for listener in config.listeners {
+            let failed = |error| StartError::Listen(listener.address, error);
+            let socket = listen::bind(listener.address).map_err(failed)?;
+            let address = socket.local_addr().map_err(failed)?;
+            bound.push((socket, address, listener));
+        }
+        shared
+            .origins
+            .never_dial(bound.iter().map(|(_, address, _)| *address).collect());
+        let (closing, closed) = watch::channel(false);
+        let mut addresses = Vec::new();
+        for (socket, address, listener) in bound {
+            addresses.push((listener.mode.as_str(), address));
+            tokio::spawn(listen::accept(
+                Arc::clone(&shared),
+                Arc::clone(&clients),
+                socket,
+                listener,
+                closed.clone(),
+            ));
+        }
+        Ok(Handle {
+            shared,
+            clients,
+            addresses,
+            closing,
+        })
+    }
+}
+
+impl Handle {
+    /// The mode and the real address of each socket.
+    pub fn addresses(&self) -> &[(&'static str, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Judges requests that come from now on by another policy.
+    pub fn reload(&self, policy: Arc<Policy>) {
+        self.shared.policy.store(policy);
+    }
+
+    /// Closes the sockets and idle connections at once and gives requests under way `drain`.
+    /// Returns true if all of them ended in time.
+    pub async fn shutdown(&self, drain: Duration) -> bool {
+        self.closing.send_replace(true);
+        tokio::time::timeout(drain, self.clients.gone())
+            .await
+            .is_ok()
+    }
+}

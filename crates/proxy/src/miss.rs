@@ -1,0 +1,168 @@
+//! Answers from the origin, by way of the store: one client leads, the others follow.
+
+use larder_policy::headers::{CacheStatus, Forwarded};
+use larder_policy::range::Spec;
+use larder_policy::reason::Pass;
+use larder_policy::verdict::selects;
+use larder_store::{Join, Outcome as Followed, Tail};
+
+use crate::asked::Asked;
+use crate::lead::{InHand, KEPT_STALE, Led, Source, lead};
+use crate::record::Outcome;
+use crate::reply::{self, Reply};
+use crate::serve::{Held, Told, answer};
+use crate::{hit, pass, revalidate};
+
+/// How often a request competes for a lead before it goes on its own: a leader can fail.
+const ATTEMPTS: u32 = 4;
+/// A range that starts this close to what a fill has is worth waiting for, bytes.
+const RANGE_REACH: u64 = 4 << 20;
+
+/// Nothing usable is held.
+pub(crate) async fn reply(asked: &Asked) -> Reply {
+    if asked.method == http::Method::HEAD {
+        return pass::reply(asked, None, Pass::ColdHead).await;
+    }
+    match cold_range(asked) {
+        None => collapsed(asked, None, Forwarded::UriMiss).await,
+        Some(start) => match within_reach(asked, start).await {
+            Some(tail) => follow(asked, &tail, Forwarded::UriMiss),
+            None => pass::reply(asked, None, Pass::ColdRange).await,
+        },
+    }
+}
+
+/// Where the ranges of a request begin, if they leave out the head of the object.
+fn cold_range(asked: &Asked) -> Option<u64> {
+    match asked.ranges.as_deref()? {
+        [Spec::From(0, None)] => None,
+        specs => specs
+            .iter()
+            .map(|spec| match spec {
+                Spec::From(first, _) => *first,
+                Spec::Last(_) => u64::MAX,
+            })
+            .max(),
+    }
+}
+
+/// The fill under way for this key, if the range lies within its reach and its length is known.
+async fn within_reach(asked: &Asked, start: u64) -> Option<Tail> {
+    let key = hit::key(asked).await;
+    let tail = asked.shared.store.filling(&key)?;
+    let near = start <= tail.available().saturating_add(RANGE_REACH);
+    (near && tail.length().is_some() && selects(&asked.headers, &tail.meta())).then_some(tail)
+}
+
+/// Joins the fetch of a key: leads it or follows it.
+pub(crate) async fn collapsed(
+    asked: &Asked,
+    in_hand: Option<InHand>,
+    forwarded: Forwarded,
+) -> Reply {
+    let key = hit::key(asked).await;
+    for _ in 0..ATTEMPTS {
+        let seen = in_hand.as_ref().map(|held| &held.entry);
+        match asked.shared.store.join_since(&key, seen) {
+            Join::Lead(slot) => match lead(asked, slot, in_hand.clone()).await {
+                Led::Again => {}
+                led => return led_to(asked, led, in_hand, forwarded).await,
+            },
+            Join::Follow(follower) => match follower.outcome().await {
+                Followed::Filling(tail) if selects(&asked.headers, &tail.meta()) => {
+                    return follow(asked, &tail, forwarded);
+                }
+                Followed::Ready(entry) if selects(&asked.headers, entry.meta()) => {
+                    return revalidate::confirmed(asked, &entry, forwarded, None);
+                }
+                Followed::Released(KEPT_STALE) if in_hand.is_some() => {
+                    if let Some(held) = &in_hand {
+                        return revalidate::stale(asked, held, None);
+                    }
+                }
+                Followed::Filling(_) | Followed::Ready(_) | Followed::Released(_) => break,
+                Followed::Failed => {}
+            },
+        }
+    }
+    pass::reply(asked, None, Pass::NotShared).await
+}
+
+/// What a lead came to is what its client gets.
+async fn led_to(asked: &Asked, led: Led, in_hand: Option<InHand>, forwarded: Forwarded) -> Reply {
+    match led {
+        Led::Filling(tail, source) => {
+            let outcome = if in_hand.is_some() {
+                Outcome::RefreshModified
+            } else {
+                Outcome::Miss
+            };
+            let status = CacheStatus {
+                forwarded: Some(forwarded),
+                status: source.status,
+                stored: true,
+                ..CacheStatus::default()
+            };
+            answer(
+                asked,
+                &Held::Tail(&tail),
+                Told {
+                    status,
+                    age: None,
+                    outcome,
+                },
+            )
+            .from(source.hierarchy, source.mirror)
+        }
+        Led::Refreshed(entry, source) => {
+            revalidate::confirmed(asked, &entry, forwarded, Some(source))
+        }
+        Led::KeptStale(source) => match &in_hand {
+            Some(held) => revalidate::stale(asked, held, Some(source)),
+            None => reply::only_if_cached(),
+        },
+        Led::Passed(arrived, why) => {
+            let outcome = if in_hand.is_some() {
+                Outcome::RefreshModified
+            } else {
+                Outcome::Miss
+            };
+            pass::hand_on(asked, *arrived, forwarded, Some(why.as_str()), outcome)
+        }
+        Led::Failed(error) => {
+            let reply = reply::origin_failed(asked, &error);
+            if in_hand.is_some() {
+                Reply {
+                    outcome: Outcome::RefreshFailErr,
+                    ..reply
+                }
+            } else {
+                reply
+            }
+        }
+        Led::Again => pass::reply(asked, None, Pass::NotShared).await,
+    }
+}
+
+/// A follower reads what is there and waits for the rest.
+fn follow(asked: &Asked, tail: &Tail, forwarded: Forwarded) -> Reply {
+    let status = CacheStatus {
+        forwarded: Some(forwarded),
+        collapsed: true,
+        ..CacheStatus::default()
+    };
+    let told = Told {
+        status,
+        age: None,
+        outcome: Outcome::CollapsedMiss,
+    };
+    answer(asked, &Held::Tail(tail), told)
+}
+
+/// Where a fetch came from, as the record has it.
+pub(crate) fn sourced(reply: Reply, source: Option<Source>) -> Reply {
+    match source {
+        Some(source) => reply.from(source.hierarchy, source.mirror),
+        None => reply,
+    }
+}

@@ -1,0 +1,359 @@
+//! Talking to origins: the hops of a route are tried in order, over pooled connections whose
+//! address suits the client that asks.
+
+mod dial;
+mod error;
+mod pool;
+mod tls;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
+};
+use http::{Method, Response, Uri};
+use http_body_util::{Either, Empty};
+use hyper::Request;
+use hyper::body::Incoming;
+use larder_policy::access::Facts;
+use larder_policy::headers::{add_via, remove_hop_by_hop};
+use larder_policy::meta::UnixTime;
+use larder_policy::route::{Hop, Routes, authority_field};
+use larder_policy::url::{Authority, Scheme};
+
+use crate::asked::Asked;
+use crate::config::Upstream;
+use crate::record::Hierarchy;
+
+pub(crate) use dial::Dialled;
+pub(crate) use error::OriginError;
+pub(crate) use pool::Lease;
+use pool::{Destination, Pool};
+
+/// The body of a request to an origin.
+type OutBody = Either<Incoming, Empty<Bytes>>;
+
+/// Fields of an installer that say who the machine is; they are for the boot server and never
+/// leave the network.
+const INSTALLER_FIELDS: [&str; 3] = [
+    "x-rhn-provisioning-mac-",
+    "x-system-serial-number",
+    "x-anaconda-",
+];
+
+/// Connections to origins and how they are made.
+#[derive(Debug)]
+pub(crate) struct Origins {
+    config: Upstream,
+    pool: Arc<Pool>,
+    tls: Arc<rustls::ClientConfig>,
+    /// Our own listeners, which are never dialled.
+    own: OnceLock<Vec<SocketAddr>>,
+}
+
+/// A request for an origin, before it is addressed.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Incoming>,
+}
+
+impl Outgoing {
+    /// A GET with these fields.
+    pub(crate) fn get(headers: HeaderMap) -> Self {
+        Self {
+            method: Method::GET,
+            headers,
+            body: None,
+        }
+    }
+}
+
+/// An origin's answer, its body still to be read.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) mirror: Option<String>,
+    pub(crate) request_time: UnixTime,
+    pub(crate) response_time: UnixTime,
+}
+
+impl Arrived {
+    /// The length of the body, where the framing tells.
+    pub(crate) fn length(&self) -> Option<u64> {
+        hyper::body::Body::size_hint(self.response.body()).exact()
+    }
+
+    /// The body was read to its end: the connection may serve again.
+    pub(crate) fn finish(self) {
+        self.lease.give_back();
+    }
+}
+
+impl Origins {
+    /// Reads the certificate authorities; nothing is dialled yet.
+    pub(crate) fn new(config: Upstream) -> Result<Self, tls::TlsError> {
+        let tls = tls::client_config(config.ca_file.as_deref())?;
+        let pool = Arc::new(Pool::new(config.connections_per_host));
+        Ok(Self {
+            config,
+            pool,
+            tls,
+            own: OnceLock::new(),
+        })
+    }
+
+    /// Says which addresses are our own; called once, when the listeners are bound.
+    pub(crate) fn never_dial(&self, own: Vec<SocketAddr>) {
+        // A second call has nothing new to say.
+        let _ = self.own.set(own);
+    }
+
+    /// Bound on a gap within a body.
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        self.config.stall_timeout
+    }
+
+    /// Sends a request along its route; the first hop that gives an answer wins. A body can be
+    /// sent only once, so such a request has one try.
+    pub(crate) async fn fetch(
+        &self,
+        asked: &Asked,
+        mut outgoing: Outgoing,
+    ) -> Result<Arrived, OriginError> {
+        prepare(&mut outgoing.headers, asked);
+        let facts = asked.facts();
+        let mut failure = OriginError::NoRoute;
+        let hops = asked
+            .policy
+            .routes
+            .hops(&asked.url, &facts, asked.accelerated());
+        for hop in hops {
+            let stop = outgoing.body.is_some();
+            match self.over(hop, asked, &facts, &mut outgoing).await {
+                Ok(arrived) => return Ok(arrived),
+                Err(error) if stop => return Err(error),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// One hop: a pooled connection if one suits, else a new one.
+    async fn over(
+        &self,
+        hop: Hop<'_>,
+        asked: &Asked,
+        facts: &Facts<'_>,
+        outgoing: &mut Outgoing,
+    ) -> Result<Arrived, OriginError> {
+        let address = Address::of(hop, asked);
+        let request_time = crate::lead::now();
+        let permitted = |ip: IpAddr| {
+            address.configured
+                || asked
+                    .policy
+                    .access
+                    .decide(&Facts {
+                        to: Some(ip),
+                        ..*facts
+                    })
+                    .allowed
+        };
+        let idle = if outgoing.body.is_some() {
+            None
+        } else {
+            self.pool.take(&address.to, permitted)
+        };
+        if let Some(lease) = idle {
+            match self.send(lease, &address, outgoing, request_time).await {
+                // It was closed while it lay idle: a new connection is owed to the request.
+                Err(error) if error.is_stale_connection() => {}
+                result => return result,
+            }
+        }
+        let dialled = self.dial(&address, permitted).await?;
+        let lease = pool::handshake(&self.pool, address.to.clone(), dialled).await?;
+        self.send(lease, &address, outgoing, request_time).await
+    }
+
+    async fn send(
+        &self,
+        mut lease: Lease,
+        address: &Address,
+        outgoing: &mut Outgoing,
+        request_time: UnixTime,
+    ) -> Result<Arrived, OriginError> {
+        let request = address.request(outgoing)?;
+        let remote = lease.remote();
+        let answer =
+            tokio::time::timeout(self.config.first_byte_timeout, lease.send(request)).await;
+        let response = match answer {
+            Err(_elapsed) => return Err(OriginError::Silent(remote)),
+            Ok(Err(error)) => return Err(OriginError::of_exchange(error, remote)),
+            Ok(Ok(response)) => response,
+        };
+        if response.status().is_informational() {
+            return Err(OriginError::Unasked(remote));
+        }
+        let hierarchy = if address.configured {
+            Hierarchy::FirstUpParent(remote.ip().to_canonical())
+        } else {
+            Hierarchy::Direct(remote.ip().to_canonical())
+        };
+        Ok(Arrived {
+            response,
+            lease,
+            hierarchy,
+            mirror: address.mirror.clone(),
+            request_time,
+            response_time: crate::lead::now(),
+        })
+    }
+
+    /// A connection for a tunnel: by way of a parent, or to the authority itself.
+    pub(crate) async fn tunnel(
+        &self,
+        routes: &Routes,
+        facts: &Facts<'_>,
+        authority: &Authority,
+        permitted: impl Fn(IpAddr) -> bool,
+    ) -> Result<Dialled, OriginError> {
+        let mut failure = OriginError::NoRoute;
+        for parent in routes.parents_for(facts) {
+            match self.dial_behind(parent, authority).await {
+                Ok(dialled) => return Ok(dialled),
+                Err(error) => failure = error,
+            }
+        }
+        if routes.tunnel_may_go_direct(facts) {
+            return self.dial_plain(authority, permitted).await;
+        }
+        Err(failure)
+    }
+
+    /// True if `address` is one of our own listeners (a wildcard listens on every local address).
+    fn is_own(&self, address: SocketAddr) -> bool {
+        self.own.get().is_some_and(|own| {
+            own.iter()
+                .filter(|listener| listener.port() == address.port())
+                .any(|listener| {
+                    let ip = listener.ip().to_canonical();
+                    ip == address.ip().to_canonical()
+                        || (ip.is_unspecified() && crate::shared::is_local(address.ip()))
+                })
+        })
+    }
+}
+
+/// What an origin must not get, and what it must.
+fn prepare(headers: &mut HeaderMap, asked: &Asked) {
+    remove_hop_by_hop(headers);
+    headers.remove(HOST);
+    headers.remove(EXPECT);
+    let private: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            INSTALLER_FIELDS
+                .iter()
+                .any(|start| name.as_str().starts_with(start))
+        })
+        .cloned()
+        .collect();
+    for name in private {
+        headers.remove(name);
+    }
+    add_via(headers, asked.version, &asked.shared.name);
+}
+
+/// Where one hop's request goes and how it is written.
+#[derive(Debug)]
+struct Address {
+    to: Destination,
+    /// Exempt from port and address rules.
+    configured: bool,
+    target: String,
+    host: String,
+    proxy_authorization: Option<String>,
+    mirror: Option<String>,
+}
+
+impl Address {
+    fn of(hop: Hop<'_>, asked: &Asked) -> Self {
+        let url = &asked.url;
+        match hop {
+            Hop::Direct => Self {
+                to: Destination::direct(url.scheme(), url.authority()),
+                configured: false,
+                target: url.path_and_query().to_owned(),
+                host: url.host_field().to_owned(),
+                proxy_authorization: None,
+                mirror: None,
+            },
+            Hop::Origin(mirror, origin) => Self {
+                to: Destination::direct(origin.scheme, origin.authority.clone()),
+                configured: true,
+                target: origin.target(url),
+                host: origin.host_field(url),
+                proxy_authorization: None,
+                mirror: Some(mirror.name.clone()),
+            },
+            Hop::Parent(parent) => {
+                let through_tunnel = url.scheme() == Scheme::Https;
+                let to = if through_tunnel {
+                    Destination::behind(parent, url.authority())
+                } else {
+                    Destination::direct(Scheme::Http, parent.authority.clone())
+                };
+                Self {
+                    to,
+                    configured: true,
+                    // A parent is asked with the whole URL (RFC 9112 §3.2.2).
+                    target: if through_tunnel {
+                        url.path_and_query().to_owned()
+                    } else {
+                        url.as_str().to_owned()
+                    },
+                    host: authority_field(url.scheme(), &url.authority()),
+                    proxy_authorization: parent.authorization.clone().filter(|_| !through_tunnel),
+                    mirror: Some(parent.name.clone()),
+                }
+            }
+        }
+    }
+
+    /// The request as this hop gets it: rebuilt, never copied from the wire.
+    fn request(&self, outgoing: &mut Outgoing) -> Result<Request<OutBody>, OriginError> {
+        let uri: Uri = self.target.parse().map_err(|_e| OriginError::BadTarget)?;
+        let host = HeaderValue::from_str(&self.host).map_err(|_e| OriginError::BadTarget)?;
+        let body = match outgoing.body.take() {
+            Some(body) => Either::Left(body),
+            None => Either::Right(Empty::new()),
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = outgoing.method.clone();
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(HOST, host);
+        headers.extend(
+            outgoing
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+        if matches!(request.body(), Either::Right(_)) {
+            request.headers_mut().remove(CONTENT_LENGTH);
+        }
+        if let Some(credentials) = &self.proxy_authorization {
+            let value = HeaderValue::from_str(credentials).map_err(|_e| OriginError::BadTarget)?;
+            request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+}

@@ -1,0 +1,82 @@
+//! Answers that go straight from the origin to one client; nothing is kept.
+
+use http::Method;
+use http::header::CONNECTION;
+use hyper::body::Incoming;
+use larder_policy::headers::{CacheStatus, Forwarded, remove_hop_by_hop};
+use larder_policy::reason::Pass;
+
+use crate::asked::Asked;
+use crate::body::Body;
+use crate::origin::{Arrived, Outgoing};
+use crate::record::Outcome;
+use crate::reply::{self, Reply};
+
+/// Sends the request on as it is and hands the answer back.
+pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> Reply {
+    if asked.policy.offline {
+        return reply::offline_miss();
+    }
+    let outgoing = Outgoing {
+        method: asked.method.clone(),
+        headers: asked.headers.clone(),
+        body: body.filter(|_| crate::asked::has_body(&asked.headers)),
+    };
+    match asked.shared.origins.fetch(asked, outgoing).await {
+        Ok(arrived) => {
+            invalidate(asked, &arrived);
+            hand_on(
+                asked,
+                arrived,
+                why.forwarded(),
+                Some(why.as_str()),
+                Outcome::Miss,
+            )
+        }
+        Err(error) => reply::origin_failed(asked, &error),
+    }
+}
+
+/// RFC 9111 §4.4: a successful unsafe request makes what is held under its URL unusable.
+fn invalidate(asked: &Asked, arrived: &Arrived) {
+    let safe = matches!(
+        asked.method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    );
+    let status = arrived.response.status();
+    if !safe && (status.is_success() || status.is_redirection()) {
+        asked.shared.store.remove(&asked.naming.key);
+    }
+}
+
+/// An origin's answer with its body streamed through.
+pub(crate) fn hand_on(
+    asked: &Asked,
+    arrived: Arrived,
+    forwarded: Forwarded,
+    detail: Option<&'static str>,
+    outcome: Outcome,
+) -> Reply {
+    let stall = asked.shared.origins.stall_timeout();
+    let Arrived {
+        response,
+        lease,
+        hierarchy,
+        mirror,
+        ..
+    } = arrived;
+    let origin_status = response.status().as_u16();
+    let mut response = response.map(|incoming| Body::from_origin(incoming, lease, stall));
+    remove_hop_by_hop(response.headers_mut());
+    debug_assert!(!response.headers().contains_key(CONNECTION));
+    let status = CacheStatus {
+        forwarded: Some(forwarded),
+        status: Some(origin_status),
+        detail,
+        ..CacheStatus::default()
+    };
+    reply::mark(asked, response.headers_mut(), status, None);
+    Reply::of(response, outcome)
+        .from(hierarchy, mirror)
+        .named_by(asked)
+}

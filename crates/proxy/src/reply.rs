@@ -1,0 +1,215 @@
+//! Answers and their heads: what every answer carries, and the pages that larder writes itself.
+//!
+//! A page tells the client what to do in a sentence; the operator's text (addresses, causes) goes
+//! to the log.
+
+use http::header::{
+    AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, VIA,
+};
+use http::{Response, StatusCode};
+use larder_policy::headers::{CACHE_STATUS, CacheStatus, X_CACHE};
+use larder_policy::meta::UnixTime;
+use larder_policy::target::TargetError;
+
+use crate::asked::Asked;
+use crate::body::Body;
+use crate::origin::OriginError;
+use crate::record::{Hierarchy, Outcome};
+
+/// An answer and what its record says.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) response: Response<Body>,
+    pub(crate) outcome: Outcome,
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) mirror: Option<String>,
+    pub(crate) store_id_rule: Option<usize>,
+    pub(crate) detail: Option<&'static str>,
+}
+
+impl Reply {
+    /// An answer that came from no origin.
+    pub(crate) fn of(response: Response<Body>, outcome: Outcome) -> Self {
+        Self {
+            response,
+            outcome,
+            hierarchy: Hierarchy::None,
+            mirror: None,
+            store_id_rule: None,
+            detail: None,
+        }
+    }
+
+    /// Where it came from.
+    pub(crate) fn from(mut self, hierarchy: Hierarchy, mirror: Option<String>) -> Self {
+        self.hierarchy = hierarchy;
+        self.mirror = mirror;
+        self
+    }
+
+    /// What the request was named by, for the metrics.
+    pub(crate) fn named_by(mut self, asked: &Asked) -> Self {
+        self.store_id_rule = asked.naming.rule;
+        self
+    }
+
+    /// A word more, for log and `Cache-Status`.
+    pub(crate) fn with_detail(mut self, detail: &'static str) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+}
+
+/// Adds what every answer that went through the cache carries: Age where it was held
+/// (RFC 9111 §5.1), Via, `Cache-Status`, `X-Cache`.
+pub(crate) fn mark(asked: &Asked, headers: &mut HeaderMap, status: CacheStatus, age: Option<i64>) {
+    let name = &asked.shared.name;
+    // Where nothing was held, the origin's own Age stays.
+    if let Some(age) = age {
+        headers.insert(AGE, HeaderValue::from(age.max(0)));
+    }
+    let mut via = HeaderMap::new();
+    for value in headers.get_all(VIA) {
+        via.append(VIA, value.clone());
+    }
+    larder_policy::headers::add_via(&mut via, http::Version::HTTP_11, name);
+    if let Some(value) = via.remove(VIA) {
+        headers.insert(VIA, value);
+    }
+    let word = if status.forwarded.is_none() {
+        "HIT"
+    } else {
+        "MISS"
+    };
+    if let Ok(value) = HeaderValue::from_str(&format!("{word} from {name}")) {
+        headers.insert(X_CACHE, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&status.to_value()) {
+        // RFC 9211 §2: our member comes after those of caches nearer to the origin.
+        headers.append(CACHE_STATUS, value);
+    }
+}
+
+/// A page that larder writes itself: a title, and a sentence for the person at the client.
+pub(crate) fn page(status: StatusCode, title: &str, text: &str) -> Response<Body> {
+    let html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
+         <body><h1>{title}</h1>\n<p>{text}</p>\n<p><small>larder</small></p></body></html>\n",
+        title = escaped(title),
+        text = escaped(text),
+    );
+    html_page(status, html)
+}
+
+/// A complete HTML document as an answer.
+pub(crate) fn html_page(status: StatusCode, html: String) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(html.len()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    stamp(headers);
+    *response.status_mut() = status;
+    *response.body_mut() = Body::bytes(html);
+    response
+}
+
+/// Adds Date, which an answer of our own must have (RFC 9110 §6.6.1).
+pub(crate) fn stamp(headers: &mut HeaderMap) {
+    let now = UnixTime::from(std::time::SystemTime::now());
+    if let Ok(value) = HeaderValue::from_str(&now.to_http_date()) {
+        headers.insert(DATE, value);
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+/// The request line cannot be served.
+pub(crate) fn refused(error: &TargetError) -> Reply {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let title = status.canonical_reason().unwrap_or("Bad Request");
+    let mut response = page(
+        status,
+        title,
+        &format!("This request cannot be served: {error}."),
+    );
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response
+            .headers_mut()
+            .insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    Reply::of(response, Outcome::None)
+}
+
+/// An access rule says no; the page names it.
+pub(crate) fn denied(rule: &str) -> Reply {
+    let text = format!(
+        "The rule \u{201c}{rule}\u{201d} does not let this request through. Ask the administrator \
+         of this proxy if it should."
+    );
+    Reply::of(
+        page(StatusCode::FORBIDDEN, "Forbidden", &text),
+        Outcome::Denied,
+    )
+}
+
+/// RFC 9110 §7.6.3: Via shows that the request has been here.
+pub(crate) fn loop_detected() -> Reply {
+    let text = "This request has come through this proxy before. Two proxies point at each other.";
+    Reply::of(
+        page(StatusCode::LOOP_DETECTED, "Loop Detected", text),
+        Outcome::None,
+    )
+}
+
+/// RFC 9111 §5.2.1.7.
+pub(crate) fn only_if_cached() -> Reply {
+    let text = "The request asked for a cached copy only, and none that is fresh is held.";
+    Reply::of(
+        page(StatusCode::GATEWAY_TIMEOUT, "Not Held", text),
+        Outcome::None,
+    )
+}
+
+/// Nothing is held and the proxy is offline.
+pub(crate) fn offline_miss() -> Reply {
+    let text = "This proxy works offline and does not hold this file.";
+    Reply::of(
+        page(StatusCode::GATEWAY_TIMEOUT, "Offline", text),
+        Outcome::None,
+    )
+    .with_detail("offline")
+}
+
+/// No origin answered: the page says what kind of failure, the log says the rest.
+pub(crate) fn origin_failed(asked: &Asked, error: &OriginError) -> Reply {
+    log_failure(asked.url.as_str(), error);
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let title = status.canonical_reason().unwrap_or("Bad Gateway");
+    let outcome = if error.is_denial() {
+        Outcome::Denied
+    } else {
+        Outcome::Miss
+    };
+    Reply::of(
+        page(status, title, &error.for_client(asked.url.host())),
+        outcome,
+    )
+    .from(error.hierarchy(), None)
+}
+
+/// One line for the operator: which origin, what happened.
+pub(crate) fn log_failure(what: &str, error: &OriginError) {
+    let cause = std::error::Error::source(error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    tracing::warn!(target = what, cause, "{error}");
+}

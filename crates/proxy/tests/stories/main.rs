@@ -1,0 +1,16 @@
+//! The proxy's stories, one module each, over real sockets with a scripted origin.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod broken;
+mod collapse;
+mod hit;
+mod requests;
+mod revalidate;
+mod sharing;
+mod support;
+mod tunnel;

@@ -1,0 +1,119 @@
+//! What may be shared, and what is for one client alone.
+
+use larder_policy::store_id::{Pattern, StoreIdRule, StoreIds};
+use larder_policy::target::Mode;
+
+use crate::support::{Origin, Rig, answer, open_policy, raw};
+
+const PATH: &str = "/p/a-1.0-1.x86_64.rpm";
+
+fn mapped() -> Rig {
+    let pattern = Pattern::new("/p/(.*)").unwrap();
+    let rule = StoreIdRule::new(pattern, "http://store.internal/$1", "test".into());
+    let mut policy = open_policy();
+    policy.store_ids = StoreIds::new(vec![rule]);
+    Rig::start(policy, Mode::Forward)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mirrors_share_one_object_by_store_id() {
+    let a = Origin::start(|_, _| answer("ETag: \"a\"\r\n", b"same")).await;
+    let b = Origin::start(|_, _| answer("ETag: \"b\"\r\n", b"same")).await;
+    let rig = mapped();
+    assert_eq!(rig.get(&a.url(PATH), "").await.body, b"same");
+    assert_eq!(rig.get(&b.url(PATH), "").await.body, b"same");
+    assert_eq!((a.requests(), b.requests()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_good_whole_answers_fill_a_store_id() {
+    for bad in [
+        "HTTP/1.1 404 Not Found\r\nCache-Control: max-age=600\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 301 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nxx",
+        "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+        "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 2\r\n\r\nxx",
+    ] {
+        let a = Origin::start(move |_, _| raw(bad)).await;
+        let b = Origin::start(|_, _| answer("", b"good")).await;
+        let rig = mapped();
+        rig.get(&a.url(PATH), "").await;
+        assert_eq!(rig.get(&b.url(PATH), "").await.body, b"good", "{bad}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_with_credentials_neither_read_nor_fill_what_is_shared() {
+    for lines in ["Authorization: Basic eDp5\r\n", "Cookie: a=b\r\n"] {
+        let a = Origin::start(|_, _| answer("", b"mine")).await;
+        let b = Origin::start(|_, _| answer("", b"ours")).await;
+        let rig = mapped();
+        assert_eq!(rig.get(&a.url(PATH), lines).await.body, b"mine");
+        assert_eq!(rig.get(&b.url(PATH), "").await.body, b"ours", "{lines}");
+        assert_eq!(rig.get(&a.url(PATH), lines).await.body, b"mine", "{lines}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_ids_own_url_is_another_object() {
+    let a = Origin::start(|_, _| answer("", b"shared")).await;
+    let rig = mapped();
+    rig.get(&a.url(PATH), "").await;
+    let got = rig
+        .get("http://store.internal/a-1.0-1.x86_64.rpm", "")
+        .await;
+    assert_eq!(got.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn set_cookie_is_never_replayed() {
+    let a = Origin::start(|_, _| answer("Set-Cookie: id=1\r\n", b"x")).await;
+    let rig = Rig::forward();
+    rig.get(&a.url(PATH), "").await;
+    assert_eq!(rig.get(&a.url(PATH), "").await.field("set-cookie"), None);
+    assert_eq!(a.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_vary_are_kept_apart() {
+    let origin = Origin::start(|_, head| {
+        let german = head.to_ascii_lowercase().contains("accept-language: de");
+        let fields = "Vary: Accept-Language\r\nCache-Control: max-age=60\r\n";
+        answer(fields, if german { b"hallo" } else { b"hello" })
+    })
+    .await;
+    let rig = Rig::forward();
+    let url = origin.url("/page");
+    for _ in 0..2 {
+        assert_eq!(
+            rig.get(&url, "Accept-Language: de\r\n").await.body,
+            b"hallo"
+        );
+        assert_eq!(
+            rig.get(&url, "Accept-Language: en\r\n").await.body,
+            b"hello"
+        );
+    }
+    assert_eq!(origin.requests(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsafe_method_that_succeeds_invalidates() {
+    let origin = Origin::start(|_, head| {
+        if head.starts_with("DELETE") {
+            raw("HTTP/1.1 204 No Content\r\n\r\n")
+        } else {
+            answer("Cache-Control: max-age=60\r\n", b"x")
+        }
+    })
+    .await;
+    let rig = Rig::forward();
+    let url = origin.url("/page");
+    rig.get(&url, "").await;
+    rig.get(&url, "").await;
+    assert_eq!(origin.requests(), 1);
+    assert_eq!(rig.ask("DELETE", &url, "").await.status, 204);
+    rig.get(&url, "").await;
+    assert_eq!(origin.requests(), 3);
+}
