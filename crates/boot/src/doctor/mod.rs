@@ -1,0 +1,337 @@
+//! Finds what would keep machines from booting, and says what to do about it.
+//!
+//! It looks at this host (interfaces, boot programs, the TFTP port), asks the link as a booting machine
+//! would with a made-up address, and reads what a running larder saw. It changes nothing and takes no lease:
+//! offers are never followed by a request.
+
+mod probe;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub use self::probe::Server;
+use crate::config::Config;
+use crate::error::Error;
+use crate::loaders;
+use crate::net::interfaces::{self, Found};
+use crate::packet::architecture::Cpu;
+use crate::serve::core::choice;
+
+/// Something worth knowing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is, in one word for scripts.
+    pub id: &'static str,
+    /// Whether machines fail to boot because of it.
+    pub is_problem: bool,
+    /// The interface that it is about, if it is about one.
+    pub interface: Option<String>,
+    /// What was seen.
+    pub detail: String,
+    /// What to do.
+    pub mend: String,
+}
+
+/// All that was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Whether nothing stands in the way.
+    pub is_healthy: bool,
+    /// Servers that answered on the served links.
+    pub servers: Vec<Server>,
+    /// What was found, problems first.
+    pub findings: Vec<Finding>,
+}
+
+/// Examines this host and its links; listens for `wait` on each.
+///
+/// # Errors
+/// The interfaces cannot be listed, or the raw socket that listens cannot be opened.
+pub async fn examine(config: &Config, wait: Duration) -> Result<Report, Error> {
+    let all = interfaces::list().map_err(Error::Interfaces)?;
+    let mut findings = addresses(config, &all);
+    findings.extend(programs(config));
+    let served = choice(config).pick(&all).unwrap_or_default();
+    let own: BTreeSet<Ipv4Addr> = all.iter().map(|found| found.interface.address).collect();
+    let mut servers = Vec::new();
+    for found in &served {
+        let answered = probe::ask(found, wait).await?;
+        findings.extend(judge(&found.interface.name, &answered, &own));
+        servers.extend(answered);
+        findings.extend(tftp(found).await);
+    }
+    findings.extend(unfollowed(config).await);
+    findings.sort_by_key(|finding| !finding.is_problem);
+    let is_healthy = !findings.iter().any(|finding| finding.is_problem);
+    Ok(Report {
+        is_healthy,
+        servers,
+        findings,
+    })
+}
+
+/// Interfaces that cannot be served.
+fn addresses(config: &Config, all: &[Found]) -> Vec<Finding> {
+    let finding = |name: &str, detail: String| Finding {
+        id: "interface-without-address",
+        is_problem: true,
+        interface: Some(name.to_owned()),
+        detail,
+        mend: format!(
+            "give it an address (ip address add … dev {name}): without one the kernel drops broadcasts"
+        ),
+    };
+    let mut findings = Vec::new();
+    for name in &config.interfaces {
+        match all.iter().find(|found| found.interface.name == *name) {
+            None => findings.push(finding(
+                name,
+                format!("there is no interface {name}, or it is down"),
+            )),
+            Some(found) if found.interface.address.is_unspecified() => {
+                findings.push(finding(
+                    name,
+                    format!("interface {name} has no IPv4 address"),
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    if findings.is_empty() && choice(config).pick(all).is_err() {
+        findings.push(finding(
+            "eth0",
+            "no interface with an IPv4 address is there to serve".to_owned(),
+        ));
+    }
+    findings
+}
+
+/// Kinds of firmware that nothing can be served to.
+fn programs(config: &Config) -> Vec<Finding> {
+    let missing = loaders::find(config.root.as_deref(), config.secure_boot).missing;
+    let usual = [Cpu::Bios.to_string(), Cpu::X64.to_string()];
+    let finding = |missing: loaders::Missing| Finding {
+        id: "missing-loader",
+        is_problem: usual.contains(&missing.architecture),
+        interface: None,
+        detail: format!("there is no boot program for {}", missing.architecture),
+        mend: missing.mend,
+    };
+    missing.into_iter().map(finding).collect()
+}
+
+/// What the servers of a link mean for booting machines.
+fn judge(interface: &str, servers: &[Server], own: &BTreeSet<Ipv4Addr>) -> Vec<Finding> {
+    let finding = |id, is_problem, detail: String, mend: &str| Finding {
+        id,
+        is_problem,
+        interface: Some(interface.to_owned()),
+        detail,
+        mend: mend.to_owned(),
+    };
+    let mut findings = Vec::new();
+    let others: Vec<&Server> = servers
+        .iter()
+        .filter(|server| !own.contains(&server.address))
+        .collect();
+    for server in &others {
+        let address = server.address;
+        if server.is_proxy {
+            findings.push(finding(
+                "rogue-pxe-server",
+                true,
+                format!("{address} answers PXE clients too: {}", server.summary()),
+                "stop that server: firmware follows whichever answers first",
+            ));
+        } else if let Some(file) = &server.file {
+            findings.push(finding(
+                "main-server-bootfile",
+                true,
+                format!("the DHCP server {address} itself names a boot file, {file}"),
+                "take next-server, filename and options 66 and 67 out of its configuration",
+            ));
+        }
+        if server.is_no_pxedhcp {
+            findings.push(finding(
+                "no-pxedhcp",
+                true,
+                format!("the DHCP server {address} tells iPXE not to wait for proxies (option 175, no-pxedhcp)"),
+                "take that option out of its configuration, or have it name larder's script itself (larder boot export)",
+            ));
+        }
+    }
+    let main: BTreeSet<Ipv4Addr> = others
+        .iter()
+        .filter(|server| !server.is_proxy)
+        .map(|server| server.address)
+        .collect();
+    match main.len() {
+        0 => findings.push(finding(
+            "no-main-server",
+            false,
+            "no DHCP server gave an address".to_owned(),
+            "machines need one: larder gives no leases",
+        )),
+        1 => {}
+        _ => findings.push(finding(
+            "two-address-servers",
+            true,
+            format!("{} DHCP servers give addresses", main.len()),
+            "leave one of them",
+        )),
+    }
+    findings
+}
+
+/// Tells whether TFTP requests reach this host's port 69, if anything listens there.
+async fn tftp(found: &Found) -> Option<Finding> {
+    let table = std::fs::read_to_string("/proc/net/udp").ok()?;
+    let is_bound = |line: &str| {
+        line.split_whitespace()
+            .nth(1)
+            .is_some_and(|local| local.ends_with(":0045"))
+    };
+    if !table.lines().any(is_bound) {
+        return None;
+    }
+    let address = found.interface.address;
+    let is_answered = probe::is_tftp_answered(address).await;
+    (!is_answered).then(|| Finding {
+        id: "tftp-blocked",
+        is_problem: true,
+        interface: Some(found.interface.name.clone()),
+        detail: format!(
+            "a TFTP server listens on port 69, but a request to {address} gets no answer"
+        ),
+        mend: "let UDP port 69 in, and answers from high ports out, in this host's firewall"
+            .to_owned(),
+    })
+}
+
+/// Machines that a running larder offered files to in vain.
+async fn unfollowed(config: &Config) -> Vec<Finding> {
+    let Some(port) = config.http.map(|address| address.port()) else {
+        return Vec::new();
+    };
+    let machines = running_machines(port).await.unwrap_or_default();
+    let is_step = |machine: &serde_json::Value, step: &str| {
+        let events = machine["events"].as_array();
+        events
+            .and_then(|events| events.last())
+            .is_some_and(|last| last["step"] == step)
+    };
+    let mut findings = Vec::new();
+    for machine in &machines {
+        let mac = machine["mac"].as_str().unwrap_or_default();
+        if is_step(machine, "unfollowed") {
+            findings.push(Finding {
+                id: "offers-not-followed",
+                is_problem: true,
+                interface: None,
+                detail: format!("{mac} was offered files again and again and never came for one"),
+                mend: "its firmware may ignore proxies: have the main server name the file (larder boot export)".into(),
+            });
+        } else if is_step(machine, "loop") {
+            findings.push(Finding {
+                id: "boot-loop",
+                is_problem: true,
+                interface: None,
+                detail: format!("{mac} loads its boot program again and again"),
+                mend: "that program finds no network card or refuses to run: try another one in boot.root".into(),
+            });
+        }
+    }
+    findings
+}
+
+/// The machines that a larder on this host has seen.
+async fn running_machines(port: u16) -> Option<Vec<serde_json::Value>> {
+    let fetch = async {
+        let mut stream = tokio::net::TcpStream::connect((IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+            .await
+            .ok()?;
+        stream
+            .write_all(b"GET /machines.json HTTP/1.0\r\n\r\n")
+            .await
+            .ok()?;
+        let mut answer = Vec::new();
+        stream
+            .take(16 * 1024 * 1024)
+            .read_to_end(&mut answer)
+            .await
+            .ok()?;
+        let text = String::from_utf8(answer).ok()?;
+        let (_, body) = text.split_once("\r\n\r\n")?;
+        serde_json::from_str(body).ok()
+    };
+    tokio::time::timeout(Duration::from_secs(2), fetch)
+        .await
+        .ok()
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(last: u8) -> Server {
+        Server {
+            interface: "e0".into(),
+            address: Ipv4Addr::new(10, 0, 0, last),
+            is_proxy: false,
+            offered: Some(Ipv4Addr::new(10, 0, 0, 100)),
+            next_server: None,
+            file: None,
+            is_no_pxedhcp: false,
+        }
+    }
+
+    fn ids(servers: &[Server]) -> Vec<&'static str> {
+        let own = BTreeSet::from([Ipv4Addr::new(10, 0, 0, 2)]);
+        judge("e0", servers, &own)
+            .into_iter()
+            .map(|finding| finding.id)
+            .collect()
+    }
+
+    #[test]
+    fn one_plain_main_server_is_healthy() {
+        assert!(ids(&[server(1)]).is_empty());
+    }
+
+    #[test]
+    fn what_competes_with_larder_is_named() {
+        let rogue = Server {
+            is_proxy: true,
+            offered: None,
+            ..server(9)
+        };
+        assert_eq!(ids(&[server(1), rogue]), ["rogue-pxe-server"]);
+        let with_file = Server {
+            file: Some("pxelinux.0".into()),
+            ..server(1)
+        };
+        assert_eq!(ids(&[with_file]), ["main-server-bootfile"]);
+        let deaf = Server {
+            is_no_pxedhcp: true,
+            ..server(1)
+        };
+        assert_eq!(ids(&[deaf]), ["no-pxedhcp"]);
+        assert_eq!(ids(&[server(1), server(3)]), ["two-address-servers"]);
+        assert_eq!(ids(&[]), ["no-main-server"]);
+    }
+
+    #[test]
+    fn larder_itself_is_no_rogue() {
+        let own = Server {
+            is_proxy: true,
+            offered: None,
+            ..server(2)
+        };
+        assert!(ids(&[server(1), own]).is_empty());
+    }
+}

@@ -1,0 +1,79 @@
+//! What can go wrong when the boot part starts; each says what to do about it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why the boot part does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The interfaces of this host cannot be listed.
+    #[error("cannot list the network interfaces")]
+    Interfaces(#[source] io::Error),
+    /// A configured interface is not there.
+    #[error("there is no interface {name} on this host (there are: {known})")]
+    NoSuchInterface {
+        /// The configured name.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// An interface has no IPv4 address, so the kernel would drop every broadcast that arrives on it.
+    #[error("interface {name} has no IPv4 address: give it one (ip address add … dev {name})")]
+    NoAddress {
+        /// The interface.
+        name: String,
+    },
+    /// No interface can be served at all.
+    #[error(
+        "no interface with an IPv4 address to serve: name one in boot.interfaces, or give it an address"
+    )]
+    NothingToServe,
+    /// Another program has the port.
+    #[error("{address} ({what}) is taken by another program: {mend}")]
+    PortTaken {
+        /// What it would have served.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// The process lacks the right to bind.
+    #[error("no permission to open {address} ({what}): run as root or grant {capability}")]
+    NoPermission {
+        /// What it would have served.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The missing capability.
+        capability: &'static str,
+    },
+    /// A socket cannot be opened for another reason.
+    #[error("cannot open {address} ({what})")]
+    Socket {
+        /// What it would have served.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The TFTP root cannot be opened.
+    #[error("cannot open the boot root {path}")]
+    Root {
+        /// The configured folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A menu entry is unusable.
+    #[error("boot menu {name}: {reason}")]
+    Menu {
+        /// The entry or file.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

@@ -1,0 +1,170 @@
+//! Menu entries: what the operator lists, and the built-in install menus of `config/boot/`.
+//!
+//! Mirrors are reached through larder's cache, since iPXE and installers know no proxy: a URL
+//! `http://HOST/PATH` becomes `http://LARDER:3128/http/HOST/PATH`, so that kernel, initrd, installer image
+//! and packages all come from the same cache.
+
+use serde::Deserialize;
+
+use crate::error::Error;
+
+/// The built-in menus, by the name of their file.
+pub const INSTALL_MENUS: [(&str, &str); 4] = [
+    ("el.toml", include_str!("../../../config/boot/el.toml")),
+    (
+        "fedora.toml",
+        include_str!("../../../config/boot/fedora.toml"),
+    ),
+    (
+        "debian.toml",
+        include_str!("../../../config/boot/debian.toml"),
+    ),
+    (
+        "opensuse.toml",
+        include_str!("../../../config/boot/opensuse.toml"),
+    ),
+];
+
+/// How an entry is written in iPXE's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// Arguments on the kernel's line, with `initrd=` for UEFI.
+    #[default]
+    Usual,
+    /// As one types it at a prompt: `imgfree`, `kernel`, `initrd`, `imgargs`, `boot`.
+    Typed,
+}
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Entry {
+    /// What the menu shows.
+    pub title: String,
+    /// Base URL that `${repo}` stands for.
+    #[serde(default)]
+    pub repo: String,
+    /// Kernel: a URL, `${repo}/…`, or a file of the boot root.
+    #[serde(default)]
+    pub kernel: String,
+    /// Initrds, likewise.
+    #[serde(default)]
+    pub initrd: Vec<String>,
+    /// Kernel arguments.
+    #[serde(default)]
+    pub args: String,
+    /// A script to chain to instead of a kernel.
+    #[serde(default)]
+    pub chain: String,
+    /// Serial console of this entry, `off` for none; the general one if it says nothing.
+    #[serde(default)]
+    pub console: Option<String>,
+    /// The way it is written.
+    #[serde(default)]
+    pub form: Form,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    menu: Vec<Entry>,
+}
+
+/// Reads a menu file.
+///
+/// # Errors
+/// What is wrong with it, with line and column.
+pub fn read(name: &str, content: &str) -> Result<Vec<Entry>, Error> {
+    let wrong = |reason: String| Error::Menu {
+        name: name.to_owned(),
+        reason,
+    };
+    let file: File = toml::from_str(content).map_err(|error| wrong(error.to_string()))?;
+    for entry in &file.menu {
+        check(entry)?;
+    }
+    Ok(file.menu)
+}
+
+/// Checks that an entry can be booted and cannot break out of its line of the script.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(entry: &Entry) -> Result<(), Error> {
+    let wrong = |reason: &str| Error::Menu {
+        name: entry.title.clone(),
+        reason: reason.to_owned(),
+    };
+    if entry.kernel.is_empty() == entry.chain.is_empty() {
+        return Err(wrong("needs a kernel, or a chain in its place"));
+    }
+    let texts = [
+        &entry.title,
+        &entry.repo,
+        &entry.kernel,
+        &entry.args,
+        &entry.chain,
+    ];
+    if texts
+        .into_iter()
+        .chain(&entry.initrd)
+        .any(|text| text.chars().any(char::is_control))
+    {
+        return Err(wrong("has a line break or a control character in it"));
+    }
+    Ok(())
+}
+
+/// All built-in entries.
+///
+/// # Errors
+/// A file of `config/boot/` is wrong, which a test excludes.
+pub fn install_menus() -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for (name, content) in INSTALL_MENUS {
+        entries.extend(read(name, content)?);
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_menu_is_read() {
+        let entries = install_menus().unwrap();
+        for name in ["CentOS", "Rocky", "Alma", "Fedora", "Debian", "openSUSE"] {
+            assert!(
+                entries.iter().any(|entry| entry.title.contains(name)),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn installers_are_told_their_repository_as_they_understand_it() {
+        for entry in install_menus().unwrap() {
+            let is_old = entry.title.contains(" 6") || entry.form == Form::Typed;
+            assert_eq!(
+                is_old,
+                entry.args.split(' ').any(|arg| arg.starts_with("method=")),
+                "{}",
+                entry.title
+            );
+        }
+    }
+
+    #[test]
+    fn unusable_entries_are_refused() {
+        let reason = |text: &str| read("f.toml", text).unwrap_err().to_string();
+        assert!(reason("[[menu]]\ntitle = 'x'").contains("needs a kernel"));
+        assert!(
+            reason("[[menu]]\ntitle = 'x'\nkernel = 'k'\nchain = 'c'").contains("needs a kernel")
+        );
+        assert!(reason("[[menu]]\ntitle = \"x\\ny\"\nkernel = 'k'").contains("line break"));
+        assert!(reason("[[menu]]\ntitle = 'x'\nkernle = 'k'").contains("kernle"));
+    }
+}

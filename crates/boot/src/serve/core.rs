@@ -1,0 +1,266 @@
+//! What all sockets share: configuration, rules, files, timelines and counts.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+
+use crate::config::Config;
+use crate::decide::{Interface, Rules};
+use crate::fetch::Fetch;
+use crate::menu::Entry;
+use crate::net::interfaces::{self, Found};
+use crate::net::udp::Way;
+use crate::packet::hardware::HardwareAddress;
+use crate::script::{self, Here, Look};
+use crate::tftp::files::Files;
+use crate::timeline::{Step, Timeline, Traits};
+
+/// Largest body that is fetched for a TFTP transfer.
+const FETCH_MAX: usize = 256 * 1024 * 1024;
+
+/// How often the interfaces are looked at again at most.
+const INTERFACES_EVERY: Duration = Duration::from_secs(5);
+
+/// Counts by a word each.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+/// What all sockets share.
+#[derive(Debug)]
+pub struct Core {
+    /// The configuration.
+    pub config: Config,
+    /// The rules of decisions.
+    pub rules: Rules,
+    /// Files to serve.
+    pub files: Files,
+    /// Menu entries: the operator's, then the built-in ones.
+    pub menu: Vec<Entry>,
+    /// Machines.
+    pub timeline: Timeline,
+    /// The way through the cache, if there is one.
+    pub fetch: Option<Arc<dyn Fetch>>,
+    /// Interfaces as last seen, and when.
+    pub interfaces: RwLock<(Vec<Found>, Instant)>,
+    /// Replies, silences and transfers.
+    pub counts: Mutex<[Counts; 3]>,
+}
+
+impl Core {
+    fn count(&self, which: usize, word: &'static str) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counts) = counts.get_mut(which) {
+            *counts.entry(word).or_default() += 1;
+        }
+    }
+
+    /// Counts a reply by its kind.
+    pub fn count_reply(&self, kind: &'static str) {
+        self.count(0, kind);
+    }
+
+    /// Counts a silence by its reason.
+    pub fn count_silence(&self, reason: &'static str) {
+        self.count(1, reason);
+    }
+
+    /// Counts a TFTP transfer by its result.
+    pub fn count_transfer(&self, result: &'static str) {
+        self.count(2, result);
+    }
+
+    /// The served interface with an index; looked up anew if it is not known.
+    pub fn interface(&self, index: u32) -> Option<Interface> {
+        let known = |found: &[Found]| {
+            let mut all = found.iter().map(|found| &found.interface);
+            all.find(|interface| interface.index == index).cloned()
+        };
+        let seen = {
+            let interfaces = self
+                .interfaces
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            match known(&interfaces.0) {
+                Some(interface) => return Some(interface),
+                None => interfaces.1,
+            }
+        };
+        if seen.elapsed() < INTERFACES_EVERY {
+            return None;
+        }
+        let fresh = self
+            .choice()
+            .pick(&interfaces::list().ok()?)
+            .unwrap_or_default();
+        let interface = known(&fresh);
+        *self
+            .interfaces
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = (fresh, Instant::now());
+        interface
+    }
+
+    /// Which interfaces to serve.
+    pub fn choice(&self) -> interfaces::Choice {
+        choice(&self.config)
+    }
+
+    /// The address to answer from: the one that was asked, unless that was a broadcast.
+    pub fn source(&self, way: Way) -> Ipv4Addr {
+        let asked = Some(way.to).filter(|to| !to.is_broadcast() && !to.is_multicast());
+        let own = || {
+            self.interface(way.interface)
+                .map(|interface| interface.address)
+        };
+        match (asked, own()) {
+            (Some(asked), _) => asked,
+            (None, Some(own)) => own,
+            (None, None) => Ipv4Addr::UNSPECIFIED,
+        }
+    }
+
+    /// Largest IP packet on the way's interface.
+    pub fn mtu(&self, way: Way) -> u16 {
+        self.interface(way.interface)
+            .map_or(1500, |interface| interface.mtu)
+    }
+
+    /// This host's address as a client sees it: on the client's own subnet, else the first one served.
+    pub fn here(&self, client: IpAddr) -> Ipv4Addr {
+        let interfaces = self
+            .interfaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = interfaces.0.iter().map(|found| &found.interface);
+        let is_near = |interface: &&Interface| match client {
+            IpAddr::V4(client) => {
+                let mask = interface.mask.to_bits();
+                client.to_bits() & mask == interface.address.to_bits() & mask
+            }
+            IpAddr::V6(_) => false,
+        };
+        let first = interfaces.0.first().map(|found| found.interface.address);
+        let near = all.find(is_near).map(|interface| interface.address);
+        near.or(first).unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Where scripts and the cache are for a client.
+    pub fn bases(&self, client: IpAddr) -> Here {
+        let here = self.here(client);
+        let scripts = self.rules.own.url(here, "").unwrap_or_default();
+        Here {
+            scripts: scripts.trim_end_matches('/').to_owned(),
+            cache: self
+                .config
+                .cache_port
+                .map(|port| format!("http://{here}:{port}")),
+        }
+    }
+
+    /// A generated script by its name; none if there is no such script.
+    pub fn generated(&self, name: &str, client: IpAddr) -> Option<String> {
+        self.rules.own.http_port?;
+        let here = self.bases(client);
+        let name = name.rsplit('/').next().unwrap_or(name);
+        match name {
+            "autoexec.ipxe" => Some(script::autoexec(&here)),
+            "boot.ipxe" => Some(script::first(&here, self.config.next.as_deref())),
+            "menu.ipxe" => {
+                let look = Look {
+                    seconds: self.config.menu_seconds,
+                    serial: self.config.serial.as_deref(),
+                };
+                Some(script::menu(&here, &self.menu, &look))
+            }
+            _ => None,
+        }
+    }
+
+    /// Tells whether a file is one of the boot programs that offers name.
+    pub fn is_boot_program(&self, name: &str) -> bool {
+        let programs = &self.rules.own.programs;
+        let name = name.strip_suffix(".0").unwrap_or(name);
+        programs
+            .by_cpu
+            .values()
+            .chain(&programs.bios_with_drivers)
+            .any(|program| program == name)
+    }
+
+    /// The machine behind an address: by what it told, else by the kernel's neighbour table.
+    pub fn machine_at(&self, address: IpAddr) -> Option<HardwareAddress> {
+        self.timeline
+            .machine_at(address)
+            .or_else(|| neighbour(address))
+    }
+
+    /// Notes an event of a machine, or logs it with the address alone if the machine is unknown.
+    pub fn tell(
+        &self,
+        machine: Option<HardwareAddress>,
+        address: IpAddr,
+        step: Step,
+        detail: String,
+        now: SystemTime,
+    ) {
+        let Some(machine) = machine else {
+            tracing::debug!(client = %address, step = step.as_str(), "{detail}");
+            return;
+        };
+        let traits = Traits {
+            address: Some(address),
+            ..Traits::default()
+        };
+        self.timeline.learn(machine, traits, now);
+        self.timeline.record(machine, step, detail, now);
+    }
+
+    /// Fetches a URL whole, through the cache.
+    ///
+    /// # Errors
+    /// There is no cache, the origin fails, or the body is larger than 256 MiB.
+    pub async fn fetch(&self, url: &str) -> io::Result<Bytes> {
+        let fetch = self.fetch.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let fetched = fetch.fetch(url).await?;
+        let body = Limited::new(fetched.body, FETCH_MAX)
+            .collect()
+            .await
+            .map_err(io::Error::other)?;
+        let bytes = body.to_bytes();
+        match fetched.length {
+            Some(length) if length != bytes.len() as u64 => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            _ => Ok(bytes),
+        }
+    }
+}
+
+/// Which interfaces a configuration wants served.
+pub fn choice(config: &Config) -> interfaces::Choice {
+    let words = config.words.as_ref();
+    interfaces::Choice {
+        names: config.interfaces.clone(),
+        except: words
+            .map(|words| words.except_interfaces.clone())
+            .unwrap_or_default(),
+        addresses: words
+            .map(|words| words.listen_addresses.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// The hardware address that the kernel knows for a neighbour.
+fn neighbour(address: IpAddr) -> Option<HardwareAddress> {
+    let table = std::fs::read_to_string("/proc/net/arp").ok()?;
+    let wanted = address.to_string();
+    let line = table
+        .lines()
+        .find(|line| line.split_whitespace().next() == Some(&wanted))?;
+    let mac: HardwareAddress = line.split_whitespace().nth(3)?.parse().ok()?;
+    mac.bytes().iter().any(|byte| *byte != 0).then_some(mac)
+}

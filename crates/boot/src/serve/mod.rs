@@ -1,0 +1,394 @@
+//! Starts the boot part: finds what there is, opens the sockets, runs until it is told to stop.
+
+pub mod core;
+mod dhcp;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use self::core::{Core, choice};
+use crate::config::{Config, SocketKind};
+use crate::decide::{OwnRules, Port, Rules};
+use crate::error::Error;
+use crate::fetch::Fetch;
+use crate::loaders::{self, Loaders, Missing};
+use crate::menu;
+use crate::net::interfaces::{self, Found};
+use crate::net::raw::RawSocket;
+use crate::net::udp::{PortSocket, Purpose, explain};
+use crate::tftp;
+use crate::tftp::files::Files;
+use crate::timeline::{Machine, Timeline};
+use crate::web::{self, Web};
+
+/// Under dnsmasq's words, how many ports behind a taken one are tried for the script endpoint.
+const HTTP_PORTS_TRIED: u16 = 100;
+
+const DHCP: Purpose = Purpose {
+    what: "proxyDHCP",
+    mend: "a DHCP server on this host holds it alone; set boot.socket = \"packet\" to answer beside it",
+};
+const BOOT_SERVER: Purpose = Purpose {
+    what: "PXE boot server",
+    mend: "another PXE server runs on this host; stop it, since machines can follow only one",
+};
+const TFTP: Purpose = Purpose {
+    what: "TFTP",
+    mend: "another TFTP server runs on this host; stop it, or serve its files from boot.root",
+};
+const HTTP: Purpose = Purpose {
+    what: "boot scripts",
+    mend: "set boot.http to a free port",
+};
+
+/// A socket that accepts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listening {
+    /// What for: `proxydhcp`, `pxe`, `tftp` or `boot-http`.
+    pub mode: &'static str,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+/// What is going on, for status pages and doctors.
+#[derive(Debug, Clone, Serialize)]
+pub struct Snapshot {
+    /// Sockets.
+    pub listening: Vec<Listening>,
+    /// Boot programs by architecture.
+    pub programs: BTreeMap<String, String>,
+    /// Architectures that nothing can be served to.
+    pub missing: Vec<Missing>,
+    /// Replies by kind.
+    pub replies: BTreeMap<&'static str, u64>,
+    /// Silences by reason.
+    pub silences: BTreeMap<&'static str, u64>,
+    /// TFTP transfers by result.
+    pub transfers: BTreeMap<&'static str, u64>,
+    /// Machines, last heard of first.
+    pub machines: Vec<Machine>,
+}
+
+/// The boot part.
+#[derive(Debug)]
+pub struct Boot;
+
+/// A running boot part; dropping it stops it.
+#[derive(Debug)]
+pub struct Handle {
+    listening: Vec<Listening>,
+    core: Arc<Core>,
+    web: Arc<Web>,
+    missing: Vec<Missing>,
+    notices: Vec<String>,
+    tasks: JoinSet<()>,
+}
+
+impl Boot {
+    /// Opens all sockets and serves until `shutdown` is done.
+    ///
+    /// # Errors
+    /// [`Error`] says what cannot be opened and what to do; nothing stays open then.
+    pub async fn start(
+        config: Config,
+        fetch: Option<Arc<dyn Fetch>>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Handle, Error> {
+        raise_descriptor_limit();
+        let all = interfaces::list().map_err(Error::Interfaces)?;
+        let served = choice(&config).pick(&all)?;
+        let loaders = loaders::find(config.root.as_deref(), config.secure_boot);
+        let (http, notice) = open_http(&config).await?;
+        let sockets = open(&config, &served)?;
+        let core = Arc::new(core(config, fetch, served, &loaders, http.as_ref())?);
+        let web = Arc::new(Web::new(Arc::clone(&core)));
+        let mut handle = Handle {
+            listening: Vec::new(),
+            core,
+            web,
+            missing: loaders.missing,
+            notices: notice.into_iter().collect(),
+            tasks: JoinSet::new(),
+        };
+        handle.run(sockets, http);
+        let mut tasks = std::mem::take(&mut handle.tasks);
+        handle.tasks.spawn(async move {
+            tokio::select! {
+                () = shutdown => tasks.shutdown().await,
+                _ended = tasks.join_next() => tracing::error!("a boot socket's task ended"),
+            }
+        });
+        Ok(handle)
+    }
+}
+
+impl Handle {
+    /// The sockets that accept, with their real addresses.
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
+    }
+
+    /// Answers HTTP requests, for a listener that the boot part shares with others.
+    pub fn web(&self) -> Arc<Web> {
+        Arc::clone(&self.web)
+    }
+
+    /// What to tell the operator once: another port than the configured one, missing boot programs.
+    pub fn notices(&self) -> Vec<String> {
+        let missing = self.missing.iter().map(|missing| {
+            format!(
+                "no boot program for {}: {}",
+                missing.architecture, missing.mend
+            )
+        });
+        self.notices.iter().cloned().chain(missing).collect()
+    }
+
+    /// What is going on.
+    pub fn snapshot(&self) -> Snapshot {
+        let [replies, silences, transfers] = self
+            .core
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let programs = &self.core.rules.own.programs.by_cpu;
+        Snapshot {
+            listening: self.listening.clone(),
+            programs: programs
+                .iter()
+                .map(|(cpu, file)| (cpu.to_string(), file.clone()))
+                .collect(),
+            missing: self.missing.clone(),
+            replies,
+            silences,
+            transfers,
+            machines: self.core.timeline.machines(),
+        }
+    }
+
+    /// Waits until the boot part has stopped.
+    pub async fn stopped(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn run(&mut self, sockets: Sockets, http: Option<TcpListener>) {
+        let Sockets {
+            dhcp,
+            raw,
+            boot_server,
+            tftp,
+        } = sockets;
+        for socket in dhcp {
+            self.note("proxydhcp", socket.address().ok());
+            self.tasks.spawn(dhcp::serve(
+                Arc::new(socket),
+                Port::Dhcp,
+                Arc::clone(&self.core),
+            ));
+        }
+        for (socket, found) in raw {
+            let address = SocketAddr::from((found.interface.address, self.core.config.ports.dhcp));
+            self.note("proxydhcp", Some(address));
+            let routed = Arc::clone(&boot_server);
+            self.tasks.spawn(dhcp::serve_raw(
+                socket,
+                found.interface,
+                routed,
+                Arc::clone(&self.core),
+            ));
+        }
+        self.note("pxe", boot_server.address().ok());
+        self.tasks.spawn(dhcp::serve(
+            boot_server,
+            Port::BootServer,
+            Arc::clone(&self.core),
+        ));
+        if let Some(socket) = tftp {
+            self.note("tftp", socket.address().ok());
+            self.tasks
+                .spawn(tftp::server::serve(socket, Arc::clone(&self.core)));
+        }
+        if let Some(listener) = http {
+            self.note("boot-http", listener.local_addr().ok());
+            self.tasks
+                .spawn(web::serve(listener, Arc::clone(&self.web)));
+        }
+    }
+
+    fn note(&mut self, mode: &'static str, address: Option<SocketAddr>) {
+        self.listening
+            .extend(address.map(|address| Listening { mode, address }));
+    }
+}
+
+/// All UDP sockets.
+struct Sockets {
+    dhcp: Vec<PortSocket>,
+    raw: Vec<(RawSocket, Found)>,
+    boot_server: Arc<PortSocket>,
+    tftp: Option<PortSocket>,
+}
+
+fn open(config: &Config, served: &[Found]) -> Result<Sockets, Error> {
+    let ports = config.ports;
+    let names: Vec<Option<&str>> = if config.interfaces.is_empty() {
+        vec![None]
+    } else {
+        config
+            .interfaces
+            .iter()
+            .map(|name| Some(name.as_str()))
+            .collect()
+    };
+    let mut dhcp = Vec::new();
+    let mut raw = Vec::new();
+    match config.socket {
+        SocketKind::Udp => {
+            for name in names {
+                dhcp.push(PortSocket::open(ports.dhcp, true, name, DHCP)?);
+            }
+        }
+        SocketKind::Packet => {
+            for found in served {
+                raw.push((RawSocket::open(found, ports.dhcp, DHCP)?, found.clone()));
+            }
+        }
+    }
+    let boot_server = Arc::new(PortSocket::open(
+        ports.boot_server,
+        false,
+        None,
+        BOOT_SERVER,
+    )?);
+    let tftp = config
+        .is_tftp
+        .then(|| PortSocket::open(ports.tftp, false, None, TFTP))
+        .transpose()?;
+    Ok(Sockets {
+        dhcp,
+        raw,
+        boot_server,
+        tftp,
+    })
+}
+
+/// Opens the script endpoint. Under dnsmasq's words nobody asked for it, and the same host may well run
+/// another server on its port: then the next free one does as well.
+async fn open_http(config: &Config) -> Result<(Option<TcpListener>, Option<String>), Error> {
+    let Some(wanted) = config.http else {
+        return Ok((None, None));
+    };
+    let tries = if config.words.is_some() {
+        HTTP_PORTS_TRIED
+    } else {
+        0
+    };
+    let mut address = wanted;
+    loop {
+        match bind(address).await {
+            Ok(listener) => {
+                let notice = (address != wanted).then(|| {
+                    format!(
+                        "port {} is taken; boot scripts are on {}",
+                        wanted.port(),
+                        address.port()
+                    )
+                });
+                return Ok((Some(listener), notice));
+            }
+            Err(error) => {
+                let next = address
+                    .port()
+                    .checked_add(1)
+                    .filter(|next| *next <= wanted.port().saturating_add(tries));
+                match next.filter(|_| error.kind() == std::io::ErrorKind::AddrInUse) {
+                    Some(port) => address.set_port(port),
+                    None => return Err(explain(error, wanted, HTTP)),
+                }
+            }
+        }
+    }
+}
+
+/// Binds a TCP socket; on a host without IPv6 the wildcard address of IPv4 stands in.
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
+                && error.kind() != std::io::ErrorKind::AddrInUse =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
+
+fn core(
+    config: Config,
+    fetch: Option<Arc<dyn Fetch>>,
+    served: Vec<Found>,
+    loaders: &Loaders,
+    http: Option<&TcpListener>,
+) -> Result<Core, Error> {
+    let is_lowercase = config
+        .words
+        .as_ref()
+        .is_some_and(|words| words.tftp.is_lowercase);
+    let files = Files::new(config.root.as_deref(), loaders.paths.clone(), is_lowercase);
+    let root = config.root.clone().unwrap_or_default();
+    let files = files.map_err(|source| Error::Root { path: root, source })?;
+    let bound = http.and_then(|listener| listener.local_addr().ok());
+    let own = OwnRules {
+        programs: loaders.programs.clone(),
+        http_port: bound.map(|address| address.port()).or(config.http_port),
+        next: config.next.clone(),
+        script: None,
+        host: None,
+        styles: config.styles.clone(),
+        has_pi_files: config.root.as_deref().is_some_and(has_pi_files),
+    };
+    let mut entries = config.menu.clone();
+    for entry in &entries {
+        menu::check(entry)?;
+    }
+    if config.has_install_menus {
+        entries.extend(menu::install_menus()?);
+    }
+    Ok(Core {
+        rules: Rules {
+            words: config.words.clone(),
+            own,
+        },
+        config,
+        files,
+        menu: entries,
+        timeline: Timeline::default(),
+        fetch,
+        interfaces: RwLock::new((served, Instant::now())),
+        counts: Mutex::default(),
+    })
+}
+
+/// A Raspberry Pi's ROM loads `start4.elf` or `bootcode.bin`, from the root or a folder by its serial number.
+fn has_pi_files(root: &std::path::Path) -> bool {
+    ["start4.elf", "bootcode.bin", "start.elf"]
+        .iter()
+        .any(|name| root.join(name).exists())
+}
+
+/// A thousand transfers need a thousand sockets: takes all descriptors that the process may have.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "cannot raise the number of open files");
+    }
+}

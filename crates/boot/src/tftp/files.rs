@@ -1,0 +1,385 @@
+//! What a name means: a file of the boot root, a generated script, a boot program of the distribution, or
+//! what a URL holds.
+//!
+//! Names come from firmware and from strangers. Nothing outside the root is ever opened by a path that a
+//! client made: the kernel resolves beneath the root (openat2), `..` is refused even where it would stay
+//! inside, and links out of the root are followed only into the distribution's iPXE folders.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+
+use super::transfer::Source;
+use crate::loaders;
+use crate::packet::hardware::HardwareAddress;
+
+/// Longest name that is looked at.
+const NAME_MAX: usize = 512;
+
+/// A name as a client sent it, made safe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// Path below the root, without leading slashes.
+    pub path: String,
+    /// The machine that a leading `<mac>/` names.
+    pub machine: Option<HardwareAddress>,
+}
+
+/// Why a name gets no file.
+#[derive(Debug, thiserror::Error)]
+pub enum NoFile {
+    /// There is none.
+    #[error("file not found")]
+    Missing,
+    /// The name tries to leave the root, or is no name.
+    #[error("the name is not allowed")]
+    NotAllowed,
+    /// A link leads out of the root.
+    #[error("{name} is a link out of the boot root, to {target}")]
+    LinkOut {
+        /// The name.
+        name: String,
+        /// Where it leads; for the log, never for the client.
+        target: PathBuf,
+    },
+    /// It is a folder or a device.
+    #[error("not a file")]
+    NotAFile,
+    /// It cannot be read.
+    #[error("cannot read it")]
+    Unreadable(#[source] io::Error),
+}
+
+/// Cleans a name: backslashes become slashes, leading slashes and trailing rubbish of old ROMs (0xFF and
+/// the like) go away, a leading hardware address names the machine.
+///
+/// # Errors
+/// [`NoFile::NotAllowed`] for `..`, control characters and what is no text.
+pub fn clean(name: &[u8]) -> Result<Name, NoFile> {
+    let end = name
+        .iter()
+        .rposition(u8::is_ascii_graphic)
+        .map_or(0, |last| last + 1);
+    let text = name
+        .get(..end)
+        .and_then(|name| std::str::from_utf8(name).ok());
+    let text = text.filter(|text| text.len() <= NAME_MAX && !text.chars().any(char::is_control));
+    let text = text.ok_or(NoFile::NotAllowed)?.replace('\\', "/");
+    let parts: Vec<&str> = text
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    if parts.is_empty() || parts.contains(&"..") {
+        return Err(NoFile::NotAllowed);
+    }
+    let machine = parts.first().and_then(|first| first.parse().ok());
+    let own = usize::from(machine.is_some() && parts.len() > 1);
+    let path = parts.get(own..).unwrap_or_default().join("/");
+    Ok(Name {
+        path,
+        machine: machine.filter(|_| own == 1),
+    })
+}
+
+/// Bytes to serve: in memory, or of an open file.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Generated, or fetched.
+    Memory(Bytes),
+    /// An open file with its length when it was opened.
+    File(Arc<File>, u64),
+}
+
+impl Source for Content {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.length(),
+            Self::File(_, length) => *length,
+        }
+    }
+
+    fn read(&self, offset: u64, length: usize, to: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Memory(bytes) => bytes.read(offset, length, to),
+            Self::File(file, _) => {
+                let start = to.len();
+                to.resize(start + length, 0);
+                to.get_mut(start..)
+                    .map_or(Ok(()), |room| file.read_exact_at(room, offset))
+            }
+        }
+    }
+}
+
+/// Identity of a file's state, so that transfers at the same time share one open file.
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// The files that may be served.
+#[derive(Debug, Default)]
+pub struct Files {
+    root: Option<PathBuf>,
+    programs: HashMap<String, PathBuf>,
+    is_lowercase: bool,
+    open: Mutex<HashMap<Stamp, Weak<File>>>,
+}
+
+impl Files {
+    /// Serves `root`, and boot programs by their bare names.
+    ///
+    /// # Errors
+    /// The root is not there.
+    pub fn new(
+        root: Option<&Path>,
+        programs: HashMap<String, PathBuf>,
+        is_lowercase: bool,
+    ) -> io::Result<Self> {
+        let root = root.map(Path::canonicalize).transpose()?;
+        if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
+            return Err(io::Error::new(
+                io::ErrorKind::NotADirectory,
+                root.display().to_string(),
+            ));
+        }
+        Ok(Self {
+            root,
+            programs,
+            is_lowercase,
+            open: Mutex::default(),
+        })
+    }
+
+    /// Finds a file by its cleaned name: in the root first, then among the boot programs. A name that
+    /// ends in `.0` stands for the file without it too, since dnsmasq appended it for years.
+    ///
+    /// # Errors
+    /// [`NoFile`].
+    pub fn find(&self, path: &str) -> Result<Content, NoFile> {
+        let lower = path.to_ascii_lowercase();
+        let path = if self.is_lowercase {
+            lower.as_str()
+        } else {
+            path
+        };
+        match self.find_exactly(path) {
+            Err(NoFile::Missing) => {
+                let bare = path.strip_suffix(".0").ok_or(NoFile::Missing)?;
+                self.find_exactly(bare)
+            }
+            found => found,
+        }
+    }
+
+    fn find_exactly(&self, path: &str) -> Result<Content, NoFile> {
+        let in_root = self
+            .root
+            .as_deref()
+            .map_or(Err(NoFile::Missing), |root| beneath(root, path));
+        let file = match in_root {
+            Err(NoFile::Missing) => {
+                let program = self.programs.get(path).ok_or(NoFile::Missing)?;
+                File::open(program).map_err(NoFile::Unreadable)?
+            }
+            found => found?,
+        };
+        self.share(file)
+    }
+
+    /// Takes an already open file of the same state instead of `file`, so that a thousand transfers of
+    /// one file need one descriptor and one copy in the page cache.
+    fn share(&self, file: File) -> Result<Content, NoFile> {
+        let state = file.metadata().map_err(NoFile::Unreadable)?;
+        if !state.is_file() {
+            return Err(NoFile::NotAFile);
+        }
+        let stamp = (
+            state.dev(),
+            state.ino(),
+            state.len(),
+            state.mtime(),
+            state.mtime_nsec(),
+        );
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = open.get(&stamp).and_then(Weak::upgrade) {
+            return Ok(Content::File(shared, state.len()));
+        }
+        open.retain(|_, file| file.strong_count() > 0);
+        let file = Arc::new(file);
+        open.insert(stamp, Arc::downgrade(&file));
+        Ok(Content::File(file, state.len()))
+    }
+}
+
+/// Opens `path` beneath `root`. Links are followed as long as they stay inside, absolute ones too, or lead
+/// to a boot program of the distribution.
+fn beneath(root: &Path, path: &str) -> Result<File, NoFile> {
+    let folder = File::open(root).map_err(NoFile::Unreadable)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    match openat2(&folder, path, flags, Mode::empty(), resolve) {
+        Ok(file) => Ok(file.into()),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Err(NoFile::Missing),
+        Err(rustix::io::Errno::XDEV) => through_link(root, path),
+        Err(rustix::io::Errno::LOOP) => Err(NoFile::NotAllowed),
+        Err(error) => Err(NoFile::Unreadable(error.into())),
+    }
+}
+
+/// Opens where a link leads if that is allowed. The target is opened without following links again, so
+/// that one exchanged meanwhile leads nowhere.
+fn through_link(root: &Path, path: &str) -> Result<File, NoFile> {
+    let target = root
+        .join(path)
+        .canonicalize()
+        .map_err(|_gone| NoFile::Missing)?;
+    if !target.starts_with(root) && !loaders::is_boot_program(&target) {
+        return Err(NoFile::LinkOut {
+            name: path.to_owned(),
+            target,
+        });
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::NO_SYMLINKS;
+    let file = openat2(CWD, &target, flags, Mode::empty(), resolve);
+    file.map(File::from)
+        .map_err(|error| NoFile::Unreadable(error.into()))
+}
+
+/// Turns bytes into netascii: LF becomes CR LF, a lone CR becomes CR NUL (RFC 764).
+pub fn netascii(content: &Content) -> io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    content.read(
+        0,
+        usize::try_from(content.length()).unwrap_or(usize::MAX),
+        &mut bytes,
+    )?;
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut before = 0;
+    for byte in bytes {
+        match byte {
+            b'\n' if before != b'\r' => text.extend(b"\r\n"),
+            other if before == b'\r' && other != b'\n' => text.extend([0, other]),
+            other => text.push(other),
+        }
+        before = byte;
+    }
+    if before == b'\r' {
+        text.push(0);
+    }
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleaned(name: &[u8]) -> Option<String> {
+        clean(name).ok().map(|name| name.path)
+    }
+
+    fn text(content: Result<Content, NoFile>) -> Result<Vec<u8>, String> {
+        let content = content.map_err(|error| error.to_string())?;
+        let mut bytes = Vec::new();
+        content
+            .read(0, content.length() as usize, &mut bytes)
+            .unwrap();
+        Ok(bytes)
+    }
+
+    #[test]
+    fn names_are_made_safe() {
+        assert_eq!(cleaned(b"undionly.kpxe").as_deref(), Some("undionly.kpxe"));
+        assert_eq!(cleaned(b"//a\\b.efi\xff").as_deref(), Some("a/b.efi"));
+        assert_eq!(cleaned(b"a/./b"), Some("a/b".to_owned()));
+        for wrong in [
+            &b".."[..],
+            b"a/../b",
+            b"..\\x",
+            b"",
+            b"/",
+            b"a\0b",
+            b"a\nb",
+            b"\xff\xfe",
+            b"\xc3\x28x",
+        ] {
+            assert_eq!(cleaned(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(cleaned(&[b'x'; 600]), None);
+    }
+
+    #[test]
+    fn a_leading_hardware_address_names_the_machine() {
+        let name = clean(b"52:54:00:77:00:20/snponly.efi").unwrap();
+        assert_eq!(name.machine.unwrap().to_string(), "52:54:00:77:00:20");
+        assert_eq!(name.path, "snponly.efi");
+        assert_eq!(clean(b"52:54:00:77:00:20").unwrap().machine, None);
+    }
+
+    #[test]
+    fn files_of_the_root_go_before_programs_and_dot_zero_is_an_alias() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.kpxe"), "root").unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let program = elsewhere.path().join("b.efi");
+        std::fs::write(&program, "program").unwrap();
+        let programs = [("a.kpxe", &program), ("b.efi", &program)]
+            .map(|(name, path)| (name.to_owned(), path.clone()));
+        let files = Files::new(Some(folder.path()), programs.into(), false).unwrap();
+        assert_eq!(text(files.find("a.kpxe")), Ok(b"root".to_vec()));
+        assert_eq!(text(files.find("a.kpxe.0")), Ok(b"root".to_vec()));
+        assert_eq!(text(files.find("b.efi")), Ok(b"program".to_vec()));
+        assert_eq!(text(files.find("c")), Err("file not found".to_owned()));
+    }
+
+    #[test]
+    fn links_stay_inside_and_folders_are_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let secret = outside.path().join("secret");
+        std::fs::write(&secret, "secret").unwrap();
+        std::fs::write(folder.path().join("real"), "real").unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        let link = |from: &Path, name: &str| {
+            std::os::unix::fs::symlink(from, folder.path().join(name)).unwrap();
+        };
+        link(Path::new("real"), "relative");
+        link(
+            &folder.path().canonicalize().unwrap().join("real"),
+            "absolute",
+        );
+        link(&secret, "out");
+        link(outside.path(), "outside");
+        let files = Files::new(Some(folder.path()), HashMap::new(), false).unwrap();
+        assert_eq!(text(files.find("relative")), Ok(b"real".to_vec()));
+        assert_eq!(text(files.find("absolute")), Ok(b"real".to_vec()));
+        assert!(matches!(files.find("out"), Err(NoFile::LinkOut { .. })));
+        assert!(matches!(
+            files.find("outside/secret"),
+            Err(NoFile::LinkOut { .. })
+        ));
+        assert!(matches!(files.find("sub"), Err(NoFile::NotAFile)));
+    }
+
+    #[test]
+    fn transfers_of_one_file_share_one_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x"), "x").unwrap();
+        let files = Files::new(Some(folder.path()), HashMap::new(), false).unwrap();
+        let (first, second) = (files.find("x").unwrap(), files.find("x").unwrap());
+        let (Content::File(first, _), Content::File(second, _)) = (first, second) else {
+            panic!("in memory")
+        };
+        assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn netascii_rewrites_line_ends() {
+        let content = Content::Memory(Bytes::from_static(b"a\nb\r\nc\rd\r"));
+        assert_eq!(&netascii(&content).unwrap()[..], b"a\r\nb\r\nc\r\0d\r\0");
+    }
+}

@@ -1,0 +1,355 @@
+//! Moves TFTP's datagrams: one task and one socket a transfer, all bounded.
+//!
+//! A transfer answers from the address that its request came to, on a port of its own (RFC 1350 §4). A
+//! datagram from anyone else gets error 5 and leaves the transfer alone. The same request again while the
+//! first answer is on its way goes to the running transfer instead of starting a second one.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::files::{self, Content, Name, NoFile};
+use super::packet::{self, ErrorCode, Incoming, Mode, ReadRequest};
+use super::transfer::{Bounds, End, Source, Step, Transfer, settle};
+use crate::net::udp::{PortSocket, Way};
+use crate::packet::hardware::HardwareAddress;
+use crate::serve::core::Core;
+use crate::timeline;
+
+/// Longest request that is read; RFC 2347 allows 512.
+const REQUEST_MAX: usize = 2048;
+
+/// Largest answer of a client during a transfer that matters.
+const ANSWER_MAX: usize = 516;
+
+/// Transfers that run, by their client's socket.
+type Running = Arc<Mutex<HashMap<SocketAddrV4, Arc<Notify>>>>;
+
+/// Serves requests until it is dropped.
+///
+/// # Cancel safety
+/// Dropping it ends the running transfers; their clients time out.
+pub async fn serve(socket: PortSocket, core: Arc<Core>) {
+    let room = Arc::new(Semaphore::new(core.config.tftp.transfers_max));
+    let running = Running::default();
+    let socket = Arc::new(socket);
+    let mut transfers = tokio::task::JoinSet::new();
+    let mut buffer = vec![0; REQUEST_MAX];
+    loop {
+        while transfers.try_join_next().is_some() {}
+        let Ok((length, way)) = socket.receive(&mut buffer).await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let bytes = buffer.get(..length).unwrap_or_default();
+        let Some(request) = judge(&socket, &core, bytes, way).await else {
+            continue;
+        };
+        if let Some(transfer) = lock(&running).get(&way.from) {
+            transfer.notify_one();
+            continue;
+        }
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            core.count_transfer("refused-full");
+            continue;
+        };
+        let again = Arc::new(Notify::new());
+        lock(&running).insert(way.from, Arc::clone(&again));
+        let (core, running, socket) =
+            (Arc::clone(&core), Arc::clone(&running), Arc::clone(&socket));
+        transfers.spawn(async move {
+            answer(&core, &socket, request, way, &again).await;
+            lock(&running).remove(&way.from);
+            drop(permit);
+        });
+    }
+}
+
+fn lock(running: &Running) -> std::sync::MutexGuard<'_, HashMap<SocketAddrV4, Arc<Notify>>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets read requests through; writers are told no, all else is dropped.
+async fn judge(socket: &PortSocket, core: &Core, bytes: &[u8], way: Way) -> Option<ReadRequest> {
+    match packet::parse(bytes) {
+        Incoming::Read(request) => Some(request),
+        Incoming::Write => {
+            core.count_transfer("write-refused");
+            refuse(
+                socket,
+                core,
+                way,
+                ErrorCode::IllegalOperation,
+                "larder is read-only",
+            )
+            .await;
+            None
+        }
+        Incoming::Unknown if bytes.starts_with(&[0, 1]) => {
+            let text = "the request is malformed, or its mode is neither octet nor netascii";
+            refuse(socket, core, way, ErrorCode::IllegalOperation, text).await;
+            None
+        }
+        Incoming::Ack(_) | Incoming::Error(..) | Incoming::Unknown => None,
+    }
+}
+
+async fn refuse(socket: &PortSocket, core: &Core, way: Way, code: ErrorCode, text: &str) {
+    let source = core.source(way);
+    let sent = socket
+        .send(&packet::error(code, text), way.from, way.interface, source)
+        .await;
+    if let Err(error) = sent {
+        tracing::debug!(%error, client = %way.from, "cannot send a TFTP error");
+    }
+}
+
+/// Answers one request to its end, and tells the timeline.
+async fn answer(core: &Core, socket: &PortSocket, request: ReadRequest, way: Way, again: &Notify) {
+    let shown = String::from_utf8_lossy(&request.name).into_owned();
+    let name = files::clean(&request.name);
+    let machine = name.as_ref().ok().and_then(|name| name.machine);
+    let machine = machine.or_else(|| core.machine_at(IpAddr::V4(*way.from.ip())));
+    let found = match name {
+        Ok(name) => content(core, &name, *way.from.ip())
+            .await
+            .map(|content| (name, content)),
+        Err(reason) => Err(reason),
+    };
+    match found {
+        Ok((name, content)) => {
+            let outcome = transfer(core, content, &request, way, again).await;
+            report(core, machine, &name.path, way, outcome);
+        }
+        Err(reason) => {
+            no_file(core, machine, &shown, way, &reason);
+            let (code, text) = match reason {
+                NoFile::Missing => (ErrorCode::NotFound, "file not found"),
+                NoFile::NotAllowed | NoFile::LinkOut { .. } => {
+                    (ErrorCode::Access, "access refused")
+                }
+                NoFile::NotAFile => (ErrorCode::Other, "not a file"),
+                NoFile::Unreadable(_) => (ErrorCode::Other, "the file cannot be read"),
+            };
+            refuse(socket, core, way, code, text).await;
+        }
+    }
+}
+
+/// What a name means: a file, a generated script, or a URL's body.
+async fn content(core: &Core, name: &Name, client: Ipv4Addr) -> Result<Content, NoFile> {
+    let bare = name.path.strip_suffix(".0").unwrap_or(&name.path);
+    if let Some(url) = core
+        .config
+        .files
+        .get(&name.path)
+        .or_else(|| core.config.files.get(bare))
+    {
+        return core
+            .fetch(url)
+            .await
+            .map(Content::Memory)
+            .map_err(NoFile::Unreadable);
+    }
+    match core.files.find(&name.path) {
+        Err(NoFile::Missing) => {
+            let script = core
+                .generated(bare, IpAddr::V4(client))
+                .ok_or(NoFile::Missing)?;
+            Ok(Content::Memory(script.into()))
+        }
+        found => found,
+    }
+}
+
+/// How a transfer went.
+struct Outcome {
+    end: End,
+    bytes: u64,
+    took: Duration,
+}
+
+async fn transfer(
+    core: &Core,
+    content: Content,
+    request: &ReadRequest,
+    way: Way,
+    again: &Notify,
+) -> std::io::Result<Outcome> {
+    let start = Instant::now();
+    let (content, length) = match request.mode {
+        Mode::Octet => {
+            let length = content.length();
+            (content, Some(length))
+        }
+        Mode::Netascii => (Content::Memory(files::netascii(&content)?), None),
+    };
+    let mtu = core.mtu(way).min(core.config.tftp.mtu.unwrap_or(u16::MAX));
+    let bounds = Bounds {
+        mtu,
+        has_block_size: core.config.tftp.has_block_size,
+    };
+    let (terms, agreed) = settle(&request.options, length, bounds);
+    let socket = open(core, core.source(way)).await?;
+    let mut transfer = Transfer::new(content, terms, &agreed);
+    let end = converse(&socket, way.from, &mut transfer, again).await;
+    if end == End::Unreadable {
+        let text = packet::error(ErrorCode::Other, "the file cannot be read");
+        socket.send_to(&text, SocketAddr::V4(way.from)).await?;
+    }
+    Ok(Outcome {
+        end,
+        bytes: transfer.bytes_acknowledged(),
+        took: start.elapsed(),
+    })
+}
+
+/// Opens the transfer's own socket, in the configured range of ports if there is one.
+async fn open(core: &Core, source: Ipv4Addr) -> std::io::Result<UdpSocket> {
+    let Some((first, last)) = core.config.tftp.port_range else {
+        return UdpSocket::bind((source, 0)).await;
+    };
+    let mut failure = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    for port in first..=last {
+        match UdpSocket::bind((source, port)).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Drives the transfer to its end.
+async fn converse<S: Source>(
+    socket: &UdpSocket,
+    client: SocketAddrV4,
+    transfer: &mut Transfer<S>,
+    again: &Notify,
+) -> End {
+    let client = SocketAddr::V4(client);
+    let mut buffer = [0; ANSWER_MAX];
+    let mut step = transfer.start();
+    let mut deadline = Instant::now() + transfer.wait();
+    loop {
+        match step {
+            Step::End(end) => return end,
+            Step::Send(packets) => {
+                for packet in &packets {
+                    // A full send buffer is waited for; other failures are like a lost packet.
+                    if let Err(error) = socket.send_to(packet, client).await {
+                        tracing::debug!(%error, %client, "cannot send a TFTP packet");
+                    }
+                }
+                if !packets.is_empty() {
+                    deadline = Instant::now() + transfer.wait();
+                }
+            }
+        }
+        step = tokio::select! {
+            received = timeout_at(deadline, socket.recv_from(&mut buffer)) => match received {
+                Err(_elapsed) => transfer.timed_out(),
+                Ok(Ok((length, from))) if from == client => {
+                    transfer.received(packet::parse(buffer.get(..length).unwrap_or_default()))
+                }
+                Ok(Ok((_, stranger))) => {
+                    let text = packet::error(ErrorCode::UnknownTransfer, "not your transfer");
+                    if let Err(error) = socket.send_to(&text, stranger).await {
+                        tracing::debug!(%error, %stranger, "cannot send a TFTP error");
+                    }
+                    Step::Send(Vec::new())
+                }
+                Ok(Err(_unreachable)) => Step::Send(Vec::new()),
+            },
+            () = again.notified() => transfer.received(Incoming::Read(nothing_asked())),
+        };
+    }
+}
+
+/// Stands for the repeated request, whose content no longer matters.
+fn nothing_asked() -> ReadRequest {
+    ReadRequest {
+        name: Vec::new(),
+        mode: Mode::Octet,
+        options: packet::Options::default(),
+    }
+}
+
+fn report(
+    core: &Core,
+    machine: Option<HardwareAddress>,
+    name: &str,
+    way: Way,
+    outcome: std::io::Result<Outcome>,
+) {
+    let now = SystemTime::now();
+    let (result, step, detail) = match outcome {
+        Ok(Outcome {
+            end: End::Complete,
+            bytes,
+            took,
+        }) => {
+            let detail = format!("{name} ({bytes} bytes, {} ms)", took.as_millis());
+            ("complete", timeline::Step::Tftp, detail)
+        }
+        Ok(Outcome {
+            end: End::Probe, ..
+        }) => ("probe", timeline::Step::Probe, name.to_owned()),
+        Ok(Outcome {
+            end: End::Aborted(text),
+            bytes,
+            ..
+        }) => {
+            let detail = format!("{name}: the client broke off after {bytes} bytes: {text}");
+            ("aborted", timeline::Step::TftpFailed, detail)
+        }
+        Ok(Outcome {
+            end: End::Vanished,
+            bytes,
+            ..
+        }) => {
+            let detail = format!("{name}: the client fell silent after {bytes} bytes");
+            ("vanished", timeline::Step::TftpFailed, detail)
+        }
+        Ok(Outcome {
+            end: End::Unreadable,
+            ..
+        }) => (
+            "unreadable",
+            timeline::Step::TftpFailed,
+            format!("{name}: the file cannot be read"),
+        ),
+        Err(error) => (
+            "unreadable",
+            timeline::Step::TftpFailed,
+            format!("{name}: {error}"),
+        ),
+    };
+    core.count_transfer(result);
+    let is_load = result == "complete" && core.is_boot_program(name);
+    core.tell(machine, IpAddr::V4(*way.from.ip()), step, detail, now);
+    let Some(machine) = machine.filter(|_| is_load) else {
+        return;
+    };
+    if core.timeline.loaded(machine, now) {
+        let detail = format!("{name} was loaded again and again, and no script was asked for");
+        core.timeline
+            .record(machine, timeline::Step::Loop, detail, now);
+    }
+}
+
+fn no_file(core: &Core, machine: Option<HardwareAddress>, name: &str, way: Way, reason: &NoFile) {
+    core.count_transfer("not-found");
+    let detail = format!("{}: {reason}", name.escape_debug());
+    core.tell(
+        machine,
+        IpAddr::V4(*way.from.ip()),
+        timeline::Step::TftpFailed,
+        detail,
+        SystemTime::now(),
+    );
+}

@@ -1,0 +1,286 @@
+//! One TFTP transfer as a pure machine: it is told what came and when, and says what to send.
+//!
+//! The window of RFC 7440 slides over 64-bit block numbers; the 16 bits on the wire are the nearest
+//! match, so that files beyond 65,535 blocks roll over to 0. A repeated acknowledgement never makes
+//! anything be sent again by itself (the sorcerer's apprentice), except when it shows a gap inside a
+//! window. Lost packets come back by the clock, which starts at one second and doubles to eight; a client
+//! that says nothing for a minute is gone.
+
+use std::time::Duration;
+
+use super::packet::{self, BLOCK_SIZE_DEFAULT, Incoming, Options};
+
+/// First retransmission time where the client asked for none.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest time between retransmissions.
+const RETRY_LAST: Duration = Duration::from_secs(8);
+
+/// After this long without a word the client is taken for gone.
+pub const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+/// Most blocks in flight that larder agrees to.
+pub const WINDOW_MAX: u16 = 64;
+
+/// IPv4, UDP and TFTP headers of a data packet.
+const HEADERS: u16 = 32;
+
+/// Where a transfer's bytes come from.
+pub trait Source {
+    /// Total length in bytes.
+    fn length(&self) -> u64;
+
+    /// Appends up to `length` bytes from `offset` on to `to`.
+    ///
+    /// # Errors
+    /// What reading the file says.
+    fn read(&self, offset: u64, length: usize, to: &mut Vec<u8>) -> std::io::Result<()>;
+}
+
+/// What is negotiated for a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Bytes a block.
+    pub block_size: u16,
+    /// Blocks in flight.
+    pub window: u16,
+    /// First retransmission time.
+    pub retry: Duration,
+}
+
+/// Bounds that the operator or the network sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Largest IP packet on the way to the client.
+    pub mtu: u16,
+    /// Whether block sizes are negotiated at all.
+    pub has_block_size: bool,
+}
+
+/// Settles a transfer's terms and the options to acknowledge, given the file's length (none where it is
+/// not told, as in netascii, whose length differs).
+pub fn settle(asked: &Options, length: Option<u64>, bounds: Bounds) -> (Terms, Options) {
+    let largest = bounds.mtu.saturating_sub(HEADERS).max(BLOCK_SIZE_DEFAULT);
+    let block_size = asked
+        .block_size
+        .filter(|_| bounds.has_block_size)
+        .map(|size| size.min(largest));
+    let window = asked.window_size.map(|blocks| blocks.min(WINDOW_MAX));
+    let agreed = Options {
+        block_size,
+        transfer_size: asked.transfer_size.and(length),
+        timeout_seconds: asked.timeout_seconds,
+        window_size: window,
+    };
+    let terms = Terms {
+        block_size: block_size.unwrap_or(BLOCK_SIZE_DEFAULT),
+        window: window.unwrap_or(1),
+        retry: asked
+            .timeout_seconds
+            .map_or(RETRY_FIRST, |seconds| Duration::from_secs(seconds.into())),
+    };
+    (terms, agreed)
+}
+
+/// How a transfer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The client acknowledged the last block.
+    Complete,
+    /// The client asked for the size alone, as firmware does before it loads.
+    Probe,
+    /// The client gave up, with its words.
+    Aborted(String),
+    /// The client fell silent.
+    Vanished,
+    /// The file could not be read to its end.
+    Unreadable,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send these packets (there may be none) and wait until the time given is over or something comes.
+    Send(Vec<Vec<u8>>),
+    /// It is over.
+    End(End),
+}
+
+/// A transfer.
+#[derive(Debug)]
+pub struct Transfer<S> {
+    source: S,
+    terms: Terms,
+    /// The acknowledgement of options, until the client has answered it.
+    options_ack: Option<Vec<u8>>,
+    /// Blocks that the client has, counted from 1.
+    acknowledged: u64,
+    /// Blocks that are sent.
+    sent: u64,
+    retry: Duration,
+    silent: Duration,
+    /// Whether the current window was already sent anew because of a gap.
+    mended: bool,
+}
+
+impl<S: Source> Transfer<S> {
+    /// Starts a transfer; `agreed` options are acknowledged before the first block.
+    pub fn new(source: S, terms: Terms, agreed: &Options) -> Self {
+        Self {
+            source,
+            terms,
+            options_ack: (!agreed.is_empty()).then(|| packet::options_ack(agreed)),
+            acknowledged: 0,
+            sent: 0,
+            retry: terms.retry,
+            silent: Duration::ZERO,
+            mended: false,
+        }
+    }
+
+    /// The first packets.
+    pub fn start(&mut self) -> Step {
+        match &self.options_ack {
+            Some(packet) => Step::Send(vec![packet.clone()]),
+            None => self.fill_window(),
+        }
+    }
+
+    /// How long to wait for the client before [`Self::timed_out`].
+    pub fn wait(&self) -> Duration {
+        self.retry
+    }
+
+    /// Bytes that the client has.
+    pub fn bytes_acknowledged(&self) -> u64 {
+        (self.acknowledged * u64::from(self.terms.block_size)).min(self.source.length())
+    }
+
+    /// Blocks in the whole file; the last one is shorter than the others, if need be empty.
+    fn blocks(&self) -> u64 {
+        self.source.length() / u64::from(self.terms.block_size) + 1
+    }
+
+    /// Takes what the client sent.
+    pub fn received(&mut self, incoming: Incoming) -> Step {
+        match incoming {
+            Incoming::Ack(wire) => self.acked(wire),
+            Incoming::Error(code, text) => Step::End(self.given_up(code, text)),
+            // The same request again: the client has not seen the first answer.
+            Incoming::Read(_) if self.acknowledged == 0 => self.resend(),
+            Incoming::Read(_) | Incoming::Write | Incoming::Unknown => Step::Send(Vec::new()),
+        }
+    }
+
+    /// Firmware asks for the size, reads the answer and breaks off, with code 8 or 0.
+    fn given_up(&self, code: u16, text: String) -> End {
+        if self.options_ack.is_some() && matches!(code, 0 | 8) {
+            End::Probe
+        } else if self.acknowledged >= self.blocks() {
+            End::Complete
+        } else {
+            End::Aborted(text)
+        }
+    }
+
+    fn acked(&mut self, wire: u16) -> Step {
+        if self.options_ack.is_some() {
+            if wire != 0 {
+                return Step::Send(Vec::new());
+            }
+            self.options_ack = None;
+            self.heard();
+            return self.fill_window();
+        }
+        let ahead = u64::from(wire.wrapping_sub(self.acknowledged as u16));
+        if ahead > self.sent - self.acknowledged {
+            return Step::Send(Vec::new());
+        }
+        if ahead == 0 {
+            return self.gap();
+        }
+        self.acknowledged += ahead;
+        self.heard();
+        if self.acknowledged >= self.blocks() {
+            return Step::End(End::Complete);
+        }
+        if self.acknowledged < self.sent {
+            // A block inside the window got lost: the client wants everything behind it (RFC 7440 §4).
+            self.sent = self.acknowledged;
+        }
+        self.fill_window()
+    }
+
+    /// A repeated acknowledgement: in a window it shows that the first block got lost, which is mended
+    /// once; with one block in flight it is only an echo.
+    fn gap(&mut self) -> Step {
+        if self.terms.window == 1 || self.mended || self.sent == self.acknowledged {
+            return Step::Send(Vec::new());
+        }
+        self.mended = true;
+        self.resend()
+    }
+
+    fn heard(&mut self) {
+        self.retry = self.terms.retry;
+        self.silent = Duration::ZERO;
+        self.mended = false;
+    }
+
+    /// Takes that nothing came for [`Self::wait`].
+    pub fn timed_out(&mut self) -> Step {
+        self.silent += self.retry;
+        if self.silent >= SILENCE_MAX {
+            return Step::End(End::Vanished);
+        }
+        self.retry = (self.retry * 2).min(RETRY_LAST.max(self.terms.retry));
+        self.resend()
+    }
+
+    fn resend(&mut self) -> Step {
+        if let Some(packet) = &self.options_ack {
+            return Step::Send(vec![packet.clone()]);
+        }
+        self.sent = self.acknowledged;
+        self.fill_window()
+    }
+
+    fn fill_window(&mut self) -> Step {
+        let last = self
+            .blocks()
+            .min(self.acknowledged + u64::from(self.terms.window));
+        let mut packets = Vec::new();
+        while self.sent < last {
+            let mut packet = packet::data_head((self.sent + 1) as u16).to_vec();
+            let offset = self.sent * u64::from(self.terms.block_size);
+            let left = self.source.length().saturating_sub(offset);
+            let length = left.min(self.terms.block_size.into()) as usize;
+            match self.source.read(offset, length, &mut packet) {
+                Ok(()) if packet.len() == length + 4 => packets.push(packet),
+                Ok(()) | Err(_) => return Step::End(End::Unreadable),
+            }
+            self.sent += 1;
+        }
+        Step::Send(packets)
+    }
+}
+
+/// Bytes in memory.
+impl Source for bytes::Bytes {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read(&self, offset: u64, length: usize, to: &mut Vec<u8>) -> std::io::Result<()> {
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|at| self.get(at..))
+            .unwrap_or_default();
+        to.extend(rest.get(..length).unwrap_or(rest));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "transfer_tests.rs"]
+mod tests;

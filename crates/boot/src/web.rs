@@ -1,0 +1,289 @@
+//! The boot part over HTTP: iPXE's scripts, and the files of HTTP boot.
+//!
+//! [`Web::answer`] answers what it knows and nothing else, so that one listener can serve the boot and the
+//! provisioning part. UEFI firmware sends its `Host` without the port, so links are made from larder's own
+//! address and never from that header.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode, request};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::packet::hardware::HardwareAddress;
+use crate::serve::core::Core;
+use crate::tftp::files::{self, Content, NoFile};
+use crate::tftp::transfer::Source;
+use crate::timeline::{Step, Traits};
+
+/// Bytes that are read from a file at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Connections at once on larder's own listener.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// Time to send a request's head in.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A response's body.
+pub type WebBody = BoxBody<Bytes, io::Error>;
+
+/// Answers HTTP requests of booting machines.
+#[derive(Debug)]
+pub struct Web {
+    core: Arc<Core>,
+}
+
+impl Web {
+    /// Answers from what all sockets share.
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// Answers a request, or says with none that the path is not the boot part's: `/boot.ipxe`,
+    /// `/menu.ipxe`, `/autoexec.ipxe`, `/m`, `/boot/NAME` and, for this host alone, `/machines.json`.
+    pub fn answer(&self, request: &request::Parts, client: IpAddr) -> Option<Response<WebBody>> {
+        let path = request.uri.path();
+        let is_machines = path == "/machines.json" && client.to_canonical().is_loopback();
+        let name = path.strip_prefix('/')?;
+        let script = match name.strip_suffix(".0").unwrap_or(name) {
+            "m" => Some("boot.ipxe"),
+            script @ ("boot.ipxe" | "menu.ipxe" | "autoexec.ipxe") => Some(script),
+            _ => None,
+        };
+        let file = name.strip_prefix("boot/").filter(|file| !file.is_empty());
+        if script.is_none() && file.is_none() && !is_machines {
+            return None;
+        }
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return Some(refusal());
+        }
+        let client = client.to_canonical();
+        match (script, file) {
+            (Some(script), _) => {
+                self.script(script, request.uri.query().unwrap_or_default(), client)
+            }
+            (None, Some(file)) => Some(self.file(file, client, request.method == Method::HEAD)),
+            (None, None) => Some(self.machines()),
+        }
+    }
+
+    fn script(&self, name: &str, query: &str, client: IpAddr) -> Option<Response<WebBody>> {
+        let text = self.core.generated(name, client)?;
+        let now = SystemTime::now();
+        let told = label(query, "mac").and_then(|mac| mac.parse::<HardwareAddress>().ok());
+        let machine = told.or_else(|| self.core.machine_at(client));
+        if let Some(machine) = machine {
+            let uuid = label(query, "uuid")
+                .filter(|uuid| uuid.len() == 36)
+                .map(str::to_owned);
+            self.core.timeline.learn(
+                machine,
+                Traits {
+                    uuid,
+                    ..Traits::default()
+                },
+                now,
+            );
+            self.core.timeline.scripted(machine, now);
+        }
+        self.core
+            .tell(machine, client, Step::Script, name.to_owned(), now);
+        Some(text_response(StatusCode::OK, text))
+    }
+
+    fn file(&self, name: &str, client: IpAddr, is_head: bool) -> Response<WebBody> {
+        let found = decoded(name)
+            .and_then(|name| files::clean(&name))
+            .and_then(|name| {
+                let content = self.core.files.find(&name.path)?;
+                Ok((name, content))
+            });
+        let now = SystemTime::now();
+        let told = found.as_ref().ok().and_then(|(name, _)| name.machine);
+        let machine = told.or_else(|| self.core.machine_at(client));
+        match found {
+            Ok((name, content)) => {
+                if !is_head {
+                    let detail = format!("{} ({} bytes)", name.path, content.length());
+                    self.core.tell(machine, client, Step::Http, detail, now);
+                }
+                file_response(&name.path, content)
+            }
+            Err(reason) => {
+                let status = match reason {
+                    NoFile::Missing | NoFile::NotAFile => StatusCode::NOT_FOUND,
+                    NoFile::NotAllowed | NoFile::LinkOut { .. } => StatusCode::FORBIDDEN,
+                    NoFile::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                let detail = format!("{}: {reason}", name.escape_debug());
+                self.core.tell(machine, client, Step::Http, detail, now);
+                text_response(
+                    status,
+                    format!("{}\n", status.canonical_reason().unwrap_or_default()),
+                )
+            }
+        }
+    }
+
+    fn machines(&self) -> Response<WebBody> {
+        match serde_json::to_string(&self.core.timeline.machines()) {
+            Ok(json) => {
+                let mut response = text_response(StatusCode::OK, json);
+                let kind = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            Err(error) => text_response(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// A label of a query, undecoded; hardware addresses and UUIDs need no escapes.
+fn label<'q>(query: &'q str, wanted: &str) -> Option<&'q str> {
+    let mut labels = query.split('&').filter_map(|label| label.split_once('='));
+    labels
+        .find(|(name, _)| *name == wanted)
+        .map(|(_, value)| value)
+}
+
+/// Undoes percent-encoding.
+fn decoded(path: &str) -> Result<Vec<u8>, NoFile> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = [rest.next(), rest.next()]
+            .map(|digit| digit.map(char::from).and_then(|d| d.to_digit(16)));
+        match digits {
+            [Some(high), Some(low)] => bytes.push((high * 16 + low) as u8),
+            _ => return Err(NoFile::NotAllowed),
+        }
+    }
+    Ok(bytes)
+}
+
+fn refusal() -> Response<WebBody> {
+    let mut response = text_response(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n".into());
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+fn text_response(status: StatusCode, text: String) -> Response<WebBody> {
+    let body = Full::new(Bytes::from(text))
+        .map_err(|never| match never {})
+        .boxed();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn file_response(name: &str, content: Content) -> Response<WebBody> {
+    let length = content.length();
+    let mut response = Response::new(FileBody { content, offset: 0 }.boxed());
+    // UEFI takes a boot program by this type, or by its name's end.
+    let kind = match name
+        .rsplit_once('.')
+        .map(|(_, end)| end.to_ascii_lowercase())
+        .as_deref()
+    {
+        Some("efi") => "application/efi",
+        Some("iso") => "application/vnd.efi-iso",
+        Some("img") => "application/vnd.efi-img",
+        _ => "application/octet-stream",
+    };
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+/// A file on its way out.
+#[derive(Debug)]
+struct FileBody {
+    content: Content,
+    offset: u64,
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let left = self.content.length().saturating_sub(self.offset);
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        let length = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+        let mut chunk = Vec::with_capacity(length);
+        if let Err(error) = self.content.read(self.offset, length, &mut chunk) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.offset += chunk.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(chunk.into()))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.content.length().saturating_sub(self.offset))
+    }
+}
+
+/// Serves larder's own listener until it is dropped.
+pub async fn serve(listener: TcpListener, web: Arc<Web>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        let Ok((stream, client)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let web = Arc::clone(&web);
+        connections.spawn(async move {
+            connection(stream, client, &web).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn connection(stream: tokio::net::TcpStream, client: SocketAddr, web: &Web) {
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+        let (parts, _) = request.into_parts();
+        let missing = || text_response(StatusCode::NOT_FOUND, "404 page not found\n".into());
+        Ok::<_, std::convert::Infallible>(web.answer(&parts, client.ip()).unwrap_or_else(missing))
+    });
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%client, %error, "an HTTP connection ended early");
+    }
+}

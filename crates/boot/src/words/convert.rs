@@ -1,0 +1,98 @@
+//! Words written as larder.toml, with a list of what has no counterpart there.
+
+use std::fmt::Write as _;
+
+use super::rules::Rules;
+
+/// A converted configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Converted {
+    /// The `[boot]` part of a larder.toml.
+    pub toml: String,
+    /// What has no counterpart, and why it is not needed or how to keep it.
+    pub left: Vec<String>,
+}
+
+/// Writes the rules as larder.toml.
+///
+/// Architectures need no lines there: larder finds the right program for each by itself. A script that the
+/// words give to iPXE becomes `next`.
+pub fn to_toml(rules: &Rules) -> Converted {
+    let mut toml = String::from("[boot]\nenabled = true\n");
+    let mut left = Vec::new();
+    if !rules.interfaces.is_empty() {
+        let names: Vec<String> = rules.interfaces.iter().map(|name| quoted(name)).collect();
+        let _infallible = writeln!(toml, "interfaces = [{}]", names.join(", "));
+    }
+    if let Some(root) = &rules.tftp.root {
+        let _infallible = writeln!(toml, "root = {}", quoted(&root.display().to_string()));
+    }
+    let scripts = || {
+        let services = rules
+            .services
+            .iter()
+            .filter_map(|service| service.file.as_deref());
+        let boots = rules.boots.iter().map(|boot| boot.file.as_str());
+        services.chain(boots).filter(|file| file.contains("://"))
+    };
+    if let Some(script) = scripts().next() {
+        let _infallible = writeln!(toml, "next = {}", quoted(script));
+    }
+    for service in &rules.services {
+        let Some(file) = service.file.as_deref().filter(|file| !file.contains("://")) else {
+            continue;
+        };
+        left.push(format!(
+            "pxe-service {}: {file} is not named; larder picks the boot program of each architecture, from root first",
+            service.text
+        ));
+    }
+    for other in scripts().skip(1) {
+        left.push(format!(
+            "{other}: there is one next; let that script choose by architecture"
+        ));
+    }
+    for boot in rules.boots.iter().filter(|boot| !boot.file.contains("://")) {
+        left.push(format!(
+            "dhcp-boot {}: larder picks the boot program by itself",
+            boot.file
+        ));
+    }
+    if !rules.tag_rules.is_empty() || !rules.tag_ifs.is_empty() {
+        left.push("tags: larder tells architectures and iPXE apart by itself".to_owned());
+    }
+    for note in &rules.notes {
+        left.push(format!("{}: {}: {}", note.position, note.word, note.text));
+    }
+    Converted { toml, left }
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_words_become_four_lines() {
+        let words = [
+            "--dhcp-range=172.26.63.1,proxy,255.255.255.0",
+            "--enable-tftp",
+            "--tftp-root=/var/lib/tftpboot",
+            "--dhcp-userclass=set:ipxe,iPXE",
+            "--pxe-service=tag:#ipxe,x86PC,PXE chainload to iPXE,undionly.kpxe",
+            "--pxe-service=tag:ipxe,x86PC,iPXE,http://172.26.63.242:8080/boot.ipxe",
+            "--port=0",
+        ];
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let none = |_: &std::path::Path| Ok(Vec::new());
+        let converted = to_toml(&crate::words::read::command_line(&words, &none).unwrap());
+        let expected = "[boot]\nenabled = true\nroot = \"/var/lib/tftpboot\"\n\
+                        next = \"http://172.26.63.242:8080/boot.ipxe\"\n";
+        assert_eq!(converted.toml, expected);
+        assert_eq!(converted.left.len(), 2);
+    }
+}

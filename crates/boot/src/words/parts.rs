@@ -1,0 +1,85 @@
+//! Parts that several words share: tag conditions, fields, servers and what `dhcp-match` compares.
+
+use std::net::Ipv4Addr;
+
+use super::rules::{Condition, Subject, Tagging};
+use super::text::{fields, shown};
+use super::value;
+
+/// `dhcp-match`'s part behind the tag; none for an IPv6 option.
+pub(super) fn matching(text: &str) -> Result<Option<Tagging>, String> {
+    let (field, behind) = split(text);
+    if field.starts_with("option6:") {
+        return Ok(None);
+    }
+    if let Some(number) = field.strip_prefix("vi-encap:") {
+        let enterprise = number
+            .parse()
+            .map_err(|_not| format!("{number:?} is no enterprise number"))?;
+        let pattern = value::pattern(124, behind)?;
+        return Ok(Some(Tagging::Match {
+            subject: Subject::Enterprise(enterprise),
+            pattern,
+        }));
+    }
+    let code =
+        value::code(field).ok_or_else(|| format!("{field:?} is no option that dnsmasq knows"))?;
+    let pattern = value::pattern(code, behind)?;
+    Ok(Some(Tagging::Match {
+        subject: Subject::Option(code),
+        pattern,
+    }))
+}
+
+pub(super) fn relay_bytes(text: &str) -> Vec<u8> {
+    let shown = shown(text);
+    let bytes = value::hexadecimal(&shown).filter(|_| shown.contains(':'));
+    bytes
+        .and_then(|bytes| bytes.into_iter().collect())
+        .unwrap_or_else(|| shown.into_bytes())
+}
+
+/// Splits off the first field.
+pub(super) fn split(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(',') {
+        Some((field, rest)) => (field.trim_end(), Some(rest.trim_start())),
+        None => (text, None),
+    }
+}
+
+pub(super) fn without_prefix(field: &str) -> &str {
+    field
+        .strip_prefix("tag:")
+        .or_else(|| field.strip_prefix("net:"))
+        .unwrap_or(field)
+}
+
+/// Reads a condition: both `!` and the old `#` negate.
+pub(super) fn condition(text: &str) -> Condition {
+    let text = shown(text.strip_prefix("set:").unwrap_or(text));
+    let bare = text.strip_prefix(['!', '#']);
+    Condition {
+        is_negated: bare.is_some(),
+        tag: bare.unwrap_or(&text).to_owned(),
+    }
+}
+
+/// Takes the leading `tag:` and `net:` fields off.
+pub(super) fn conditions(text: &str) -> (Vec<Condition>, Vec<&str>) {
+    let fields = fields(text);
+    let is_tag = |field: &&&str| field.starts_with("tag:") || field.starts_with("net:");
+    let count = fields.iter().take_while(is_tag).count();
+    let (tags, rest) = fields.split_at(count);
+    (
+        tags.iter()
+            .map(|field| condition(without_prefix(field)))
+            .collect(),
+        rest.to_vec(),
+    )
+}
+
+pub(super) fn server(field: &str) -> Result<Ipv4Addr, String> {
+    let text = shown(field);
+    text.parse()
+        .map_err(|_not| format!("{text:?} is no IPv4 address; names of servers are not looked up"))
+}

@@ -1,0 +1,539 @@
+//! Turns dnsmasq's words into [`Rules`].
+//!
+//! Files that words name (`conf-file`, `conf-dir`, `dhcp-hostsfile`, …) are read through a function that
+//! the caller gives, so that this stays free of I/O.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use super::parts::{condition, conditions, matching, relay_bytes, server, split, without_prefix};
+use super::rules::{
+    Boot, Condition, Host, Range, Rules, SentOption, Service, TagIf, TagRule, Tagging,
+};
+use super::table::Meaning;
+use super::text::{self, Word, fields, shown};
+use super::{Note, WordError, value};
+use crate::packet::architecture::Architecture;
+
+/// Reads a file, or all files of a folder in order of their names, as (name, content).
+pub type Files<'a> = dyn Fn(&Path) -> std::io::Result<Vec<(String, String)>> + 'a;
+
+/// Files within files beyond this depth are taken for a circle.
+const DEPTH_MAX: usize = 10;
+
+/// Item type of the first `pxe-service` line that names a file.
+const FIRST_ITEM: u16 = 0x8000;
+
+/// Reads the words of a command line.
+///
+/// # Errors
+/// The first word that cannot be taken.
+pub fn command_line(arguments: &[String], files: &Files<'_>) -> Result<Rules, WordError> {
+    rules(text::command_line(arguments)?, files)
+}
+
+/// Reads a configuration file's content.
+///
+/// # Errors
+/// The first word that cannot be taken.
+pub fn file(name: &str, content: &str, files: &Files<'_>) -> Result<Rules, WordError> {
+    rules(text::file(name, content)?, files)
+}
+
+fn rules(words: Vec<Word>, files: &Files<'_>) -> Result<Rules, WordError> {
+    let mut reader = Reader {
+        rules: Rules::default(),
+        files,
+        next_item: FIRST_ITEM,
+        depth: 0,
+        dns: true,
+    };
+    reader.take_all(words)?;
+    let Reader { mut rules, dns, .. } = reader;
+    if dns {
+        let position = super::Position::Argument(0);
+        let text = "larder serves no DNS; say port=0 to have this unsaid".to_owned();
+        rules.notes.insert(
+            0,
+            Note {
+                position,
+                word: "port".to_owned(),
+                text,
+            },
+        );
+    }
+    Ok(rules)
+}
+
+struct Reader<'a> {
+    rules: Rules,
+    files: &'a Files<'a>,
+    next_item: u16,
+    depth: usize,
+    dns: bool,
+}
+
+type Taken = Result<(), String>;
+
+impl Reader<'_> {
+    fn take_all(&mut self, words: Vec<Word>) -> Result<(), WordError> {
+        for word in words {
+            match word.known.name {
+                "conf-file" | "conf-dir" => self.include(&word)?,
+                _ => self.take(&word).map_err(|reason| WordError {
+                    position: word.position.clone(),
+                    reason: format!("{}: {reason}", word.known.name),
+                })?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, word: &Word) -> Taken {
+        let value = word.value.as_deref().unwrap_or_default();
+        match word.known.meaning {
+            Meaning::Boot => {}
+            Meaning::Start => {
+                self.dns &= word.known.name != "port" || value.trim() != "0";
+                return Ok(());
+            }
+            Meaning::Dns => return self.note(word, "is about DNS, which larder does not serve"),
+            Meaning::Lease => {
+                return self.note(word, "is about leases, which the main DHCP server gives");
+            }
+            Meaning::V6 => return self.note(word, "is about IPv6; PXE over IPv6 is not served"),
+        }
+        match word.known.name {
+            "dhcp-range" => self.range(value),
+            "pxe-service" => self.service(value),
+            "pxe-prompt" => self.prompt(value),
+            "dhcp-boot" => self.boot(value),
+            "dhcp-option" | "dhcp-option-force" | "dhcp-option-pxe" => self.option(word, value),
+            "dhcp-pxe-vendor" => {
+                let vendors = fields(value).into_iter().map(shown);
+                self.rules.pxe_vendors.extend(vendors);
+                Ok(())
+            }
+            "dhcp-host" => self.host(value),
+            "dhcp-ignore" => {
+                let list = fields(value)
+                    .into_iter()
+                    .map(|field| condition(without_prefix(field)));
+                self.rules.ignored.push(list.collect());
+                Ok(())
+            }
+            "tag-if" => self.tag_if(value),
+            "dhcp-hostsfile" | "dhcp-hostsdir" => self.lines(value, Self::host),
+            "dhcp-optsfile" | "dhcp-optsdir" => {
+                self.note(word, "holds ordinary options, which a proxy does not send")
+            }
+            name if name.starts_with("tftp") || name == "enable-tftp" => self.tftp(name, value),
+            name if name.ends_with("interface") || name == "listen-address" => {
+                self.place(name, value)
+            }
+            "log-dhcp" | "quiet-dhcp" | "quiet-tftp" => Ok(()),
+            "dhcp-reply-delay" => self.note(word, "is not needed: answers are sent at once"),
+            name => self.tag_rule(name, value),
+        }
+    }
+
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "callers end with a note where others end with an error"
+    )]
+    fn note(&mut self, word: &Word, text: &str) -> Taken {
+        self.rules.notes.push(Note {
+            position: word.position.clone(),
+            word: word.known.name.to_owned(),
+            text: text.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn include(&mut self, word: &Word) -> Result<(), WordError> {
+        let wrong = |reason: String| WordError {
+            position: word.position.clone(),
+            reason,
+        };
+        let Some(value) = word
+            .value
+            .as_deref()
+            .filter(|value| !value.is_empty() && *value != "/dev/null")
+        else {
+            return Ok(());
+        };
+        if self.depth >= DEPTH_MAX {
+            return Err(wrong(format!("{value} is included in a circle")));
+        }
+        let path = shown(fields(value).first().copied().unwrap_or_default());
+        let contents = (self.files)(Path::new(&path))
+            .map_err(|error| wrong(format!("cannot read {path}: {error}")))?;
+        self.depth += 1;
+        for (name, content) in contents {
+            self.take_all(text::file(&name, &content)?)?;
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn lines(&mut self, value: &str, take: fn(&mut Self, &str) -> Taken) -> Taken {
+        let path = shown(value);
+        let contents = (self.files)(Path::new(&path))
+            .map_err(|error| format!("cannot read {path}: {error}"))?;
+        for (_, content) in contents {
+            for line in content
+                .lines()
+                .map(str::trim)
+                .filter(|l| !l.is_empty() && !l.starts_with('#'))
+            {
+                take(self, line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `dhcp-range=[set:TAG,][tag:TAG,]NETWORK,proxy[,MASK[,BROADCAST]]`.
+    fn range(&mut self, value: &str) -> Taken {
+        let mut range = Range {
+            network: Ipv4Addr::UNSPECIFIED,
+            mask: None,
+            sets: None,
+            conditions: Vec::new(),
+        };
+        let mut rest = Vec::new();
+        for field in fields(value) {
+            if let Some(tag) = field.strip_prefix("tag:") {
+                range.conditions.push(condition(tag));
+            } else if let Some(tag) = field
+                .strip_prefix("set:")
+                .or_else(|| field.strip_prefix("net:"))
+            {
+                range.sets = Some(shown(tag));
+            } else if rest.is_empty() && !field.contains('.') && !field.contains(':') {
+                range.sets = Some(shown(field));
+            } else {
+                rest.push(field);
+            }
+        }
+        let first = rest.first().copied().unwrap_or_default();
+        if first.contains(':') {
+            let text = format!("{first} is an IPv6 range; PXE over IPv6 is not served");
+            let position = super::Position::Argument(0);
+            self.rules.notes.push(Note {
+                position,
+                word: "dhcp-range".into(),
+                text,
+            });
+            return Ok(());
+        }
+        range.network = first
+            .parse()
+            .map_err(|_not| format!("{first:?} is no IPv4 address"))?;
+        match rest.get(1) {
+            Some(&"proxy") => {}
+            _ => {
+                return Err(format!(
+                    "larder gives no leases: write dhcp-range={first},proxy and leave the addresses to the main DHCP server"
+                ));
+            }
+        }
+        if let Some(mask) = rest.get(2).filter(|mask| mask.contains('.')) {
+            range.mask = Some(
+                mask.parse()
+                    .map_err(|_not| format!("{mask:?} is no netmask"))?,
+            );
+        }
+        self.rules.ranges.push(range);
+        Ok(())
+    }
+
+    /// `pxe-service=[tag:TAG,]…ARCHITECTURE,TEXT[,FILE|TYPE[,SERVER]]`.
+    fn service(&mut self, value: &str) -> Taken {
+        let (conditions, rest) = conditions(value);
+        let [name, text, more @ ..] = rest.as_slice() else {
+            return Err("needs an architecture and a menu text".into());
+        };
+        let architecture = Architecture::from_service_name(name)
+            .map(|known| known.0)
+            .or_else(|| name.parse().ok())
+            .ok_or_else(|| format!("{name:?} is no architecture that dnsmasq knows"))?;
+        let target = more.first().map(|field| shown(field));
+        let number = target
+            .as_ref()
+            .map_or(Some(0), |target| target.parse::<u16>().ok());
+        let kind = match number {
+            Some(number) => number,
+            None => self.next_item,
+        };
+        if number.is_none() {
+            self.next_item = kind.checked_add(1).ok_or("there are too many services")?;
+        }
+        let file = target.filter(|_| number.is_none());
+        let server = more.get(1).map(|field| server(field)).transpose()?;
+        self.rules.services.push(Service {
+            conditions,
+            architecture,
+            text: shown(text),
+            kind,
+            file,
+            server,
+        });
+        self.rules.is_pxe = true;
+        Ok(())
+    }
+
+    /// `pxe-prompt=[tag:TAG,]…TEXT[,SECONDS]`; without a time the firmware waits for ever.
+    fn prompt(&mut self, value: &str) -> Taken {
+        let (conditions, rest) = conditions(value);
+        let text = rest.first().ok_or("needs a text")?;
+        let seconds = rest
+            .get(1)
+            .and_then(|seconds| seconds.trim().parse::<u32>().ok());
+        let mut value = vec![seconds.map_or(255, |seconds| seconds as u8)];
+        value.extend(shown(text).into_bytes());
+        self.rules.vendor_options.push(SentOption {
+            conditions,
+            vendor: None,
+            code: crate::packet::vendor::sub::PROMPT,
+            value,
+        });
+        self.rules.is_pxe = true;
+        Ok(())
+    }
+
+    /// `dhcp-boot=[tag:TAG,]…FILE[,NAME[,SERVER]]`.
+    fn boot(&mut self, value: &str) -> Taken {
+        let (conditions, rest) = conditions(value);
+        let file = rest
+            .first()
+            .filter(|file| !file.is_empty())
+            .ok_or("needs a file")?;
+        let server = rest
+            .get(2)
+            .filter(|s| !s.is_empty())
+            .map(|field| server(field))
+            .transpose()?;
+        self.rules.boots.push(Boot {
+            conditions,
+            file: shown(file),
+            server,
+        });
+        Ok(())
+    }
+
+    /// `dhcp-option=[tag:TAG,]…[vendor:CLASS,]CODE[,VALUE]`: only vendor options go into a proxy's replies.
+    fn option(&mut self, word: &Word, text: &str) -> Taken {
+        let mut conditions = Vec::new();
+        let mut vendor = None;
+        let mut rest = text;
+        loop {
+            let (field, behind) = split(rest);
+            if let Some(class) = field.strip_prefix("vendor:") {
+                vendor = Some(shown(class));
+            } else if field.starts_with("option6:") {
+                return self.note(word, "is about IPv6; PXE over IPv6 is not served");
+            } else if field.starts_with("encap:") || field.starts_with("vi-encap:") {
+                return self.note(word, "is an ordinary option, which a proxy does not send");
+            } else if let Some(code) = value::code(field) {
+                return self.sent_option(word, conditions, vendor, code, behind);
+            } else if field.starts_with("option:") || behind.is_none() {
+                return Err(format!(
+                    "{:?} is no option that dnsmasq knows",
+                    shown(field)
+                ));
+            } else {
+                conditions.push(condition(without_prefix(field)));
+            }
+            rest = behind.unwrap_or_default();
+        }
+    }
+
+    fn sent_option(
+        &mut self,
+        word: &Word,
+        conditions: Vec<Condition>,
+        vendor: Option<String>,
+        code: u8,
+        text: Option<&str>,
+    ) -> Taken {
+        let is_for_pxe = word.known.name == "dhcp-option-pxe";
+        let form = vendor.is_none().then_some(code);
+        let value = text.map_or(Ok(Vec::new()), |text| value::sent(form, text))?;
+        let option = SentOption {
+            conditions,
+            vendor,
+            code,
+            value,
+        };
+        if option.vendor.is_some() {
+            self.rules.vendor_options.push(option);
+        } else if is_for_pxe {
+            self.rules.pxe_options.push(option);
+        } else {
+            return self.note(
+                word,
+                "is an ordinary option, which a proxy does not send (dhcp-option-pxe is)",
+            );
+        }
+        Ok(())
+    }
+
+    /// `dhcp-host=MAC…,set:TAG…`: what counts here are the tags.
+    fn host(&mut self, text: &str) -> Taken {
+        let mut host = Host {
+            hardware: Vec::new(),
+            client_id: None,
+            sets: Vec::new(),
+            conditions: Vec::new(),
+        };
+        for field in fields(text) {
+            if let Some(tag) = field
+                .strip_prefix("set:")
+                .or_else(|| field.strip_prefix("net:"))
+            {
+                host.sets.push(shown(tag));
+            } else if let Some(tag) = field.strip_prefix("tag:") {
+                host.conditions.push(condition(tag));
+            } else if let Some(id) = field.strip_prefix("id:").filter(|id| *id != "*") {
+                let bytes = value::hexadecimal(id).filter(|_| id.contains(':'));
+                let bytes = bytes.and_then(|bytes| bytes.into_iter().collect());
+                host.client_id = Some(bytes.unwrap_or_else(|| shown(id).into_bytes()));
+            } else if field.contains(':') && !field.starts_with('[') && !field.starts_with("id:") {
+                let hardware = value::hexadecimal(field)
+                    .ok_or_else(|| format!("{field:?} is no hardware address"))?;
+                host.hardware.push(hardware);
+            }
+        }
+        self.rules.hosts.push(host);
+        Ok(())
+    }
+
+    /// `tag-if=set:TAG,…tag:TAG,…`.
+    fn tag_if(&mut self, text: &str) -> Taken {
+        let mut derived = TagIf {
+            sets: Vec::new(),
+            conditions: Vec::new(),
+        };
+        for field in fields(text) {
+            match (field.strip_prefix("set:"), field.strip_prefix("tag:")) {
+                (Some(tag), _) if !tag.is_empty() => derived.sets.push(shown(tag)),
+                (_, Some(tag)) if !tag.is_empty() => derived.conditions.push(condition(tag)),
+                _ => return Err(format!("{:?} is neither set: nor tag:", shown(field))),
+            }
+        }
+        if derived.sets.is_empty() {
+            return Err("sets no tag".into());
+        }
+        self.rules.tag_ifs.push(derived);
+        Ok(())
+    }
+
+    /// The words that set one tag: `dhcp-match`, `dhcp-vendorclass` and the like.
+    fn tag_rule(&mut self, name: &str, text: &str) -> Taken {
+        let (first, behind) = split(text);
+        let tag = shown(
+            first
+                .strip_prefix("set:")
+                .unwrap_or_else(|| without_prefix(first)),
+        );
+        let rest = behind
+            .filter(|rest| !rest.is_empty())
+            .ok_or("needs a tag and a value")?;
+        let last = fields(rest)
+            .last()
+            .map(|field| shown(field).into_bytes())
+            .unwrap_or_default();
+        let when = match name {
+            "dhcp-match" => match matching(rest)? {
+                Some(when) => when,
+                None => return Ok(()),
+            },
+            "dhcp-vendorclass" => Tagging::VendorClass(last),
+            "dhcp-userclass" => Tagging::UserClass(last),
+            "dhcp-circuitid" => Tagging::RelayAgent(1, relay_bytes(rest)),
+            "dhcp-remoteid" => Tagging::RelayAgent(2, relay_bytes(rest)),
+            "dhcp-subscrid" => Tagging::RelayAgent(6, relay_bytes(rest)),
+            "dhcp-mac" => {
+                let hardware = value::hexadecimal(&shown(rest));
+                Tagging::Hardware(
+                    hardware.ok_or_else(|| format!("{rest:?} is no hardware address"))?,
+                )
+            }
+            "dhcp-name-match" => {
+                let name = shown(rest);
+                let is_prefix = name.ends_with('*');
+                Tagging::HostName {
+                    name: name.trim_end_matches('*').to_owned(),
+                    is_prefix,
+                }
+            }
+            _ => return Err("is not taken here".into()),
+        };
+        self.rules.tag_rules.push(TagRule { tag, when });
+        Ok(())
+    }
+
+    fn tftp(&mut self, name: &str, value: &str) -> Taken {
+        let tftp = &mut self.rules.tftp;
+        let number = || {
+            value
+                .trim()
+                .parse::<u32>()
+                .map_err(|_not| format!("{value:?} is no number"))
+        };
+        match name {
+            "enable-tftp" => tftp.is_enabled = true,
+            "tftp-root" => {
+                tftp.root = fields(value).first().map(|root| shown(root).into());
+            }
+            "tftp-lowercase" => tftp.is_lowercase = true,
+            "tftp-no-blocksize" => tftp.has_no_blocksize = true,
+            "tftp-single-port" => tftp.is_single_port = true,
+            "tftp-unique-root" => {
+                tftp.unique_root = Some(if value.is_empty() {
+                    "ip".into()
+                } else {
+                    value.into()
+                });
+            }
+            "tftp-mtu" => tftp.mtu = Some(number()?.try_into().unwrap_or(u16::MAX)),
+            "tftp-max" => tftp.transfers_max = usize::try_from(number()?).ok(),
+            "tftp-port-range" => {
+                let (first, last) = value.split_once(',').ok_or("needs two ports")?;
+                let port = |text: &str| {
+                    text.trim()
+                        .parse()
+                        .map_err(|_not| format!("{text:?} is no port"))
+                };
+                tftp.port_range = Some((port(first)?, port(last)?));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "one of the words' readers, most of which can fail"
+    )]
+    fn place(&mut self, name: &str, value: &str) -> Taken {
+        for field in fields(value) {
+            match name {
+                "interface" => self.rules.interfaces.push(shown(field)),
+                "listen-address" => self
+                    .rules
+                    .listen_addresses
+                    .extend(field.parse::<Ipv4Addr>().ok()),
+                "except-interface" | "no-dhcp-interface" | "no-dhcpv4-interface" => {
+                    self.rules.except_interfaces.push(shown(field));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -1,0 +1,192 @@
+//! Tests of the words' grammar.
+
+use super::*;
+
+fn no_files(_: &Path) -> std::io::Result<Vec<(String, String)>> {
+    Err(std::io::ErrorKind::NotFound.into())
+}
+
+fn read(words: &[&str]) -> Result<Rules, String> {
+    let owned: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    command_line(&owned, &no_files).map_err(|error| error.to_string())
+}
+
+fn refused(word: &str) -> String {
+    read(&[word]).unwrap_err()
+}
+
+#[test]
+fn a_range_with_addresses_is_refused_with_the_proxy_form() {
+    let reason = refused("--dhcp-range=10.0.0.50,10.0.0.99,12h");
+    assert!(reason.contains("dhcp-range=10.0.0.50,proxy"), "{reason}");
+    assert!(refused("--dhcp-range=10.0.0.0,static").contains("proxy"));
+    assert!(refused("--dhcp-range=nonsense,proxy").contains("no IPv4 address"));
+}
+
+#[test]
+fn every_written_form_of_a_proxy_range_loads() {
+    let rules = read(&[
+        "--dhcp-range=10.0.0.1,proxy",
+        "--dhcp-range=10.0.0.1 , proxy, 255.255.0.0",
+        "--dhcp-range=set:x,10.0.0.1,proxy,255.255.255.0,10.0.0.255",
+        "--dhcp-range=tag:eth1,0.0.0.0,proxy",
+        "--dhcp-range=lan,10.0.0.1,proxy",
+    ]);
+    let ranges = rules.unwrap().ranges;
+    assert_eq!(ranges[1].mask, Some(Ipv4Addr::new(255, 255, 0, 0)));
+    assert_eq!(ranges[2].sets.as_deref(), Some("x"));
+    assert_eq!(ranges[3].conditions[0].tag, "eth1");
+    assert_eq!(ranges[4].sets.as_deref(), Some("lan"));
+}
+
+#[test]
+fn services_are_numbered_in_order_over_all_architectures() {
+    let rules = read(&[
+        "--pxe-service=X86PC, Install , pxelinux",
+        "--pxe-service=tag:!a,net:#b,x86-64_EFI,Boot,boot.efi,10.0.0.9",
+        "--pxe-service=0,Local",
+        "--pxe-service=x86PC,Type,15,10.0.0.3",
+        "--pxe-service=6,More,more",
+    ]);
+    let services = rules.unwrap().services;
+    let kinds: Vec<u16> = services.iter().map(|service| service.kind).collect();
+    assert_eq!(kinds, [0x8000, 0x8001, 0, 15, 0x8002]);
+    assert_eq!(services[0].file.as_deref(), Some("pxelinux"));
+    assert_eq!(services[0].text, "Install");
+    assert!(
+        services[1]
+            .conditions
+            .iter()
+            .all(|condition| condition.is_negated)
+    );
+    assert_eq!(services[1].server, Some(Ipv4Addr::new(10, 0, 0, 9)));
+    assert_eq!(services[3].file, None);
+}
+
+#[test]
+fn wrong_services_are_refused() {
+    assert!(refused("--pxe-service=sparc,Boot,x").contains("no architecture"));
+    assert!(refused("--pxe-service=x86PC").contains("needs an architecture and a menu text"));
+    assert!(refused("--pxe-service=x86PC,a,b,boothost").contains("not looked up"));
+}
+
+#[test]
+fn old_spellings_of_tags_set_tags() {
+    let rules = read(&[
+        "--dhcp-match=ipxe,175",
+        "--dhcp-match=net:efi,93,7",
+        "--dhcp-vendorclass=BIOS,PXEClient:Arch:00000",
+        "--dhcp-userclass=set:ipxe,iPXE",
+        "--dhcp-vendorclass=set:x,enterprise:343,text",
+    ]);
+    let tags: Vec<String> = rules
+        .unwrap()
+        .tag_rules
+        .into_iter()
+        .map(|rule| rule.tag)
+        .collect();
+    assert_eq!(tags, ["ipxe", "efi", "BIOS", "ipxe", "x"]);
+}
+
+#[test]
+fn words_about_other_things_are_noted() {
+    let rules = read(&[
+        "--server=10.0.0.1",
+        "--dhcp-authoritative",
+        "--enable-ra",
+        "--dhcp-option=3,10.0.0.1",
+    ]);
+    let notes = rules.unwrap().notes;
+    let words: Vec<&str> = notes.iter().map(|note| note.word.as_str()).collect();
+    assert_eq!(
+        words,
+        [
+            "port",
+            "server",
+            "dhcp-authoritative",
+            "enable-ra",
+            "dhcp-option"
+        ]
+    );
+}
+
+#[test]
+fn that_dns_is_not_served_is_said_unless_the_port_is_zero() {
+    assert_eq!(read(&["-d"]).unwrap().notes.len(), 1);
+    assert_eq!(read(&["-d", "--port=0"]).unwrap().notes.len(), 0);
+    assert_eq!(read(&["-p0"]).unwrap().notes.len(), 0);
+}
+
+#[test]
+fn the_words_that_start_scripts_use_are_taken() {
+    let words = [
+        "-d",
+        "-k",
+        "-q",
+        "--port=0",
+        "--conf-file=/dev/null",
+        "--pid-file=",
+        "--user=root",
+        "--group=root",
+        "--no-daemon",
+        "--log-facility=-",
+        "--log-queries",
+        "--log-dhcp",
+        "--bind-interfaces",
+        "--interface=eth0",
+        "--except-interface",
+        "lo",
+    ];
+    let rules = read(&words).unwrap();
+    assert_eq!(rules.interfaces, ["eth0"]);
+    assert_eq!(rules.except_interfaces, ["lo"]);
+    assert_eq!(rules.notes, []);
+}
+
+#[test]
+fn files_are_included_but_not_in_circles() {
+    let endless = |path: &Path| {
+        Ok(vec![(
+            path.display().to_string(),
+            "conf-file=/a".to_owned(),
+        )])
+    };
+    let error = file("f", "conf-file=/a\n", &endless).unwrap_err();
+    assert!(error.reason.contains("circle"));
+    let one = |_: &Path| Ok(vec![("b".to_owned(), "pxe-prompt=x\n".to_owned())]);
+    assert!(
+        file("f", "port=0\nconf-dir=/b,*.conf\n", &one)
+            .unwrap()
+            .is_pxe
+    );
+    let missing = file("f", "\nconf-file=/nowhere\n", &no_files).unwrap_err();
+    assert_eq!(missing.position.to_string(), "f:2");
+}
+
+#[test]
+fn tftp_words_are_kept() {
+    let rules = read(&[
+        "--enable-tftp=eth0",
+        "--tftp-root=/srv/tftp,eth0",
+        "--tftp-port-range=4000,4010",
+    ]);
+    let tftp = rules.unwrap().tftp;
+    assert!(tftp.is_enabled);
+    assert_eq!(tftp.root.as_deref(), Some(Path::new("/srv/tftp")));
+    assert_eq!(tftp.port_range, Some((4000, 4010)));
+}
+
+#[test]
+fn options_for_pxe_clients_are_sent_and_others_noted() {
+    let rules = read(&[
+        "--dhcp-option=vendor:PXEClient,6,2b",
+        "--dhcp-option-pxe=tag:ipxe,175,8:1:1",
+        "--dhcp-option=option:router,10.0.0.1",
+        "--port=0",
+    ]);
+    let rules = rules.unwrap();
+    assert_eq!(rules.vendor_options[0].value, [2]);
+    assert_eq!(rules.pxe_options[0].value, [8, 1, 1]);
+    assert_eq!(rules.notes.len(), 1);
+    assert!(refused("--dhcp-option=option:nonsense,1").contains("no option"));
+}

@@ -1,0 +1,217 @@
+//! The boot rules that dnsmasq's words spell out, as plain data.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use super::Note;
+
+/// A tag condition: `name`, or `!name` (`#name` in the old spelling) for its absence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The tag.
+    pub tag: String,
+    /// Whether the tag must be absent.
+    pub is_negated: bool,
+}
+
+/// A `dhcp-range` in proxy mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// Any address of the subnet; unspecified for the subnet of whatever interface is asked.
+    pub network: Ipv4Addr,
+    /// Its mask; the interface's if none is given.
+    pub mask: Option<Ipv4Addr>,
+    /// Tag that clients of this range get.
+    pub sets: Option<String>,
+    /// Conditions under which the range counts.
+    pub conditions: Vec<Condition>,
+}
+
+/// A `pxe-service` line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// Architecture code.
+    pub architecture: u16,
+    /// Menu text.
+    pub text: String,
+    /// Item type: from 0x8000 in order for files, a given number, or 0 for local boot.
+    pub kind: u16,
+    /// File name or URL; none for a numbered type.
+    pub file: Option<String>,
+    /// Server, if it is another one.
+    pub server: Option<Ipv4Addr>,
+}
+
+/// A `dhcp-boot` line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// File name or URL.
+    pub file: String,
+    /// Server, if one is given.
+    pub server: Option<Ipv4Addr>,
+}
+
+/// An option that goes into replies: into option 43, or (`dhcp-option-pxe`) beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentOption {
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// Vendor class that option 60 must contain; none for any PXE vendor.
+    pub vendor: Option<String>,
+    /// Code, inside option 43 or of the packet.
+    pub code: u8,
+    /// Value.
+    pub value: Vec<u8>,
+}
+
+/// How a `dhcp-match` value is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pattern {
+    /// The option is there.
+    Present,
+    /// The option begins with these bytes; none is a wildcard.
+    Prefix(Vec<Option<u8>>),
+    /// The text occurs anywhere.
+    Text(Vec<u8>),
+    /// The option is a list of elements of this length and holds this one.
+    Element(Vec<u8>),
+}
+
+/// Which part of a request a rule looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// An option.
+    Option(u8),
+    /// An identified vendor class of option 124 (RFC 3925).
+    Enterprise(u32),
+}
+
+/// A rule that sets a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tagging {
+    /// `dhcp-match`.
+    Match {
+        /// What it looks at.
+        subject: Subject,
+        /// What it must hold.
+        pattern: Pattern,
+    },
+    /// `dhcp-vendorclass`: substring of option 60.
+    VendorClass(Vec<u8>),
+    /// `dhcp-userclass`: substring of option 77.
+    UserClass(Vec<u8>),
+    /// `dhcp-circuitid`, `dhcp-remoteid`, `dhcp-subscrid`: a whole sub-option of option 82.
+    RelayAgent(u8, Vec<u8>),
+    /// `dhcp-mac`: hardware address with wildcards.
+    Hardware(Vec<Option<u8>>),
+    /// `dhcp-name-match`: the client's host name, or its beginning.
+    HostName {
+        /// The name.
+        name: String,
+        /// Whether a longer name counts.
+        is_prefix: bool,
+    },
+}
+
+/// A tag and the rule that sets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagRule {
+    /// The tag.
+    pub tag: String,
+    /// When it is set.
+    pub when: Tagging,
+}
+
+/// A `dhcp-host` line, as far as it sets tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Hardware addresses with wildcards.
+    pub hardware: Vec<Vec<Option<u8>>>,
+    /// Client identifier.
+    pub client_id: Option<Vec<u8>>,
+    /// Tags it sets.
+    pub sets: Vec<String>,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// A `tag-if` line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagIf {
+    /// Tags it sets.
+    pub sets: Vec<String>,
+    /// Conditions; a trailing `*` stands for any rest.
+    pub conditions: Vec<Condition>,
+}
+
+/// What the words say of TFTP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TftpWords {
+    /// `enable-tftp`.
+    pub is_enabled: bool,
+    /// `tftp-root`.
+    pub root: Option<PathBuf>,
+    /// `tftp-lowercase`.
+    pub is_lowercase: bool,
+    /// `tftp-no-blocksize`.
+    pub has_no_blocksize: bool,
+    /// `tftp-single-port`.
+    pub is_single_port: bool,
+    /// `tftp-unique-root`: `ip` or `mac`.
+    pub unique_root: Option<String>,
+    /// `tftp-mtu`.
+    pub mtu: Option<u16>,
+    /// `tftp-max`.
+    pub transfers_max: Option<usize>,
+    /// `tftp-port-range`.
+    pub port_range: Option<(u16, u16)>,
+}
+
+/// All that the words say of network boot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Proxied subnets, in the order of the words.
+    pub ranges: Vec<Range>,
+    /// Menu lines, in order.
+    pub services: Vec<Service>,
+    /// Boot files, in order.
+    pub boots: Vec<Boot>,
+    /// Options inside option 43, prompts among them, in order.
+    pub vendor_options: Vec<SentOption>,
+    /// Options of `dhcp-option-pxe`, in order.
+    pub pxe_options: Vec<SentOption>,
+    /// Vendor class prefixes that count as PXE, in order; dnsmasq tries the last first.
+    pub pxe_vendors: Vec<String>,
+    /// Tag rules.
+    pub tag_rules: Vec<TagRule>,
+    /// Hosts, in order.
+    pub hosts: Vec<Host>,
+    /// Derived tags, in order.
+    pub tag_ifs: Vec<TagIf>,
+    /// Tag lists whose clients get no answer.
+    pub ignored: Vec<Vec<Condition>>,
+    /// Whether a `pxe-service` or `pxe-prompt` turned the proxy on.
+    pub is_pxe: bool,
+    /// Interfaces to serve; empty for all.
+    pub interfaces: Vec<String>,
+    /// Interfaces not to serve.
+    pub except_interfaces: Vec<String>,
+    /// Addresses to serve.
+    pub listen_addresses: Vec<Ipv4Addr>,
+    /// TFTP.
+    pub tftp: TftpWords,
+    /// What was taken without effect.
+    pub notes: Vec<Note>,
+}
+
+impl Rules {
+    /// Vendor class prefixes in the order that dnsmasq tries them.
+    pub fn pxe_vendors(&self) -> impl Iterator<Item = &str> {
+        let own = self.pxe_vendors.is_empty().then_some("PXEClient");
+        self.pxe_vendors.iter().rev().map(String::as_str).chain(own)
+    }
+}

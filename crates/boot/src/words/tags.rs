@@ -1,0 +1,198 @@
+//! The tags of a request: the interface's name, what the request itself matches, the host's, the derived.
+
+use std::collections::BTreeSet;
+
+use super::rules::{Condition, Host, Pattern, Rules, Subject, Tagging};
+use crate::decide::Interface;
+use crate::packet::options::{code, find};
+use crate::packet::request::Request;
+
+/// A set of tags.
+pub type Tags = BTreeSet<String>;
+
+/// Tells whether all conditions hold; an empty list holds only where `untagged` says so.
+pub fn hold(conditions: &[Condition], tags: &Tags, untagged: bool) -> bool {
+    (untagged || !conditions.is_empty())
+        && conditions
+            .iter()
+            .all(|condition| tags.contains(&condition.tag) != condition.is_negated)
+}
+
+/// Computes the tags that the request has whatever subnet it belongs to.
+pub fn of(request: &Request<'_>, interface: &Interface, rules: &Rules) -> Tags {
+    let mut tags = Tags::from([interface.name.clone()]);
+    let matching = rules
+        .tag_rules
+        .iter()
+        .filter(|rule| matches(&rule.when, request));
+    tags.extend(matching.map(|rule| rule.tag.clone()));
+    if let Some(host) = host(request, rules, &derived(tags.clone(), rules)) {
+        tags.insert("known".to_owned());
+        tags.extend(host.sets.iter().cloned());
+    }
+    derived(tags, rules)
+}
+
+/// Adds the tags of `tag-if`, each line once and in order, as dnsmasq does.
+pub fn derived(mut tags: Tags, rules: &Rules) -> Tags {
+    for derived in &rules.tag_ifs {
+        let holds = derived.conditions.iter().all(|condition| {
+            let found = match condition.tag.strip_suffix('*') {
+                Some(prefix) => tags.iter().any(|tag| tag.starts_with(prefix)),
+                None => tags.contains(&condition.tag),
+            };
+            found != condition.is_negated
+        });
+        if holds {
+            tags.extend(derived.sets.iter().cloned());
+        }
+    }
+    tags
+}
+
+/// The host line for this client: by client identifier, by hardware address, by the fewest wildcards.
+/// Lines with matching tags go before lines without, later lines before earlier ones.
+fn host<'r>(request: &Request<'_>, rules: &'r Rules, tags: &Tags) -> Option<&'r Host> {
+    let tagged = |untagged| {
+        let fitting = || {
+            rules
+                .hosts
+                .iter()
+                .rev()
+                .filter(move |host| hold(&host.conditions, tags, untagged))
+        };
+        let id = request.options.find(code::CLIENT_ID, 1);
+        let by_id = id.and_then(|id| fitting().find(|host| host.client_id.as_deref() == Some(id)));
+        by_id.or_else(|| {
+            let exactness = |host: &Host| {
+                let addresses = host
+                    .hardware
+                    .iter()
+                    .filter(|pattern| fits(pattern, request));
+                addresses
+                    .map(|pattern| pattern.iter().flatten().count())
+                    .max()
+            };
+            let known = fitting().filter_map(|host| Some((exactness(host)?, host)));
+            known
+                .fold(None, |best: Option<(usize, &Host)>, next| match best {
+                    Some(best) if best.0 >= next.0 => Some(best),
+                    _ => Some(next),
+                })
+                .map(|(_, host)| host)
+        })
+    };
+    tagged(false).or_else(|| tagged(true))
+}
+
+fn fits(pattern: &[Option<u8>], request: &Request<'_>) -> bool {
+    let bytes = request.hardware.bytes();
+    pattern.len() == bytes.len()
+        && pattern
+            .iter()
+            .zip(bytes)
+            .all(|(wanted, byte)| wanted.is_none_or(|wanted| wanted == *byte))
+}
+
+fn matches(rule: &Tagging, request: &Request<'_>) -> bool {
+    match rule {
+        Tagging::Match {
+            subject: Subject::Option(code),
+            pattern,
+        } => request
+            .options
+            .find(*code, 1)
+            .is_some_and(|value| found(pattern, value)),
+        Tagging::Match {
+            subject: Subject::Enterprise(number),
+            pattern,
+        } => vendor_classes(request, *number)
+            .iter()
+            .any(|class| found(pattern, class)),
+        Tagging::VendorClass(text) => contains(request.vendor_class(), text),
+        Tagging::UserClass(text) => request
+            .options
+            .find(code::USER_CLASS, 1)
+            .is_some_and(|value| contains(&uncounted(value), text)),
+        Tagging::RelayAgent(sub, bytes) => {
+            request.relay_agent().and_then(|agent| find(agent, *sub, 1)) == Some(bytes)
+        }
+        Tagging::Hardware(pattern) => fits(pattern, request),
+        Tagging::HostName { name, is_prefix } => {
+            let own = request.options.find(code::HOST_NAME, 1).unwrap_or_default();
+            let own = String::from_utf8_lossy(own);
+            let own = own.trim_end_matches('\0');
+            let head = own.get(..name.len()).unwrap_or_default();
+            head.eq_ignore_ascii_case(name)
+                && !own.is_empty()
+                && (*is_prefix || own.len() == name.len())
+        }
+    }
+}
+
+fn found(pattern: &Pattern, value: &[u8]) -> bool {
+    match pattern {
+        Pattern::Present => true,
+        Pattern::Text(text) => contains(value, text),
+        Pattern::Element(element) => value
+            .chunks_exact(element.len().max(1))
+            .any(|part| part == element),
+        Pattern::Prefix(bytes) => {
+            bytes.len() <= value.len()
+                && bytes
+                    .iter()
+                    .zip(value)
+                    .all(|(wanted, byte)| wanted.is_none_or(|wanted| wanted == *byte))
+        }
+    }
+}
+
+fn contains(value: &[u8], part: &[u8]) -> bool {
+    !value.is_empty() && (part.is_empty() || value.windows(part.len()).any(|window| window == part))
+}
+
+/// Zeroes the counts of a well-formed RFC 3004 user class, so that no text matches across them.
+fn uncounted(value: &[u8]) -> Vec<u8> {
+    let mut bytes = value.to_vec();
+    let mut place = 0;
+    let mut counts = Vec::new();
+    while let Some(count) = value.get(place) {
+        counts.push(place);
+        place += usize::from(*count) + 1;
+    }
+    if place == value.len() {
+        for count in counts {
+            if let Some(byte) = bytes.get_mut(count) {
+                *byte = 0;
+            }
+        }
+    }
+    bytes
+}
+
+/// The vendor classes of one enterprise in option 124 (RFC 3925 §3).
+fn vendor_classes<'a>(request: &Request<'a>, enterprise: u32) -> Vec<&'a [u8]> {
+    let mut classes = Vec::new();
+    let mut rest = request.options.find(124, 5).unwrap_or_default();
+    while let Some((number, tail)) = rest.split_first_chunk::<4>() {
+        let Some((data, tail)) = tail
+            .split_first()
+            .and_then(|(length, tail)| tail.split_at_checked(usize::from(*length)))
+        else {
+            break;
+        };
+        rest = tail;
+        if u32::from_be_bytes(*number) != enterprise {
+            continue;
+        }
+        let mut data = data;
+        while let Some((class, tail)) = data
+            .split_first()
+            .and_then(|(length, tail)| tail.split_at_checked(usize::from(*length)))
+        {
+            classes.push(class);
+            data = tail;
+        }
+    }
+    classes
+}

@@ -1,0 +1,188 @@
+//! Whatever bytes come in: no panic, no answer to what is no boot client, bounded answers.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::SystemTime;
+
+use larder_boot::decide::{Arrival, Decision, Interface, OwnRules, Past, Port, Rules, decide};
+use larder_boot::packet::architecture::Cpu;
+use larder_boot::packet::request::Request;
+use larder_boot::tftp::{files, packet};
+use larder_boot::words;
+
+/// Packets of each kind; the numbers come from a fixed seed, so that a failure comes again.
+const COUNT: usize = 40_000;
+
+/// A small generator (Knuth's MMIX constants), so that the soup is the same everywhere.
+struct Soup(u64);
+
+impl Soup {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % below
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.next(256) as u8).collect()
+    }
+
+    /// A packet with a sound head and options that follow the grammar, more or less.
+    fn options(&mut self) -> Vec<u8> {
+        let mut packet = vec![1, 1, 6, 0];
+        packet.extend(self.bytes(232));
+        packet.extend([99, 130, 83, 99]);
+        if self.next(2) == 0 {
+            packet.extend([
+                53,
+                1,
+                [1, 3][self.next(2)],
+                93,
+                2,
+                0,
+                [0, 7][self.next(2)],
+                60,
+                9,
+            ]);
+            packet.extend(b"PXEClient");
+        }
+        for _ in 0..self.next(12) {
+            let code = [53, 60, 93, 97, 43, 77, 82, 52, 57, 175, 50, 118, 0, 255][self.next(14)];
+            let length = if code == 53 { 1 } else { self.next(40) };
+            let mut value = self.bytes(length);
+            match code {
+                53 => value = vec![[1, 3, 8, 9][self.next(4)]],
+                60 if self.next(2) == 0 => value = b"PXEClient:Arch:00007:UNDI:003001".to_vec(),
+                93 if self.next(2) == 0 => value = vec![0, self.next(45) as u8],
+                43 if self.next(2) == 0 => value = vec![71, 4, 0x80, self.next(3) as u8, 0, 0],
+                _ => {}
+            }
+            packet.push(code);
+            packet.push(if self.next(20) == 0 {
+                self.next(256) as u8
+            } else {
+                value.len() as u8
+            });
+            packet.extend(value);
+        }
+        packet
+    }
+}
+
+fn rules(words: &[&str]) -> Rules {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let none = |_: &std::path::Path| Ok(Vec::new());
+    let mut own = OwnRules {
+        http_port: Some(8080),
+        ..OwnRules::default()
+    };
+    own.programs
+        .by_cpu
+        .extend([(Cpu::Bios, "bios".into()), (Cpu::X64, "uefi".into())]);
+    let words = (!words.is_empty())
+        .then(|| words::read::command_line(&words, &none).expect("the words are good"));
+    Rules { words, own }
+}
+
+fn arrival(port: Port) -> Arrival {
+    let interface = Interface {
+        name: "e0".into(),
+        index: 2,
+        address: Ipv4Addr::new(10, 0, 0, 2),
+        mask: Ipv4Addr::new(255, 255, 255, 0),
+        mtu: 1500,
+    };
+    Arrival {
+        port,
+        interface,
+        from: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 68),
+    }
+}
+
+/// Asks with a packet, and checks the answer; tells whether there was one.
+fn ask(bytes: &[u8], port: Port, rules: &Rules) -> bool {
+    let Ok(request) = Request::parse(bytes) else {
+        return false;
+    };
+    let decision = decide(
+        &request,
+        &arrival(port),
+        rules,
+        &Past::default(),
+        SystemTime::UNIX_EPOCH,
+    );
+    let Decision::Reply(reply) = decision else {
+        return false;
+    };
+    let class = request.vendor_class();
+    assert!(
+        class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient"),
+        "{bytes:?}"
+    );
+    let given = reply.your_address;
+    assert!(
+        given.is_unspecified() || given == request.client_address,
+        "{bytes:?}"
+    );
+    let encoded = reply.encode(&request);
+    assert!(
+        (300..=1500).contains(&encoded.len()),
+        "{} bytes for {bytes:?}",
+        encoded.len()
+    );
+    true
+}
+
+#[test]
+fn dhcp_soup_is_answered_only_where_a_boot_client_asks() {
+    let sets = [
+        rules(&[]),
+        rules(&[
+            "--dhcp-range=10.0.0.0,proxy",
+            "--dhcp-userclass=set:ipxe,iPXE",
+            "--dhcp-match=set:x,93,7",
+            "--pxe-service=tag:!ipxe,x86PC,Boot,undionly.kpxe",
+            "--dhcp-boot=tag:x,file",
+        ]),
+    ];
+    let mut soup = Soup(1);
+    let mut answered = 0;
+    for number in 0..COUNT {
+        let bytes = if number % 2 == 0 {
+            let length = soup.next(1500);
+            soup.bytes(length)
+        } else {
+            soup.options()
+        };
+        for rules in &sets {
+            for port in [Port::Dhcp, Port::BootServer] {
+                answered += usize::from(ask(&bytes, port, rules));
+            }
+        }
+    }
+    assert!(answered > 100, "the soup reaches the answers: {answered}");
+}
+
+#[test]
+fn tftp_soup_neither_panics_nor_leaves_the_root() {
+    let mut soup = Soup(2);
+    for _ in 0..COUNT {
+        let length = soup.next(600);
+        let mut bytes = soup.bytes(length);
+        if let [first, second, ..] = bytes.as_mut_slice() {
+            (*first, *second) = (0, soup.next(7) as u8);
+        }
+        let packet::Incoming::Read(request) = packet::parse(&bytes) else {
+            continue;
+        };
+        let Ok(name) = files::clean(&request.name) else {
+            continue;
+        };
+        let mut parts = name.path.split('/');
+        assert!(
+            !parts.any(|part| part == ".." || part.is_empty()),
+            "{name:?}"
+        );
+    }
+}
