@@ -1,0 +1,338 @@
+//! What each endpoint says.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Response, header, header::CONTENT_TYPE};
+
+use super::{
+    Asked, assets,
+    content::{self, Content},
+    metadata,
+    path::{Endpoint, SeedFile},
+    reply::{self, Body},
+    scripts::{self, Dress},
+};
+use crate::{
+    Provision, ignition,
+    labels::Labels,
+    library::Kind,
+    machines::{State, Step},
+    model::{Boot, Group, Profile},
+    reason::Reason,
+    rewrite,
+    template::{self, Data},
+};
+
+type Answer = Result<Response<Body>, Reason>;
+
+/// Answers a request to `endpoint`.
+pub(super) async fn answer(p: &Provision, endpoint: &Endpoint, asked: &Asked<'_>) -> Answer {
+    match endpoint {
+        Endpoint::Home => Ok(reply::text("matchbox\n")),
+        Endpoint::Bootstrap => Ok(reply::text(scripts::bootstrap(p.config.compat))),
+        Endpoint::Ipxe => boot_script(p, asked, scripts::ipxe, scripts::local_boot),
+        Endpoint::Grub => boot_script(p, asked, scripts::grub, |_| {
+            scripts::LOCAL_BOOT_GRUB.to_owned()
+        }),
+        Endpoint::Ignition => ignition_config(p, asked),
+        Endpoint::Cloud => cloud_config(p, asked),
+        Endpoint::Generic => {
+            let rendered = generic(p, asked, &asked.labels)?;
+            Ok(content::serve(
+                asked.method,
+                asked.headers,
+                Content::rendered(rendered),
+            ))
+        }
+        Endpoint::Metadata => {
+            let group = group(p, &asked.labels)?;
+            let data = Data::new(Some(&group), &asked.labels, asked.query);
+            let mut response = reply::text(metadata::env_file(&data));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("plain/text"));
+            Ok(response)
+        }
+        Endpoint::Asset(path) => match &p.config.assets {
+            Some(root) => assets::answer(root, path, asked.method, asked.headers).await,
+            None => Err(Reason::NoPage("/assets/".to_owned())),
+        },
+        Endpoint::Kickstart { file, .. } => installer_file(p, asked, *file),
+        Endpoint::Script(name) => script(p, asked, name),
+        Endpoint::Done => done(p, asked),
+        Endpoint::Menu => {
+            let dress = Dress {
+                initrd_args: true,
+                rewrite: rewrite_of(p),
+            };
+            Ok(reply::never_cached(reply::text(scripts::menu(
+                &p.library.profiles(),
+                dress,
+            ))))
+        }
+        Endpoint::Fetch(url) => fetch(p, asked, url).await,
+        Endpoint::Unknown(path) => Err(Reason::NoPage(path.clone())),
+    }
+}
+
+/// The group of these labels.
+pub(crate) fn group(p: &Provision, labels: &Labels) -> Result<Arc<Group>, Reason> {
+    p.library.catalog().select(labels).ok_or_else(|| {
+        let said: Vec<String> = labels
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        Reason::NoGroup(if said.is_empty() {
+            "(none)".to_owned()
+        } else {
+            said.join(" ")
+        })
+    })
+}
+
+/// The group of these labels and its profile.
+pub(crate) fn selected(p: &Provision, labels: &Labels) -> Result<(Arc<Group>, Profile), Reason> {
+    let group = group(p, labels)?;
+    match p.library.profile(&group.profile) {
+        Ok(profile) => Ok((group, profile)),
+        Err(error) => Err(Reason::NoProfile {
+            group: group.id.clone(),
+            profile: group.profile.clone(),
+            why: error.to_string(),
+        }),
+    }
+}
+
+fn rewrite_of(p: &Provision) -> Option<&crate::config::Rewrite> {
+    Some(&p.config.rewrite).filter(|rewrite| rewrite.enabled)
+}
+
+/// `/ipxe` and `/grub`: the profile's kernel, or the disk for a machine that is installed.
+fn boot_script(
+    p: &Provision,
+    asked: &Asked<'_>,
+    script: impl Fn(&Boot) -> String,
+    local: impl Fn(&str) -> String,
+) -> Answer {
+    let (group, profile) = selected(p, &asked.labels)?;
+    let boot = profile
+        .boot
+        .as_ref()
+        .ok_or_else(|| Reason::NoBoot(profile.id.clone()))?;
+    let mac = asked.labels.mac();
+    let once = group
+        .install_once()
+        .or(profile.install_once)
+        .unwrap_or(p.config.install_once);
+    let address = Some(asked.client.ip());
+    if let Some(mac) = &mac {
+        if once && p.machines.state(mac) == State::Installed {
+            p.machines
+                .observe(mac, address, Step::Local, "installed: boots from its disk");
+            return Ok(reply::never_cached(reply::text(local(&mac.to_string()))));
+        }
+        let detail = format!("group {} profile {}", group.id, profile.id);
+        p.machines.observe(mac, address, Step::Boot, &detail);
+        p.machines.booted(mac, &group.id, &profile.id, once);
+    }
+    let dress = Dress {
+        initrd_args: p.config.initrd_args,
+        rewrite: rewrite_of(p),
+    };
+    Ok(reply::text(script(&dress.apply(boot))))
+}
+
+/// Renders the file of one kind that a profile names.
+fn render(
+    p: &Provision,
+    kind: Kind,
+    name: &str,
+    group: Option<&Group>,
+    (labels, query): (&Labels, &str),
+) -> Result<String, Reason> {
+    let source = p
+        .library
+        .file(kind, name)
+        .map_err(|error| Reason::NoFile(error.to_string()))?;
+    let source = String::from_utf8_lossy(&source);
+    template::render(&source, &Data::new(group, labels, query)).map_err(|error| Reason::Template {
+        name: name.to_owned(),
+        why: error.to_string(),
+    })
+}
+
+/// The name that a profile gives for a kind of file.
+fn named<'a>(profile: &'a Profile, kind: Kind, name: &'a str) -> Result<&'a str, Reason> {
+    if name.is_empty() {
+        return Err(Reason::NoName {
+            profile: profile.id.clone(),
+            kind: kind.directory(),
+        });
+    }
+    Ok(name)
+}
+
+/// `/ignition`: the file's own bytes, or what its template gives, once it is known to be Ignition.
+fn ignition_config(p: &Provision, asked: &Asked<'_>) -> Answer {
+    let (group, profile) = selected(p, &asked.labels)?;
+    let name = named(&profile, Kind::Ignition, &profile.ignition_id)?;
+    let config = if ignition::is_raw(name) {
+        let file = p.library.file(Kind::Ignition, name);
+        file.map_err(|error| Reason::NoFile(error.to_string()))?
+    } else {
+        let request = (&asked.labels, asked.query);
+        render(p, Kind::Ignition, name, Some(&group), request)?.into_bytes()
+    };
+    ignition::check(name, &config)?;
+    Ok(reply::whole(
+        http::StatusCode::OK,
+        "application/json",
+        config,
+    ))
+}
+
+/// `/cloud`: a cloud-config that parses, or a script.
+fn cloud_config(p: &Provision, asked: &Asked<'_>) -> Answer {
+    let (group, profile) = selected(p, &asked.labels)?;
+    let name = named(&profile, Kind::Cloud, &profile.cloud_id)?;
+    let request = (&asked.labels, asked.query);
+    let config = render(p, Kind::Cloud, name, Some(&group), request)?;
+    let first = config.split('\n').next().unwrap_or_default();
+    if first.trim_end() == "#cloud-config" {
+        let broken = saphyr_parser::Parser::new_from_str(&config).find_map(Result::err);
+        if let Some(error) = broken {
+            return Err(Reason::Template {
+                name: name.to_owned(),
+                why: error.to_string(),
+            });
+        }
+    } else if !first.starts_with("#!") {
+        return Err(Reason::Cloud(name.to_owned()));
+    }
+    Ok(content::serve(
+        asked.method,
+        asked.headers,
+        Content::rendered(config),
+    ))
+}
+
+/// The rendered generic template of the profile that `labels` select.
+fn generic(p: &Provision, asked: &Asked<'_>, labels: &Labels) -> Result<String, Reason> {
+    let (group, profile) = selected(p, labels)?;
+    let name = named(&profile, Kind::Generic, &profile.generic_id)?;
+    render(p, Kind::Generic, name, Some(&group), (labels, asked.query))
+}
+
+/// An installer's answers: the generic template, one machine's and nobody else's.
+fn installer_file(p: &Provision, asked: &Asked<'_>, file: SeedFile) -> Answer {
+    let labels = installer_labels(p, asked);
+    let text = match file {
+        SeedFile::Template => generic(p, asked, &labels)?,
+        SeedFile::MetaData => {
+            let group = group(p, &labels)?;
+            format!("instance-id: {}\n", serde_json::json!(group.id))
+        }
+        SeedFile::VendorData => String::new(),
+    };
+    let response = content::serve(asked.method, asked.headers, Content::rendered(text));
+    Ok(reply::never_cached(response))
+}
+
+/// The labels of an installer that may have named several interfaces in its headers: the first
+/// that a group selects by address is the machine, else the first of all.
+fn installer_labels(p: &Provision, asked: &Asked<'_>) -> Labels {
+    if asked.labels.mac().is_some() {
+        return asked.labels.clone();
+    }
+    let catalog = p.library.catalog();
+    let candidates = asked
+        .macs
+        .iter()
+        .map(|mac| asked.labels.clone().with("mac", &mac.to_string()));
+    let by_address = candidates.clone().find(|labels| {
+        catalog.select(labels).is_some_and(|group| {
+            group
+                .selector
+                .keys()
+                .any(|name| name.eq_ignore_ascii_case("mac"))
+        })
+    });
+    let mut candidates = candidates;
+    by_address
+        .or_else(|| candidates.next())
+        .unwrap_or_else(|| asked.labels.clone())
+}
+
+/// `/script/NAME`: a script of the operator's own, with the machine's data if a group selects it.
+fn script(p: &Provision, asked: &Asked<'_>, name: &str) -> Answer {
+    let group = group(p, &asked.labels).ok();
+    let request = (&asked.labels, asked.query);
+    Ok(reply::text(render(
+        p,
+        Kind::Script,
+        name,
+        group.as_deref(),
+        request,
+    )?))
+}
+
+/// `POST /done`: the machine is installed.
+fn done(p: &Provision, asked: &Asked<'_>) -> Answer {
+    if *asked.method != Method::POST {
+        return Err(Reason::Method(asked.method.to_string()));
+    }
+    let (_, header_macs) = crate::labels::of_installer(asked.headers);
+    let mac = asked
+        .labels
+        .mac()
+        .or_else(|| header_macs.into_iter().next());
+    let mac = mac.ok_or(Reason::NoMachine)?;
+    p.machines.done(&mac);
+    Ok(reply::never_cached(reply::text(format!(
+        "{mac} is installed\n"
+    ))))
+}
+
+/// A kernel, initrd or file of its tree, through the cache.
+async fn fetch(p: &Provision, asked: &Asked<'_>, url: &str) -> Answer {
+    let foreign = || Reason::ForeignUrl(url.to_owned());
+    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+        return Err(Reason::Method(asked.method.to_string()));
+    }
+    let fetch = p.fetch.as_ref().ok_or_else(foreign)?;
+    let library = Arc::clone(&p.library);
+    let wanted = url.to_owned();
+    let is_named = tokio::task::spawn_blocking(move || {
+        crate::warm::urls(&library.profiles())
+            .iter()
+            .filter_map(|url| rewrite::tree_of(url))
+            .any(|tree| wanted.starts_with(tree))
+    });
+    if !is_named.await.unwrap_or(false) || url.contains("/../") {
+        return Err(foreign());
+    }
+    let failed = |why: String| Reason::Fetch {
+        url: url.to_owned(),
+        why,
+    };
+    let mut request = Request::builder().method(asked.method.clone()).uri(url);
+    for name in [
+        header::RANGE,
+        header::IF_RANGE,
+        header::IF_MODIFIED_SINCE,
+        header::IF_NONE_MATCH,
+    ] {
+        if let Some(value) = asked.headers.get(&name) {
+            request = request.header(name, value);
+        }
+    }
+    let request = request
+        .body(())
+        .map_err(|error| failed(error.to_string()))?;
+    let client = Some(asked.client.ip());
+    fetch
+        .fetch(request, client)
+        .await
+        .map_err(|error| failed(error.to_string()))
+}

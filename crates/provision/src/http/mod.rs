@@ -1,0 +1,180 @@
+//! One HTTP request's story: path → endpoint → labels → group → profile → bytes.
+//!
+//! Any method is answered, as matchbox does, but for the one endpoint that changes something. The
+//! path is taken apart once, here; what each endpoint says is in the files below.
+
+mod assets;
+mod content;
+mod endpoints;
+mod metadata;
+mod path;
+mod reply;
+mod scripts;
+mod sniff;
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::BodyExt;
+
+use self::path::{Endpoint, Route};
+pub use self::reply::Body;
+use crate::{
+    Provision,
+    labels::{self, Labels},
+    mac::Mac,
+    machines::Step,
+    reason::Reason,
+    sign::Form,
+};
+
+/// A request, taken apart.
+#[derive(Debug)]
+struct Asked<'a> {
+    method: &'a Method,
+    headers: &'a HeaderMap,
+    /// The raw query.
+    query: &'a str,
+    labels: Labels,
+    /// Every hardware address that the machine named; the first one is its label.
+    macs: Vec<Mac>,
+    client: SocketAddr,
+}
+
+impl<'a> Asked<'a> {
+    fn new<B>(
+        request: &'a Request<B>,
+        endpoint: &Endpoint,
+        p: &Provision,
+        client: SocketAddr,
+    ) -> Self {
+        let query = request.uri().query().unwrap_or_default();
+        let mut labels = Labels::from_query(query, p.config.compat);
+        let mut macs: Vec<Mac> = labels.mac().into_iter().collect();
+        if let Endpoint::Kickstart { path_labels, .. } = endpoint {
+            labels = path_labels
+                .iter()
+                .fold(labels, |labels, (name, value)| labels.with(name, value));
+            macs.extend(labels.mac().filter(|mac| !macs.contains(mac)));
+            let (named, header_macs) = labels::of_installer(request.headers());
+            labels = named
+                .iter()
+                .fold(labels, |labels, (name, value)| labels.with(name, value));
+            if macs.is_empty() {
+                macs = header_macs;
+            }
+        }
+        Self {
+            method: request.method(),
+            headers: request.headers(),
+            query,
+            labels,
+            macs,
+            client,
+        }
+    }
+
+    /// Who asks: by what it says, else by where it was seen before.
+    fn machine(&self, provision: &Provision) -> Option<Mac> {
+        self.macs
+            .first()
+            .cloned()
+            .or_else(|| provision.machines.at(self.client.ip()))
+    }
+}
+
+/// Answers one request.
+pub(crate) async fn answer<B>(
+    provision: &Provision,
+    request: &Request<B>,
+    client: SocketAddr,
+) -> Response<Body> {
+    let (endpoint, form) = match path::route(request.uri(), provision) {
+        Route::Moved(location) => return reply::moved(&location),
+        Route::To(endpoint) => (endpoint, None),
+        Route::Signed(endpoint, form) => (endpoint, Some(form)),
+    };
+    let asked = Asked::new(request, &endpoint, provision, client);
+    tracing::debug!(method = %asked.method, uri = %request.uri(), %client, "provision request");
+    let answered = endpoints::answer(provision, &endpoint, &asked).await;
+    remember(provision, &endpoint, &asked, answered.as_ref().err());
+    match (answered, form) {
+        (Ok(response), Some(form)) => signed(provision, response, form).await,
+        (Ok(response), None) => response,
+        (Err(reason), _) => refusal(&endpoint, &reason),
+    }
+}
+
+/// The page for a refusal; its cause is in the log, in a header and in the machine's timeline.
+fn refusal(endpoint: &Endpoint, reason: &Reason) -> Response<Body> {
+    let response = match reason {
+        Reason::NoMachine => reply::refused(StatusCode::BAD_REQUEST, "400 no machine\n", reason),
+        Reason::Method(_) => reply::refused(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "405 method not allowed\n",
+            reason,
+        ),
+        Reason::ForeignUrl(_) => reply::refused(StatusCode::FORBIDDEN, "403 forbidden\n", reason),
+        Reason::Fetch { .. } => {
+            reply::refused(StatusCode::BAD_GATEWAY, "502 bad gateway\n", reason)
+        }
+        _ => reply::not_found(reason),
+    };
+    match endpoint {
+        Endpoint::Kickstart { .. } => reply::never_cached(response),
+        _ => response,
+    }
+}
+
+/// Logs a refusal and adds the request to its machine's timeline.
+fn remember(
+    provision: &Provision,
+    endpoint: &Endpoint,
+    asked: &Asked<'_>,
+    refused: Option<&Reason>,
+) {
+    if let Some(reason) = refused {
+        tracing::info!(endpoint = endpoint.name(), client = %asked.client, "refused: {reason}");
+    }
+    let Some(mac) = asked.machine(provision) else {
+        return;
+    };
+    let address = Some(asked.client.ip());
+    match (refused, endpoint.step()) {
+        (Some(reason), _) => {
+            let detail = format!("{}: {reason}", endpoint.name());
+            provision
+                .machines
+                .observe(&mac, address, Step::Refused, &detail);
+        }
+        (None, Some(step)) => {
+            provision
+                .machines
+                .observe(&mac, address, step, &endpoint.name());
+        }
+        (None, None) => {}
+    }
+}
+
+/// The signature of what an endpoint answers, in the place of the answer.
+async fn signed(provision: &Provision, response: Response<Body>, form: Form) -> Response<Body> {
+    let Some(signer) = &provision.signer else {
+        return reply::not_found(&Reason::NoKey);
+    };
+    let content = match response.into_body().collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return reply::not_found(&Reason::Signing(error.to_string())),
+    };
+    match signer.sign(&content, form) {
+        Ok(signature) => {
+            let mut response = reply::text(Bytes::from(signature));
+            if form == Form::Binary {
+                let binary = HeaderValue::from_static("application/octet-stream");
+                response.headers_mut().insert(CONTENT_TYPE, binary);
+            }
+            response
+        }
+        Err(why) => reply::not_found(&Reason::Signing(why)),
+    }
+}

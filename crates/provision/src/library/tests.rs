@@ -1,0 +1,223 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+fn library() -> (tempfile::TempDir, Library) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("groups")).unwrap();
+    let library = Library::open(directory.path()).unwrap();
+    (directory, library)
+}
+
+fn put(directory: &tempfile::TempDir, name: &str, text: &str) {
+    fs::write(directory.path().join(name), text).unwrap();
+}
+
+fn ids(library: &Library) -> Vec<String> {
+    library
+        .catalog()
+        .groups()
+        .iter()
+        .map(|group| group.id.clone())
+        .collect()
+}
+
+#[test]
+fn every_kind_of_change_is_seen_by_the_next_look() {
+    let (directory, library) = library();
+    assert!(ids(&library).is_empty());
+    put(&directory, "groups/a.json", r#"{"id":"a","profile":"p"}"#);
+    assert_eq!(ids(&library), ["a"]);
+    put(&directory, "groups/a.json", r#"{"id":"b","profile":"p"}"#);
+    assert_eq!(ids(&library), ["b"], "changed in place, same size, at once");
+    fs::rename(
+        directory.path().join("groups/a.json"),
+        directory.path().join("groups/c.json"),
+    )
+    .unwrap();
+    put(
+        &directory,
+        "groups/x.json.new",
+        r#"{"id":"x","profile":"p"}"#,
+    );
+    assert_eq!(ids(&library), ["b"], "only .json files are groups");
+    fs::rename(
+        directory.path().join("groups/x.json.new"),
+        directory.path().join("groups/x.json"),
+    )
+    .unwrap();
+    assert_eq!(ids(&library), ["b", "x"]);
+    fs::remove_file(directory.path().join("groups/c.json")).unwrap();
+    assert_eq!(ids(&library), ["x"]);
+}
+
+#[test]
+fn a_directory_that_was_replaced_is_read_anew() {
+    let (directory, library) = library();
+    put(&directory, "groups/a.json", r#"{"id":"a","profile":"p"}"#);
+    assert_eq!(ids(&library), ["a"]);
+    fs::rename(
+        directory.path().join("groups"),
+        directory.path().join("old"),
+    )
+    .unwrap();
+    assert!(ids(&library).is_empty());
+    fs::create_dir(directory.path().join("groups")).unwrap();
+    put(&directory, "groups/b.json", r#"{"id":"b","profile":"p"}"#);
+    assert_eq!(ids(&library), ["b"]);
+    put(&directory, "groups/b.json", r#"{"id":"B","profile":"p"}"#);
+    assert_eq!(ids(&library), ["B"], "the new directory is watched");
+}
+
+#[test]
+fn the_target_of_a_link_is_followed_when_it_changes() {
+    let (directory, library) = library();
+    fs::create_dir(directory.path().join("groups/variants")).unwrap();
+    put(
+        &directory,
+        "groups/variants/v.json",
+        r#"{"id":"v","profile":"p"}"#,
+    );
+    assert!(ids(&library).is_empty(), "sub-directories are not read");
+    symlink("variants/v.json", directory.path().join("groups/link.json")).unwrap();
+    assert_eq!(ids(&library), ["v"]);
+    put(
+        &directory,
+        "groups/variants/v.json",
+        r#"{"id":"w","profile":"p"}"#,
+    );
+    assert_eq!(ids(&library), ["w"]);
+}
+
+#[test]
+fn a_bad_file_is_named_with_its_place_and_leaves_the_others_alone() {
+    let (directory, library) = library();
+    put(
+        &directory,
+        "groups/good.json",
+        r#"{"id":"good","profile":"p"}"#,
+    );
+    put(&directory, "groups/bad.json", "{\n  \"id\": \"bad\",\n}");
+    put(
+        &directory,
+        "groups/mac.json",
+        r#"{"id":"m","profile":"p","selector":{"mac":"x"}}"#,
+    );
+    put(&directory, "groups/none.json", r#"{"id":"n"}"#);
+    put(&directory, "groups/binary.json", "\u{0}\u{1}");
+    assert_eq!(ids(&library), ["good"]);
+    let notes: Vec<String> = library.notes().iter().map(ToString::to_string).collect();
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    let bad = notes.iter().find(|note| note.contains("bad.json")).unwrap();
+    assert!(bad.contains("bad.json:3:1: trailing comma"), "{bad}");
+}
+
+#[test]
+fn a_huge_file_a_directory_and_a_fifo_are_no_groups() {
+    let (directory, library) = library();
+    let huge = File::create(directory.path().join("groups/huge.json")).unwrap();
+    huge.set_len(FILE_BYTES_MAX + 1).unwrap();
+    fs::create_dir(directory.path().join("groups/dir.json")).unwrap();
+    let fifo = directory.path().join("groups/fifo.json");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    assert!(ids(&library).is_empty());
+    assert_eq!(library.notes().len(), 2);
+}
+
+#[test]
+fn a_group_without_id_takes_its_file_name_and_an_odd_one_gets_a_note() {
+    let (directory, library) = library();
+    put(&directory, "groups/file.json", r#"{"profile":"p"}"#);
+    put(
+        &directory,
+        "groups/other.json",
+        r#"{"id":"real","profile":"p","selector":{"a":"b"}}"#,
+    );
+    assert_eq!(ids(&library), ["real", "file"]);
+    assert_eq!(library.notes().len(), 1);
+    assert_eq!(library.group("other").unwrap().id, "real");
+    assert!(library.group("real").is_err(), "clients ask by file name");
+}
+
+#[test]
+fn what_is_put_is_read_and_removing_twice_is_fine() {
+    let (directory, library) = library();
+    let group = Group {
+        id: "g".into(),
+        profile: "p".into(),
+        ..Group::default()
+    };
+    library.put_group(&group).unwrap();
+    assert_eq!(library.group("g").unwrap(), group);
+    library.remove_group("g").unwrap();
+    library.remove_group("g").unwrap();
+    assert!(library.group("g").is_err());
+    let profile = Profile {
+        id: "p".into(),
+        ..Profile::default()
+    };
+    library.put_profile(&profile).unwrap();
+    assert_eq!(library.profiles(), [profile]);
+    library.put_file(Kind::Ignition, "a.ign", b"{}").unwrap();
+    assert_eq!(library.file(Kind::Ignition, "a.ign").unwrap(), b"{}");
+    assert_eq!(library.files(Kind::Ignition), ["a.ign"]);
+    let left = fs::read_dir(directory.path().join("ignition"))
+        .unwrap()
+        .count();
+    assert_eq!(left, 1, "no temporary file stays behind");
+}
+
+#[test]
+fn puts_without_their_fields_are_refused_and_write_nothing() {
+    let (directory, library) = library();
+    assert!(
+        library
+            .put_group(&Group {
+                id: "g".into(),
+                ..Group::default()
+            })
+            .is_err()
+    );
+    assert!(
+        library
+            .put_group(&Group {
+                profile: "p".into(),
+                ..Group::default()
+            })
+            .is_err()
+    );
+    let mac = [("mac".to_owned(), "zz".to_owned())].into();
+    let group = Group {
+        id: "g".into(),
+        profile: "p".into(),
+        selector: mac,
+        ..Group::default()
+    };
+    assert!(library.put_group(&group).is_err());
+    assert!(library.put_profile(&Profile::default()).is_err());
+    assert!(library.put_file(Kind::Generic, "../../x", b"").is_err());
+    assert_eq!(
+        fs::read_dir(directory.path().join("groups"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_missing_file_is_worded_as_go_words_it() {
+    let (directory, library) = library();
+    let error = library.profile("nope").unwrap_err();
+    let path = directory.path().join("profiles/nope.json");
+    assert_eq!(
+        error.to_string(),
+        format!("open {}: no such file or directory", path.display())
+    );
+}

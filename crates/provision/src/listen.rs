@@ -1,0 +1,203 @@
+//! Listeners of a provisioning server that runs alone: HTTP for machines, optionally with TLS.
+//!
+//! `start` binds, says where, and gives a handle with the real address; dropping the handle stops
+//! accepting. A connection in flight ends by itself or by [`DRAIN`].
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{Provision, error::Error, tls};
+
+/// Connections at a time; more wait in the kernel's queue.
+pub(crate) const CONNECTIONS_MAX: usize = 4096;
+/// How long a client may take for its request head or its TLS handshake.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long answers in flight may last once the server stops.
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+
+/// A listener that accepts; dropped, it stops.
+#[derive(Debug)]
+pub struct Listening {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Listening {
+    /// The address that it really has.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting and waits for the answers in flight, at most [`DRAIN`].
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if self.task.await.is_err() {
+            tracing::warn!(address = %self.address, "the listener's task panicked");
+        }
+    }
+}
+
+/// Binds `address` in Go's form: `HOST:PORT`, or `:PORT` for every address.
+///
+/// # Errors
+///
+/// [`Error::Address`] and [`Error::Bind`].
+pub(crate) async fn bind(address: &str) -> Result<TcpListener, Error> {
+    let failed = |error| Error::Bind(address.to_owned(), error);
+    let Some(port) = address.strip_prefix(':') else {
+        if !address.contains(':') {
+            return Err(Error::Address(address.to_owned()));
+        }
+        return TcpListener::bind(address).await.map_err(failed);
+    };
+    let port: u16 = port
+        .parse()
+        .map_err(|_not_a_port| Error::Address(address.to_owned()))?;
+    match TcpListener::bind(("::", port)).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(failed(error)),
+        Err(_) => TcpListener::bind(("0.0.0.0", port)).await.map_err(failed),
+        Ok(listener) => Ok(listener),
+    }
+}
+
+/// Serves machines on `address`; with a certificate and key, over TLS.
+///
+/// # Errors
+///
+/// An address that cannot be bound, files that make no TLS server.
+pub async fn http(
+    provision: Arc<Provision>,
+    address: &str,
+    tls: Option<(PathBuf, PathBuf)>,
+) -> Result<Listening, Error> {
+    let acceptor = match tls {
+        Some((certificate, key)) => Some(tls::for_machines(&certificate, &key)?),
+        None => None,
+    };
+    let listener = bind(address).await?;
+    accept(listener, move |stream, client, stopping| {
+        connection(
+            Arc::clone(&provision),
+            acceptor.clone(),
+            stream,
+            client,
+            stopping,
+        )
+    })
+}
+
+/// Accepts until stopped; each connection is one task.
+pub(crate) fn accept<F, C>(listener: TcpListener, connection: F) -> Result<Listening, Error>
+where
+    F: Fn(tokio::net::TcpStream, SocketAddr, watch::Receiver<bool>) -> C + Send + 'static,
+    C: Future<Output = ()> + Send + 'static,
+{
+    let address = listener
+        .local_addr()
+        .map_err(|error| Error::Bind("a listener".to_owned(), error))?;
+    let (stop, mut stopping) = watch::channel(false);
+    let stopped = stopping.clone();
+    let task = tokio::spawn(async move {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = JoinSet::new();
+        loop {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                break;
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                // An error is the handle having been dropped.
+                _ = stopping.changed() => break,
+            };
+            while connections.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, client)) => {
+                    let serving = connection(stream, client, stopped.clone());
+                    connections.spawn(async move {
+                        serving.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly: a busy loop would not free any.
+                    tracing::warn!(%address, "accepting: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        drop(listener);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!(%address, "connections were cut after {} s", DRAIN.as_secs());
+        }
+    });
+    Ok(Listening {
+        address,
+        stop,
+        task,
+    })
+}
+
+/// Waits until the listener stops, or its handle is dropped.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error is the handle having been dropped, which stops too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn connection(
+    provision: Arc<Provision>,
+    acceptor: Option<TlsAcceptor>,
+    stream: tokio::net::TcpStream,
+    client: SocketAddr,
+    stopping: watch::Receiver<bool>,
+) {
+    let _ = stream.set_nodelay(true);
+    match acceptor {
+        None => talk(provision, stream, client, stopping).await,
+        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => talk(provision, stream, client, stopping).await,
+            Ok(Err(error)) => tracing::debug!(%client, "TLS: {error}"),
+            Err(_) => tracing::debug!(%client, "TLS: no handshake in time"),
+        },
+    }
+}
+
+async fn talk<S>(
+    provision: Arc<Provision>,
+    stream: S,
+    client: SocketAddr,
+    mut stopping: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let provision = Arc::clone(&provision);
+        async move { Ok::<_, std::convert::Infallible>(provision.answer(&request, client).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%client, "connection: {error}");
+    }
+}

@@ -1,0 +1,142 @@
+//! `provision pki init`: the authority, server and client certificates of the RPC port.
+//!
+//! Go's clients look at subject alternative names only, and rustls wants extended key usages that
+//! fit; hand-written scripts miss the one or the other. The files have the names that matchbox and
+//! terraform's provider expect. Existing files are never touched: a new authority would lock every
+//! client out.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+
+use crate::error::Error;
+
+/// What `pki init` writes, in this order.
+const FILES: [(&str, u32); 6] = [
+    ("ca.key", 0o600),
+    ("ca.crt", 0o644),
+    ("server.key", 0o600),
+    ("server.crt", 0o644),
+    ("client.key", 0o600),
+    ("client.crt", 0o644),
+];
+
+/// Makes an authority and, signed by it, a server certificate for `names` (DNS names or IP
+/// addresses) and a client certificate; gives the files that it wrote in `directory`.
+///
+/// `year` is the current one; everything is valid from its start for ten years.
+///
+/// # Errors
+///
+/// [`Error::PkiExists`] when one of the files is there: then nothing is written.
+pub fn init(directory: &Path, names: &[String], year: i32) -> Result<Vec<PathBuf>, Error> {
+    let paths: Vec<PathBuf> = FILES.iter().map(|(name, _)| directory.join(name)).collect();
+    if let Some(taken) = paths.iter().find(|path| path.symlink_metadata().is_ok()) {
+        return Err(Error::PkiExists(taken.clone()));
+    }
+    let texts = make(names, year)?;
+    fs::create_dir_all(directory).map_err(|error| Error::Write(directory.to_owned(), error))?;
+    for ((path, text), (_, mode)) in paths.iter().zip(&texts).zip(FILES) {
+        write_new(path, text, mode)?;
+    }
+    Ok(paths)
+}
+
+/// The six PEM texts, in the order of [`FILES`].
+fn make(names: &[String], year: i32) -> Result<[String; 6], Error> {
+    let failed = |what| move |error| Error::PkiMake(what, error);
+    let ca_key = KeyPair::generate().map_err(failed("ca"))?;
+    let mut ca = params(&[], "larder provisioning CA", year).map_err(failed("ca"))?;
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let ca_certificate = ca.self_signed(&ca_key).map_err(failed("ca"))?;
+    let issuer = Issuer::from_params(&ca, &ca_key);
+
+    let leaf = |what, names: &[String], name: &str, usage| {
+        let key = KeyPair::generate().map_err(failed(what))?;
+        let mut params = params(names, name, year).map_err(failed(what))?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &issuer).map_err(failed(what))?;
+        Ok::<_, Error>((key.serialize_pem(), certificate.pem()))
+    };
+    let server_name = names.first().map_or("larder", String::as_str);
+    let server = leaf(
+        "server",
+        names,
+        server_name,
+        ExtendedKeyUsagePurpose::ServerAuth,
+    )?;
+    let client = leaf(
+        "client",
+        &[],
+        "larder client",
+        ExtendedKeyUsagePurpose::ClientAuth,
+    )?;
+    Ok([
+        ca_key.serialize_pem(),
+        ca_certificate.pem(),
+        server.0,
+        server.1,
+        client.0,
+        client.1,
+    ])
+}
+
+fn params(names: &[String], name: &str, year: i32) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = date_time_ymd(year, 1, 1);
+    params.not_after = date_time_ymd(year.saturating_add(10), 1, 1);
+    Ok(params)
+}
+
+/// Writes a file that must not exist, readable as `mode` says from its first byte on.
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
+    let failed = |error| Error::Write(path.to_owned(), error);
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(directory)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.persist_noclobber(path)
+        .map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_private_and_nothing_is_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["larder.example".to_owned(), "10.0.0.2".to_owned()];
+        let paths = init(directory.path(), &names, 2026).unwrap();
+        assert_eq!(paths.len(), 6);
+        let mode = fs::metadata(&paths[0]).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let before = fs::read(&paths[1]).unwrap();
+        fs::remove_file(&paths[5]).unwrap();
+        assert!(matches!(
+            init(directory.path(), &names, 2026),
+            Err(Error::PkiExists(_))
+        ));
+        assert_eq!(fs::read(&paths[1]).unwrap(), before);
+        assert!(
+            !paths[5].exists(),
+            "nothing is written beside existing files"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Go's `text/template` as matchbox runs it: `missingkey=error`, and data that came from JSON.
+//!
+//! The engine is the `gotmpl` crate; [`adapt`] and [`functions`] close the gaps between it and Go
+//! that the conformance table found. Every JSON number is a `float64`, so `{{.n}}` of 1000000
+//! prints `1e+06` and `eq .n 3` is an error.
+
+mod adapt;
+mod functions;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use gotmpl::{MissingKey, Template, TemplateError, Value};
+use serde_json::Value as Json;
+
+use crate::{labels::Labels, model::Group};
+
+/// The template's own tree; its definitions have other names.
+const MAIN: &str = "\u{1}main";
+/// Longest text that a template may grow to.
+const OUTPUT_BYTES_MAX: usize = 16 << 20;
+
+/// What a template sees.
+#[derive(Clone, Debug)]
+pub struct Data {
+    root: Value,
+    labels: Arc<BTreeMap<Arc<str>, Value>>,
+}
+
+impl Data {
+    /// The data of one request: the group's metadata, over them its selectors with names in lower
+    /// case, over them `request.query` (the labels) and `request.raw_query`.
+    pub fn new(group: Option<&Group>, labels: &Labels, raw_query: &str) -> Self {
+        let mut root: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+        if let Some(group) = group {
+            for (name, value) in group.metadata.iter().flatten() {
+                root.insert(name.as_str().into(), value_of(value));
+            }
+            for (name, value) in &group.selector {
+                root.insert(name.to_lowercase().into(), string(value));
+            }
+        }
+        let labels: Arc<BTreeMap<Arc<str>, Value>> = Arc::new(
+            labels
+                .iter()
+                .map(|(name, value)| (name.into(), string(value)))
+                .collect(),
+        );
+        let request = BTreeMap::from([
+            ("query".into(), Value::Map(Arc::clone(&labels))),
+            ("raw_query".into(), string(raw_query)),
+        ]);
+        root.insert("request".into(), Value::Map(Arc::new(request)));
+        Self {
+            root: Value::Map(Arc::new(root)),
+            labels,
+        }
+    }
+
+    /// The top-level names with their values, for `/metadata`.
+    pub(crate) fn root(&self) -> &Value {
+        &self.root
+    }
+}
+
+/// Renders one template.
+///
+/// # Errors
+///
+/// Whatever Go refuses: syntax, unknown functions, missing keys, values of the wrong kind; and
+/// loops without end, by gotmpl's bounds and [`OUTPUT_BYTES_MAX`].
+pub fn render(source: &str, data: &Data) -> Result<String, TemplateError> {
+    let (tree, definitions) = adapt::parse(source)?;
+    let labels = Arc::clone(&data.labels);
+    let mut template = Template::new("")
+        .missing_key(MissingKey::Error)
+        .func("index", move |args| functions::index(args, &labels))
+        .func("print", |args| Ok(functions::print(args)))
+        .func("println", |args| Ok(functions::println(args)))
+        .func(adapt::FIELD, functions::field)
+        .func(adapt::SHOW, |args| Ok(functions::show(args)))
+        .func(adapt::TEXT, |args| Ok(functions::text(args)))
+        .add_parse_tree(MAIN, tree);
+    for definition in definitions {
+        template = template.add_parse_tree(&definition.name, definition.body);
+    }
+    let mut output = Bounded(String::new());
+    template.execute_template_fmt(&mut output, MAIN, &data.root)?;
+    Ok(output.0)
+}
+
+/// A string that refuses to grow beyond [`OUTPUT_BYTES_MAX`].
+struct Bounded(String);
+
+impl std::fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        if self.0.len() + text.len() > OUTPUT_BYTES_MAX {
+            return Err(std::fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+/// A value as `%v` prints it, for `/metadata`.
+pub(crate) fn display(value: &Value) -> String {
+    functions::display(value)
+}
+
+fn string(text: &str) -> Value {
+    Value::String(text.into())
+}
+
+/// A JSON value as Go's `interface{}` holds it: every number a `float64`.
+fn value_of(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::Nil,
+        Json::Bool(flag) => Value::Bool(*flag),
+        Json::Number(number) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        Json::String(text) => string(text),
+        Json::Array(items) => Value::List(items.iter().map(value_of).collect()),
+        Json::Object(fields) => Value::Map(Arc::new(
+            fields
+                .iter()
+                .map(|(name, value)| (name.as_str().into(), value_of(value)))
+                .collect(),
+        )),
+    }
+}
