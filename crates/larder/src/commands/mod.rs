@@ -1,0 +1,35 @@
+//! The commands: one file each, with its words (`Args`) and what it does (`run`).
+
+pub mod boot;
+mod boot_doctor;
+pub mod check;
+pub mod completions;
+pub mod explain;
+pub mod matchbox;
+pub mod provision;
+mod provision_files;
+mod provision_serve;
+pub mod serve;
+
+use std::process::ExitCode;
+
+use crate::args::{Cli, Command};
+use crate::config::Sources;
+use crate::environment::Environment;
+use crate::output::Failure;
+
+/// Runs the command that was asked for.
+pub fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
+    let sources = Sources::new(&cli.source, environment);
+    match cli.command {
+        Command::Boot(args) => boot::run(&args, &sources),
+        Command::Check(args) => check::run(&args, &sources),
+        Command::Explain(args) => explain::run(&args, &sources),
+        Command::Completions(args) => completions::shell(&args),
+        Command::Machines(args) => provision::machines(args, &sources),
+        Command::Matchbox(args) => matchbox::run(&args, environment),
+        Command::Provision(args) => provision::run(args, &sources),
+        Command::Serve(args) => serve::run(&args, &sources),
+        Command::Man => completions::manual(),
+    }
+}

@@ -1,0 +1,172 @@
+//! `larder provision`: runs the provisioning server alone, and looks after its data directory.
+//!
+//! Everything but `serve` works on the files themselves: a running server sees a change with its
+//! next request, so no connection to it is needed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use larder_provision::{Error, Library, Machines};
+
+use super::{provision_files as files, provision_serve as server};
+use crate::config::Sources;
+use crate::output::{self, Failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  larder provision serve --data /var/lib/matchbox --http :8080
+  larder provision pki init --san matchbox.example.com --san 192.0.2.10
+  larder provision profile ls
+  larder provision group put node1.json
+  larder provision select mac=52:54:00:12:34:56 os=installed
+  larder provision machines reinstall 52:54:00:12:34:56
+
+Exit codes: 0 good, 1 failed, 2 usage or configuration.";
+
+/// The words of `larder provision`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The matchbox data directory [default: as configured, else /var/lib/matchbox]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the provisioning server without the proxy
+    Serve(server::Args),
+    /// Keys and certificates of the gRPC port
+    #[command(subcommand)]
+    Pki(Pki),
+    /// Profiles: what a machine boots
+    #[command(subcommand)]
+    Profile(files::Verb),
+    /// Groups: which machines get which profile
+    #[command(subcommand)]
+    Group(files::Verb),
+    /// Ignition configs
+    #[command(subcommand)]
+    Ignition(files::Verb),
+    /// Generic templates
+    #[command(subcommand)]
+    Generic(files::Verb),
+    /// Say which group and profile a machine gets
+    Select(files::Select),
+    /// Say what is wrong with the files of the data directory
+    Check,
+    /// Machines: installed or not
+    #[command(subcommand)]
+    Machines(files::MachineVerb),
+}
+
+#[derive(Debug, Subcommand)]
+enum Pki {
+    /// Make an authority, a server and a client certificate
+    Init {
+        /// A name or address by which clients reach the server; may be given several times
+        #[arg(long, required = true, value_name = "NAME")]
+        san: Vec<String>,
+        /// Where the files go
+        #[arg(long, default_value = "/etc/matchbox", value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// The words of `larder machines`.
+#[derive(clap::Args, Debug)]
+pub struct MachinesArgs {
+    /// The matchbox data directory [default: as configured, else /var/lib/matchbox]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t)]
+    format: files::Format,
+    #[command(subcommand)]
+    verb: Option<files::MachineVerb>,
+}
+
+/// Does what was asked for.
+pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
+    match args.command {
+        Command::Serve(words) => server::run(&words, args.data, sources),
+        Command::Pki(Pki::Init { san, dir }) => pki_init(&dir, &san),
+        Command::Profile(verb) => files::profile(&library(args.data, sources)?, &verb),
+        Command::Group(verb) => files::group(&library(args.data, sources)?, &verb),
+        Command::Ignition(verb) => files::file(
+            &library(args.data, sources)?,
+            larder_provision::Kind::Ignition,
+            &verb,
+        ),
+        Command::Generic(verb) => files::file(
+            &library(args.data, sources)?,
+            larder_provision::Kind::Generic,
+            &verb,
+        ),
+        Command::Select(words) => files::select(&library(args.data, sources)?, &words),
+        Command::Check => files::check(&library(args.data, sources)?),
+        Command::Machines(verb) => machines_of(args.data, sources, Some(verb), files::Format::Text),
+    }
+}
+
+/// `larder machines`.
+pub fn machines(args: MachinesArgs, sources: &Sources) -> Result<ExitCode, Failure> {
+    machines_of(args.data, sources, args.verb, args.format)
+}
+
+fn machines_of(
+    data: Option<PathBuf>,
+    sources: &Sources,
+    verb: Option<files::MachineVerb>,
+    format: files::Format,
+) -> Result<ExitCode, Failure> {
+    let data = data_directory(data, sources)?;
+    let library = Library::open(&data).map_err(failed)?;
+    let machines = Machines::open(state_file(&data)).map_err(failed)?;
+    files::machines(&library, &machines, verb, format)
+}
+
+/// The data directory that is meant: the flag's, else the configuration's.
+fn data_directory(flag: Option<PathBuf>, sources: &Sources) -> Result<PathBuf, Failure> {
+    match flag {
+        Some(directory) => Ok(directory),
+        None => Ok(sources
+            .load()
+            .map_err(Failure::Configuration)?
+            .settings
+            .provision
+            .data),
+    }
+}
+
+fn library(data: Option<PathBuf>, sources: &Sources) -> Result<Library, Failure> {
+    Library::open(&data_directory(data, sources)?).map_err(failed)
+}
+
+/// Where a server on this data directory remembers its machines.
+pub(super) fn state_file(data: &Path) -> PathBuf {
+    data.join(".larder/machines")
+}
+
+/// A failure of provisioning, whose own words say what was tried.
+pub(super) fn failed(error: Error) -> Failure {
+    Failure::step("provisioning", error)
+}
+
+fn pki_init(directory: &Path, names: &[String]) -> Result<ExitCode, Failure> {
+    let now = std::time::SystemTime::now();
+    let days = now
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() / 86_400);
+    // Certificates begin with the year; a year's first day may come one too early, which is fine.
+    let year = 1970 + i32::try_from(days * 400 / 146_097).unwrap_or_default();
+    let written = larder_provision::pki::init(directory, names, year).map_err(failed)?;
+    let lines: Vec<String> = written
+        .iter()
+        .map(|path| format!("{}\n", path.display()))
+        .collect();
+    output::text(&lines.concat())
+}

@@ -1,0 +1,287 @@
+//! The commands on the data directory's files: list, show, write, remove, select.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Subcommand, ValueEnum};
+use larder_provision::{
+    Error, Group, Kind, Labels, Library, Mac, Machines, Profile, ansible, matches,
+};
+use serde_json::{Value, json};
+
+use super::provision::failed;
+use crate::output::{self, Failure};
+
+/// What to do with files of one kind.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List their names
+    Ls,
+    /// Print one
+    Get {
+        /// Its name
+        name: String,
+    },
+    /// Write one, whole or not at all
+    Put {
+        /// A file, `-` for standard input
+        file: PathBuf,
+        /// Its name, where the file does not say it
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove one; that it is gone already is fine
+    Rm {
+        /// Its name
+        name: String,
+    },
+}
+
+/// The words of `select`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Select {
+    /// The machine's labels
+    #[arg(value_name = "LABEL=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to do with machines.
+#[derive(Debug, Subcommand)]
+pub(super) enum MachineVerb {
+    /// List those that are known
+    Ls,
+    /// Let a machine install again at its next boot
+    Reinstall {
+        /// Its hardware address
+        mac: String,
+    },
+}
+
+/// How machines are printed.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum Format {
+    /// A table
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// An inventory for Ansible
+    Ansible,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write LABEL=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// `provision profile …`.
+pub(super) fn profile(library: &Library, verb: &Verb) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Ls => lines(
+            library
+                .profiles()
+                .iter()
+                .map(|profile| format!("{}\t{}", profile.id, profile.name)),
+        ),
+        Verb::Get { name } => object(&library.profile(name).map_err(failed)?),
+        Verb::Put { file, name } => {
+            let mut profile: Profile = read_object(file)?;
+            if let Some(name) = name {
+                profile.id.clone_from(name);
+            }
+            done(library.put_profile(&profile))
+        }
+        Verb::Rm { name } => done(library.remove_profile(name)),
+    }
+}
+
+/// `provision group …`.
+pub(super) fn group(library: &Library, verb: &Verb) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Ls => lines(
+            library
+                .catalog()
+                .groups()
+                .iter()
+                .map(|group| format!("{}\t{}\t{}", group.id, group.profile, selector(group))),
+        ),
+        Verb::Get { name } => object(&library.group(name).map_err(failed)?),
+        Verb::Put { file, name } => {
+            let mut group: Group = read_object(file)?;
+            if let Some(name) = name {
+                group.id.clone_from(name);
+            }
+            done(library.put_group(&group))
+        }
+        Verb::Rm { name } => done(library.remove_group(name)),
+    }
+}
+
+/// `provision ignition …`, `provision generic …`.
+pub(super) fn file(library: &Library, kind: Kind, verb: &Verb) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Ls => lines(library.files(kind).into_iter()),
+        Verb::Get { name } => output::bytes(&library.file(kind, name).map_err(failed)?),
+        Verb::Put { file, name } => {
+            let own = file
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned());
+            let name = name.clone().or(own.filter(|name| name != "-"));
+            let name = name.ok_or_else(|| Failure::Usage("say --name NAME".to_owned()))?;
+            done(library.put_file(kind, &name, &read(file)?))
+        }
+        Verb::Rm { name } => done(library.remove_file(kind, name)),
+    }
+}
+
+/// `provision select`.
+pub(super) fn select(library: &Library, words: &Select) -> Result<ExitCode, Failure> {
+    let labels: Labels = words.labels.iter().cloned().collect();
+    let catalog = library.catalog();
+    let Some(group) = catalog.select(&labels) else {
+        output::notice("no group matches; selectors that do not:\n");
+        for group in catalog
+            .groups()
+            .iter()
+            .filter(|group| !matches(group, &labels))
+        {
+            output::notice(&format!("  {}: {}\n", group.id, selector(group)));
+        }
+        return Ok(ExitCode::from(output::FAILED));
+    };
+    let profile = library.profile(&group.profile);
+    if words.json {
+        let found = profile.as_ref().ok();
+        return output::text(&format!(
+            "{:#}\n",
+            json!({"group": *group, "profile": found})
+        ));
+    }
+    let fate = match &profile {
+        Ok(profile) => profile.name.clone(),
+        Err(error) => format!("not usable: {error}"),
+    };
+    output::text(&format!(
+        "group   {} ({})\nprofile {} {fate}\n",
+        group.id,
+        selector(&group),
+        group.profile
+    ))?;
+    Ok(if profile.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(output::FAILED)
+    })
+}
+
+/// `provision check`.
+pub(super) fn check(library: &Library) -> Result<ExitCode, Failure> {
+    let notes = library.notes();
+    lines(notes.iter().map(|note| {
+        let severity = if note.skipped { "error" } else { "note" };
+        format!("{note} ({severity})")
+    }))?;
+    let bad = notes.iter().any(|note| note.skipped);
+    Ok(if bad {
+        ExitCode::from(output::USAGE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// `machines`.
+pub(super) fn machines(
+    library: &Library,
+    machines: &Machines,
+    verb: Option<MachineVerb>,
+    format: Format,
+) -> Result<ExitCode, Failure> {
+    if let Some(MachineVerb::Reinstall { mac }) = verb {
+        let mac = Mac::parse(&mac).ok_or_else(|| failed(Error::NotAMac(mac)))?;
+        machines.reinstall(&mac);
+        return output::text(&format!("{mac} installs again at its next boot\n"));
+    }
+    let all = machines.all();
+    match format {
+        Format::Ansible => output::text(&ansible(&library.catalog(), &all)),
+        Format::Json => {
+            let list: Vec<Value> = all
+                .iter()
+                .map(|(mac, machine)| {
+                    json!({
+                        "mac": mac.to_string(),
+                        "state": machine.state.as_str(),
+                        "since": machine.since,
+                        "address": machine.address,
+                        "group": machine.group,
+                        "profile": machine.profile,
+                    })
+                })
+                .collect();
+            output::text(&format!("{:#}\n", Value::Array(list)))
+        }
+        Format::Text => lines(all.iter().map(|(mac, machine)| {
+            let address = machine
+                .address
+                .map(|address| address.to_string())
+                .unwrap_or_default();
+            format!(
+                "{mac}\t{}\t{address}\t{}",
+                machine.state.as_str(),
+                machine.profile
+            )
+        })),
+    }
+}
+
+fn selector(group: &Group) -> String {
+    let pairs: Vec<String> = group
+        .selector
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    if pairs.is_empty() {
+        "every machine".to_owned()
+    } else {
+        pairs.join(" ")
+    }
+}
+
+fn lines(lines: impl Iterator<Item = String>) -> Result<ExitCode, Failure> {
+    let text: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
+    output::text(&text)
+}
+
+fn object(value: &impl serde::Serialize) -> Result<ExitCode, Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::step("cannot print it", error))?;
+    output::text(&format!("{text}\n"))
+}
+
+fn done(result: Result<(), Error>) -> Result<ExitCode, Failure> {
+    result.map_err(failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .map(|_| bytes)
+    } else {
+        fs::read(path)
+    };
+    read.map_err(|error| Failure::step(format!("cannot read {}", path.display()), error))
+}
+
+fn read_object<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    serde_json::from_slice(&read(path)?)
+        .map_err(|error| Failure::step(format!("{} is not good", path.display()), error))
+}

@@ -1,0 +1,186 @@
+//! The provisioning server alone: `larder provision serve`, and what `larder matchbox` runs.
+
+#![allow(
+    clippy::struct_field_names,
+    reason = "the names are those of the command line"
+)]
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use larder_provision::{Config, Listening, Provision, TlsFiles, listen_http, listen_rpc};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+
+use super::provision::{failed, state_file};
+use crate::config::Sources;
+use crate::output::{self, Failure};
+
+/// The words of `larder provision serve`.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct Args {
+    /// What /assets/ serves [default: assets in the data directory, if it is there]
+    #[arg(long, value_name = "DIR")]
+    assets: Option<PathBuf>,
+    /// Where machines ask
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Where terraform asks; needs the certificates of `pki init`
+    #[arg(long, value_name = "ADDR")]
+    grpc: Option<String>,
+    /// Where `pki init` wrote its files
+    #[arg(long, value_name = "DIR")]
+    pki: Option<PathBuf>,
+    /// The matchbox release to imitate: 0.11 or 0.7
+    #[arg(long, value_name = "RELEASE")]
+    compat: Option<larder_provision::Compat>,
+    /// Machines boot from their disk once they said that they are installed
+    #[arg(long)]
+    install_once: bool,
+    /// Add the initrd= arguments that UEFI kernels need
+    #[arg(long)]
+    initrd_args: bool,
+    /// Lead kernels, initrds and repositories through the larder at this URL
+    #[arg(long, value_name = "URL")]
+    rewrite: Option<String>,
+    /// A host that an accelerator stands in for; may be given several times
+    #[arg(long, value_name = "HOST=URL", value_parser = accelerator)]
+    accelerator: Vec<(String, String)>,
+    /// Say what is done at debug level
+    #[arg(long)]
+    debug: bool,
+}
+
+/// What the server is started with.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) http: String,
+    pub(super) web_tls: Option<(PathBuf, PathBuf)>,
+    pub(super) rpc: Option<(String, TlsFiles)>,
+    pub(super) level: Level,
+}
+
+fn accelerator(text: &str) -> Result<(String, String), String> {
+    let (host, url) = text.split_once('=').ok_or("write HOST=URL")?;
+    Ok((host.to_owned(), url.to_owned()))
+}
+
+/// Runs the server until a signal ends it.
+pub(super) fn run(
+    args: &Args,
+    data: Option<PathBuf>,
+    sources: &Sources,
+) -> Result<ExitCode, Failure> {
+    let settings = sources
+        .load()
+        .map_err(Failure::Configuration)?
+        .settings
+        .provision;
+    let data = data.unwrap_or(settings.data);
+    let assets = args.assets.clone().or(settings.assets).or_else(|| {
+        let assets = data.join("assets");
+        assets.is_dir().then_some(assets)
+    });
+    let compat = match args.compat {
+        Some(compat) => compat,
+        None => settings.compat.parse().map_err(Failure::Usage)?,
+    };
+    let mut config = Config {
+        assets,
+        compat,
+        ..Config::default()
+    };
+    config.state = Some(state_file(&data));
+    config.data = data;
+    config.install_once = args.install_once;
+    config.initrd_args = args.initrd_args;
+    config.rewrite.enabled = args.rewrite.is_some() || !args.accelerator.is_empty();
+    config.rewrite.base = args.rewrite.clone().unwrap_or_default();
+    config.rewrite.accelerators.clone_from(&args.accelerator);
+    let files = match &args.pki {
+        Some(directory) => TlsFiles {
+            certificate: directory.join("server.crt"),
+            key: directory.join("server.key"),
+            authority: directory.join("ca.crt"),
+        },
+        None => TlsFiles {
+            certificate: settings.cert_file,
+            key: settings.key_file,
+            authority: settings.ca_file,
+        },
+    };
+    let grpc = args
+        .grpc
+        .clone()
+        .or(settings.grpc.map(|address| address.to_string()));
+    serve(Plan {
+        config,
+        http: args
+            .http
+            .clone()
+            .unwrap_or_else(|| settings.http.to_string()),
+        web_tls: None,
+        rpc: grpc.map(|address| (address, files)),
+        level: if args.debug {
+            Level::DEBUG
+        } else {
+            Level::INFO
+        },
+    })
+}
+
+/// Starts what is planned and waits for a signal.
+pub(super) fn serve(plan: Plan) -> Result<ExitCode, Failure> {
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(plan.level);
+    // A second one is refused where a test began the first.
+    let _first = subscriber.try_init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::step("cannot start the runtime", error))?;
+    runtime.block_on(run_until_signal(plan))
+}
+
+async fn run_until_signal(plan: Plan) -> Result<ExitCode, Failure> {
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::step("cannot listen for signals", error));
+    let mut term = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let provision = Provision::open(plan.config, None).map_err(failed)?;
+    for note in provision.snapshot().notes {
+        output::notice(&format!("{note}\n"));
+    }
+    let mut listening: Vec<Listening> = Vec::new();
+    if let Some((address, files)) = &plan.rpc {
+        let rpc = listen_rpc(std::sync::Arc::clone(&provision), address, files).await;
+        listening.push(rpc.map_err(failed)?);
+    }
+    let http = listen_http(provision, &plan.http, plan.web_tls)
+        .await
+        .map_err(failed)?;
+    output::notice(&format!(
+        "listening mode=provision address={}\n",
+        http.address()
+    ));
+    for rpc in &listening {
+        output::notice(&format!("listening mode=rpc address={}\n", rpc.address()));
+    }
+    listening.push(http);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+    }
+    for listener in listening {
+        tokio::select! {
+            () = listener.stop() => {}
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
