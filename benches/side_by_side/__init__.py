@@ -1,0 +1,1 @@
+"""Helpers of `benches/side-by-side`."""

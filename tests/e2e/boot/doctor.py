@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""`larder boot doctor --json` names the fault in staged set-ups. Needs busybox, dnsmasq, nft and iproute2; run as
+root: LARDER=target/debug/larder python3 doctor.py [STORY…]"""
+import json, os, time
+from lab import LARDER, SERVER, Lab, Stories
+
+
+def examined(lab, *words, before=''):
+    """The ids of the problems, by a doctor that runs in the server's namespace."""
+    command = '%s exec %s boot doctor --json --wait 3 %s' % (before, LARDER, ' '.join(words))
+    ended = lab.inside('pxe', 'unshare', '-m', 'sh', '-c', command)
+    report = json.loads(ended.stdout)
+    problems = [finding['id'] for finding in report['findings'] if finding['is_problem']]
+    if (ended.returncode == 0) != (not problems) or report['is_healthy'] != (not problems):
+        raise RuntimeError('exit code %d with %s' % (ended.returncode, problems))
+    return problems
+
+
+def staged(expected, stage, *words, before='', main=()):
+    def story():
+        with Lab() as lab:
+            lab.main_server(*main)
+            stage(lab)
+            time.sleep(0.5)
+            problems = examined(lab, *words, before=before)
+            return None if problems == expected else 'found %s, not %s' % (problems, expected)
+    return story
+
+
+def rogue(lab):
+    lab.inside('cli', 'ip', 'addr', 'add', '10.77.0.9/24', 'dev', 'e0')
+    lab.spawn('cli', 'dnsmasq', '-k', '--port=0', '--conf-file=/dev/null', '--user=root', '--leasefile-ro',
+              '--dhcp-leasefile=/dev/null', '--pid-file=', '--dhcp-range=10.77.0.0,proxy,255.255.255.0',
+              '--pxe-service=x86PC,Rogue,pxelinux')
+
+
+def blocked(lab):
+    lab.larder()
+    rules = 'add table ip t; add chain ip t i { type filter hook input priority 0; }; add rule ip t i udp dport 69 drop'
+    lab.inside('pxe', 'nft', rules)
+
+
+def nothing(_lab):
+    pass
+
+
+stories = Stories()
+stories.tell('healthy', staged([], nothing))
+stories.tell('rogue-pxe-server', staged(['rogue-pxe-server'], rogue))
+stories.tell('main-server-bootfile', staged(['main-server-bootfile'], nothing, main=['boot_file pxelinux.0']))
+stories.tell('tftp-blocked', staged(['tftp-blocked'], blocked))
+stories.tell('missing-loader', staged(['missing-loader'], nothing, before='cp /usr/lib/ipxe/undionly.kpxe /tmp/larder-bios.$$ && mount -t tmpfs none /usr/lib/ipxe && mount -t tmpfs none /boot && mv /tmp/larder-bios.$$ /usr/lib/ipxe/undionly.kpxe &&'))
+stories.tell('no-pxedhcp', staged(['no-pxedhcp'], nothing, main=['opt 0xaf b00101']))
+stories.tell('interface-without-address', staged(['interface-without-address'], lambda lab: lab.inside('pxe', 'ip', 'addr', 'flush', 'dev', 'e0'), '--interface', 'e0'))
+stories.end()

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Many groups and many machines.
+
+- 2,000 groups: a changed file is seen by the next request; selection's latency beside 20 groups.
+- 500 machines at once ask boot.ipxe, ipxe, the kernel (10 MB, through the proxy) and the kickstart:
+  no error, one copy of the kernel from its origin; latency of the script with and without them.
+
+Latencies are printed, not judged: they belong to the machine that the test runs on.
+"""
+import http.client
+import http.server
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+LARDER = os.environ.get("LARDER", "larder")
+KERNEL = os.urandom(1 << 20) * 10
+MACHINES = 500
+failed = []
+
+
+def check(name, good, why=""):
+    print(f"ok {name} {why}".rstrip() if good else f"FAIL {name} {why}", flush=True)
+    if not good:
+        failed.append(name)
+
+
+class Running:
+    """A larder and the first address that it said."""
+
+    def __init__(self, mode, *words):
+        self.process = subprocess.Popen([LARDER, *map(str, words)], stderr=subprocess.PIPE, text=True)
+        self.address = None
+        for line in self.process.stderr:
+            found = re.search(rf"listening mode={mode} address=(\S+)", line)
+            if found:
+                self.address = found[1]
+                break
+        if self.address is None:
+            sys.exit(f"FAIL start {words}")
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=40)
+
+
+class Origin(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    bodies = 0
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.bodies += 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(KERNEL)))
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(KERNEL)
+
+    def log_message(self, *_):
+        pass
+
+
+def data_directory(folder, groups, kernel="/k"):
+    data = pathlib.Path(folder)
+    for name in ("groups", "profiles", "generic", "assets"):
+        (data / name).mkdir(parents=True)
+    profile = {"id": "p", "generic_id": "ks", "boot": {"kernel": kernel, "initrd": ["/i"]}}
+    (data / "profiles/p.json").write_text(json.dumps(profile))
+    (data / "generic/ks").write_text("network --hostname={{.name}}\n")
+    for number in range(groups):
+        put_group(data, number, f"n{number}")
+    return data
+
+
+def mac(number):
+    return f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}"
+
+
+def put_group(data, number, name):
+    group = {"id": f"g{number}", "profile": "p", "selector": {"mac": mac(number)}, "metadata": {"name": name}}
+    (data / f"groups/g{number}.json").write_text(json.dumps(group))
+
+
+def get(connection, path, headers=None):
+    connection.request("GET", path, headers=headers or {})
+    response = connection.getresponse()
+    body = response.read()
+    return response.status, body
+
+
+def p99(address, path, count):
+    connection = http.client.HTTPConnection(address)
+    took = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        status, _ = get(connection, path)
+        took.append(time.perf_counter() - begun)
+        if status != 200:
+            return float("nan")
+    return sorted(took)[len(took) * 99 // 100] * 1000
+
+
+def many_groups(folder):
+    few = data_directory(f"{folder}/few", 20)
+    many = data_directory(f"{folder}/many", 2000)
+    servers = [Running("provision", "matchbox", "-address=127.0.0.1:0", f"-data-path={data}", "-assets-path=")
+               for data in (few, many)]
+    try:
+        connection = http.client.HTTPConnection(servers[1].address)
+        seen = True
+        for round_ in range(50):
+            put_group(many, 1234, f"changed{round_}")
+            _, body = get(connection, f"/generic?mac={mac(1234)}")
+            seen = seen and body == f"network --hostname=changed{round_}\n".encode()
+        check("a-changed-file-is-seen-by-the-next-request", seen)
+        path = f"/ipxe?mac={mac(7)}&uuid=u&hostname=h&serial=s"
+        rounds = [[p99(server.address, path, 1000) for server in servers] for _ in range(5)]
+        small, large = (sorted(column)[2] for column in zip(*rounds))
+        check("selection-among-2000-groups", small == small and large == large,
+              f"p99 {large:.2f} ms, among 20 {small:.2f} ms, ratio {large / small:.2f}")
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def one_machine(provision, number, with_kernel, errors, took):
+    try:
+        begun = time.perf_counter()
+        connection = http.client.HTTPConnection(provision, timeout=120)
+        get(connection, "/boot.ipxe")
+        _, script = get(connection, f"/ipxe?mac={mac(number)}")
+        took.append(time.perf_counter() - begun)
+        if with_kernel:
+            fetch_kernel(script, errors)
+        header = {"X-RHN-Provisioning-MAC-0": f"eth0 {mac(number)}"}
+        status, body = get(connection, "/kickstart", header)
+        if body != f"network --hostname=n{number}\n".encode():
+            errors.append(f"kickstart {status} {body[:80]}")
+    except Exception as error:  # noqa: BLE001 - every error of a machine counts
+        errors.append(repr(error))
+
+
+def fetch_kernel(script, errors):
+    kernel = re.search(rb"kernel http://([^/]+)(\S+)", script)
+    host, path = kernel[1].decode(), kernel[2].decode()
+    mirror = http.client.HTTPConnection(host, timeout=120)
+    mirror.request("GET", path)
+    response = mirror.getresponse()
+    read, buffer = 0, bytearray(1 << 18)
+    while got := response.readinto(buffer):
+        read += got
+    if response.status != 200 or read != len(KERNEL):
+        errors.append(f"kernel {response.status} {read}")
+
+
+def all_machines(provision, with_kernel, result):
+    errors, took = [], []
+    threads = [
+        threading.Thread(target=one_machine, args=(provision, number, with_kernel, errors, took))
+        for number in range(MACHINES)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took.sort()
+    result.put((errors, took[len(took) * 99 // 100] * 1000 if took else float("nan")))
+
+
+def rush(address, with_kernel):
+    """All machines at once, in a process of their own: errors, and the script's p99 in ms."""
+    result = multiprocessing.Queue()
+    machines = multiprocessing.Process(target=all_machines, args=(address, with_kernel, result))
+    machines.start()
+    said = result.get(timeout=300)
+    machines.join()
+    return said
+
+
+def install_rush(folder):
+    origin = Origin(("127.0.0.1", 0), Handler)
+    threading.Thread(target=origin.serve_forever, daemon=True).start()
+    proxy = Running("forward", "serve", "--config", "/dev/null", "--listen", "127.0.0.1:0", "--admin", "off",
+                    "--cache-dir", f"{folder}/cache")
+    port = origin.server_address[1]
+    data = data_directory(f"{folder}/rush", MACHINES, f"http://127.0.0.1:{port}/vmlinuz-1.x86_64")
+    server = Running("provision", "provision", "serve", "--data", data, "--http", "127.0.0.1:0",
+                     "--rewrite", f"http://{proxy.address}")
+    try:
+        before, without = rush(server.address, with_kernel=False)
+        begun = time.monotonic()
+        errors, amid = rush(server.address, with_kernel=True)
+        took = time.monotonic() - begun
+        check("500-machines-get-everything", not before + errors, f"{took:.1f} s {(before + errors)[:2]}")
+        check("one-kernel-from-the-origin", origin.bodies == 1, f"{origin.bodies} bodies")
+        check("the-script-amid-it", amid == amid,
+              f"p99 {amid:.1f} ms, without the kernels {without:.1f} ms, ratio {amid / without:.1f}")
+    finally:
+        server.stop()
+        proxy.stop()
+        origin.shutdown()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as work:
+        many_groups(work)
+        install_rush(work)
+    sys.exit(1 if failed else 0)
