@@ -232,7 +232,7 @@ pub(super) mod tests {
     fn the_combined_format_has_apaches_time() {
         assert_eq!(
             text(AccessFormat::Combined, &record()),
-            "127.0.0.1 - - [22/Nov/2026:21:12:48 +0000] \"GET http://m/x.rpm HTTP/1.1\" 206 464 \"-\" \"-\" \
+            "127.0.0.1 - - [22/Nov/2026:22:52:48 +0000] \"GET http://m/x.rpm HTTP/1.1\" 206 464 \"-\" \"-\" \
              TCP_MISS\n"
         );
     }
