@@ -146,15 +146,14 @@ pub fn remove_conditions(headers: &mut HeaderMap) {
     headers.remove(http::header::RANGE);
 }
 
-/// True if a 304 speaks of what is held: it names no other validator (RFC 9111 §4.3.4). Tags of
-/// different mirrors are not compared.
+/// True if a 304 speaks of what is held: it names no other validator (RFC 9111 §4.3.4). Tags
+/// decide where both have one, dates elsewhere; tags of different mirrors are not compared.
 pub fn confirms(meta: &Meta, answer: &HeaderMap, url: &str) -> bool {
     if authority_of(url) == authority_of(meta.url())
         && let (Some(new), Some(held)) = (answer.get(ETAG), meta.etag())
         && let (Ok(new), Ok(held)) = (new.to_str(), held.to_str())
-        && !tags_match(new, held, false)
     {
-        return false;
+        return tags_match(new, held, false);
     }
     match (date_of(answer, &LAST_MODIFIED), meta.inputs().last_modified) {
         (Some(new), Some(held)) => new == held,

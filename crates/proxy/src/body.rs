@@ -39,6 +39,10 @@ pub(crate) enum BodyError {
 pub(crate) struct Body {
     source: Source,
     record: Option<Open>,
+    /// An error that came before any byte, told once the head has gone out.
+    early_error: Option<BodyError>,
+    /// It was asked for something, so that hyper had its chance to send the head.
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -81,6 +85,8 @@ impl Body {
         Self {
             source,
             record: None,
+            early_error: None,
+            begun: false,
         }
     }
 
@@ -109,10 +115,29 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let polled = this.poll_source(cx);
+        let mut polled = match this.early_error.take() {
+            Some(error) => Poll::Ready(Some(Err(error))),
+            None => this.poll_source(cx),
+        };
+        let begun = std::mem::replace(&mut this.begun, true);
+        if !begun
+            && let Poll::Ready(Some(Err(_))) = &polled
+            && let Poll::Ready(Some(Err(error))) = std::mem::replace(&mut polled, Poll::Pending)
+        {
+            // hyper writes the head with the first piece of the body or while it waits for one; an
+            // error at once would close the connection without a word.
+            this.early_error = Some(error);
+            cx.waker().wake_by_ref();
+        }
         if let (Poll::Ready(next), Some(record)) = (&polled, &mut this.record) {
             match next {
-                Some(Ok(bytes)) => record.sent(bytes.len()),
+                Some(Ok(bytes)) => {
+                    record.sent(bytes.len());
+                    // hyper asks no further once it has the announced length.
+                    if this.source.is_spent() {
+                        record.complete();
+                    }
+                }
                 Some(Err(error)) => record.broke(error),
                 None => record.complete(),
             }
@@ -125,16 +150,27 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Bytes(bytes) => {
+        self.source.size_hint()
+    }
+}
+
+impl Source {
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Bytes(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Source::Stored(reader) => reader
+            Self::Stored(reader) => reader
                 .remaining()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
-            Source::Parts(parts) => SizeHint::with_exact(parts.remaining),
-            Source::Origin(origin) => origin.incoming.size_hint(),
+            Self::Parts(parts) => SizeHint::with_exact(parts.remaining),
+            Self::Origin(origin) => origin.incoming.size_hint(),
         }
+    }
+
+    /// Nothing of an announced length is left.
+    fn is_spent(&self) -> bool {
+        self.size_hint().exact() == Some(0)
     }
 }
 
@@ -208,6 +244,13 @@ impl FromOrigin {
         }
     }
 
+    /// The connection may serve the next request.
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
@@ -217,15 +260,17 @@ impl FromOrigin {
                         continue;
                     };
                     self.deadline.as_mut().reset(Instant::now() + self.stall);
+                    // Nobody asks for more than an announced length: the end is seen here.
+                    if self.incoming.is_end_stream() {
+                        self.give_back();
+                    }
                     return Poll::Ready(Some(Ok(data)));
                 }
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready(Some(Err(BodyError::Origin(error))));
                 }
                 Poll::Ready(None) => {
-                    if let Some(lease) = self.lease.take() {
-                        lease.give_back();
-                    }
+                    self.give_back();
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {

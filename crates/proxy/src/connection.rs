@@ -93,7 +93,8 @@ pub(crate) async fn stopping(closing: &mut watch::Receiver<bool>) {
 /// A head that hyper refused has had hyper's empty answer; it gets its line in the log.
 fn log_end(shared: &Shared, inlet: &Inlet, error: &hyper::Error) {
     if error.is_parse() {
-        drop(Open::invalid(shared, inlet));
+        let status = if error.is_parse_too_large() { 431 } else { 400 };
+        drop(Open::invalid(shared, inlet, status));
     }
     tracing::debug!(client = %inlet.client, %error, "client connection ended");
 }

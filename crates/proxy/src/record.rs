@@ -121,14 +121,18 @@ impl Open {
         )
     }
 
-    /// A head that the parser refused: logged as Squid logs it.
-    pub(crate) fn invalid(shared: &Shared, inlet: &Inlet) -> Self {
-        Self::begin(
+    /// A head that the parser refused, with the status of the parser's own empty answer: logged
+    /// as Squid logs it.
+    pub(crate) fn invalid(shared: &Shared, inlet: &Inlet, status: u16) -> Self {
+        let mut open = Self::begin(
             shared,
             inlet,
             "NONE".to_owned(),
             "error:invalid-request".to_owned(),
-        )
+        );
+        open.record.status = status;
+        open.complete = true;
+        open
     }
 
     fn begin(shared: &Shared, inlet: &Inlet, method: String, url: String) -> Self {

@@ -11,12 +11,12 @@ STORE_ID = "http://rpmcache.squid.internal/7.9/os/x86_64/Packages/pantry-1.0-1.x
 # A broken squid.conf, and where its first error is: line:column.
 BROKEN = {
     "unknown directive": ("http_port 3128\nhttp_prot 3129\n", "2:1"),
-    "bad regular expression": ("http_port 3128\nacl a url_regex ^http://[\n", "2:17"),
+    "bad regular expression": ("http_port 3128\nacl a url_regex ^http://[\n", "2:25"),
     "access list of an unknown name": ("http_port 3128\nhttp_access allow nobody\n", "2:19"),
     "port that is no number": ("http_port http\n", "1:11"),
     "bad network": ("http_port 3128\nacl lan src 192.168.0.300/24\n", "2:13"),
     "bad refresh pattern": ("http_port 3128\nrefresh_pattern . ten 20% 100\n", "2:19"),
-    "unknown refresh option": ("http_port 3128\nrefresh_pattern . 0 20% 100 override-all\n", "2:29"),
+    "unknown acl type": ("http_port 3128\nacl a dstdomian .example.org\n", "2:7"),
     "size that is none": ("http_port 3128\ncache_dir aufs /tmp/x lots 16 256\n", "2:23"),
     "one acl of two types": ("http_port 3128\nacl a port 80\nacl a src 10.0.0.0/8\n", "3:7"),
     "missing included file": ("http_port 3128\ninclude /no/such/file.conf\n", "2:9"),

@@ -2,7 +2,8 @@
 //!
 //! In this order: `--config` or `--squid-conf`; `$LARDER_CONFIG`; /etc/larder/larder.toml;
 //! /etc/squid/squid.conf where only that exists, in a container (a Squid image's volume is taken
-//! over by changing the image's name); nothing, which is a good configuration too.
+//! over by changing the image's name), unless it belongs to a Squid that is installed beside;
+//! nothing, which is a good configuration too.
 
 use std::fmt;
 use std::fs::File;
@@ -20,6 +21,12 @@ const LARDER_TOML: &str = "/etc/larder/larder.toml";
 const SQUID_CONF: &str = "/etc/squid/squid.conf";
 /// Marks that container engines leave.
 const CONTAINER_MARKS: [&str; 2] = ["/run/.containerenv", "/.dockerenv"];
+/// Where distributions put Squid.
+const SQUID_PROGRAMS: [&str; 3] = [
+    "/usr/sbin/squid",
+    "/usr/bin/squid",
+    "/usr/local/squid/sbin/squid",
+];
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// The text of config/larder.toml: what holds where the operator says nothing.
@@ -120,13 +127,26 @@ impl Sources {
         if Path::new(LARDER_TOML).exists() {
             return Origin::Toml(PathBuf::from(LARDER_TOML));
         }
-        let contained = self.environment.text("container").is_some()
-            || CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists());
-        if contained && Path::new(SQUID_CONF).exists() {
+        let contained = self.environment.text("container").is_some() || exists(&CONTAINER_MARKS);
+        let ours = !exists(&SQUID_PROGRAMS) || is_mounted(Path::new(SQUID_CONF));
+        if contained && ours && Path::new(SQUID_CONF).exists() {
             return Origin::Squid(PathBuf::from(SQUID_CONF));
         }
         Origin::BuiltIn
     }
+}
+
+fn exists(paths: &[&str]) -> bool {
+    paths.iter().any(|path| Path::new(path).exists())
+}
+
+/// Whether a file, or its folder, is a volume: field 5 of proc(5)'s mountinfo.
+fn is_mounted(file: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4).map(Path::new))
+        .any(|at| at == file || Some(at) == file.parent())
 }
 
 /// Reads a file of a configuration, of a bounded length: a device that never ends is no such file.
