@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """`larder boot doctor --json` names the fault in staged set-ups. Needs busybox, dnsmasq, nft and iproute2; run as
-root: LARDER=target/debug/larder python3 doctor.py [STORY…]"""
+root: doctor.py [STORY…]"""
 import json, os, time
 from lab import LARDER, SERVER, Lab, Stories
 

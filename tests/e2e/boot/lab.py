@@ -1,12 +1,16 @@
 """A link with a main DHCP server, larder and machines on it, in network namespaces of its own.
 
-Every story script runs alone: it takes the program in $LARDER (or $LARDER_BINARY), prints a line
-`ok NAME` or `FAIL NAME why` for each story and exits non-zero if one failed. `SKIP NAME …` stands only
-where a named probe says that the machine cannot do it. Nothing leaves the namespaces.
+Every story script runs alone: it takes the program in $LARDER (or $LARDER_BINARY, as tests/run sets it),
+prints a line `ok NAME` or `FAIL NAME why` for each story, at the end their counts, and exits non-zero if
+one failed. `SKIP NAME …` stands only where a named probe says that the machine cannot do it. Nothing
+leaves the namespaces.
 """
 import os, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 
-LARDER = os.environ.get('LARDER') or os.environ.get('LARDER_BINARY') or 'target/debug/larder'
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+TARGET = os.environ.get('CARGO_TARGET_DIR') or os.path.join(REPOSITORY, 'target')
+LARDER = os.path.abspath(os.environ.get('LARDER') or os.environ.get('LARDER_BINARY') or TARGET + '/debug/larder')
+IS_LONG = bool(os.environ.get('LARDER_TESTS_LONG'))
 SERVER, MAIN = '10.77.0.2', '10.77.0.1'
 MAC = '52:54:00:77:00:20'
 
@@ -138,7 +142,7 @@ class Stories:
     """Runs stories by name and counts what failed."""
 
     def __init__(self):
-        self.failed = 0
+        self.passed = self.failed = self.skipped = 0
         self.wanted = sys.argv[1:]
 
     def tell(self, name, story):
@@ -146,6 +150,7 @@ class Stories:
             return
         can, said = can_unshare()
         if not can:
+            self.skipped += 1
             print('SKIP %s probe ip-netns-add: %s' % (name, said), flush=True)
             return
         begun = time.time()
@@ -157,7 +162,9 @@ class Stories:
             self.failed += 1
             print('FAIL %s %s' % (name, ' '.join(str(why).split())[-600:]), flush=True)
         else:
+            self.passed += 1
             print('ok %s (%d s)' % (name, time.time() - begun), flush=True)
 
     def end(self):
+        print('%d passed, %d failed, %d skipped' % (self.passed, self.failed, self.skipped))
         sys.exit(1 if self.failed else 0)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Real TFTP clients fetch identical files, and ordinary DHCP clients get nothing from larder. Needs
-tftp-hpa, atftp, curl, busybox and tcpdump; run as root: LARDER=target/debug/larder python3 tftp.py [STORY…]"""
+tftp-hpa, atftp, curl, busybox and tcpdump; run as root: tftp.py [STORY…]"""
 import hashlib, os, subprocess, time
 from lab import SERVER, Lab, Stories
 

@@ -6,7 +6,6 @@ calls is replayed at the end. Prints `ok NAME` or `FAIL NAME why` for each check
 """
 import importlib
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -18,20 +17,9 @@ import sys
 import tempfile
 import threading
 
-LARDER = os.environ.get("LARDER", "larder")
-PROTO = pathlib.Path(__file__).resolve().parents[3] / "crates/provision/proto"
-failed = []
+from checks import LARDER, REPOSITORY, check, end, skip
 
-
-def check(name, good, why=""):
-    print(f"ok {name}" if good else f"FAIL {name} {why}", flush=True)
-    if not good:
-        failed.append(name)
-
-
-def skip(probe):
-    print(f"SKIP rpc {probe}")
-    sys.exit(0)
+PROTO = REPOSITORY / "crates/provision/proto"
 
 
 def generated(folder):
@@ -39,7 +27,8 @@ def generated(folder):
     try:
         from grpc_tools import protoc
     except ImportError as error:
-        skip(f"/usr/bin/python3 -c 'import grpc_tools': {error}")
+        skip("rpc", f"/usr/bin/python3 -c 'import grpc_tools': {error}")
+        end()
     names = ["storage.proto", "server.proto", "rpc.proto"]
     words = ["protoc", f"-I{PROTO}", f"--python_out={folder}", f"--grpc_python_out={folder}"]
     if protoc.main(words + names) != 0:
@@ -292,7 +281,7 @@ def main():
             connection.close()
         finally:
             server.stop()
-    sys.exit(1 if failed else 0)
+    end()
 
 
 if __name__ == "__main__":
