@@ -239,7 +239,20 @@ impl SourceCode for Place {
         before: usize,
         after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
-        let inner = self.source.text.read_span(span, before, after)?;
+        // The frame's head asks without context, for line and column of the stretch itself; its
+        // picture shows the line that the stretch is on, and no others.
+        let text = &self.source.text;
+        let shown = if before + after == 0 {
+            *span
+        } else {
+            let start = text.get(..span.offset()).and_then(|t| t.rfind('\n'));
+            let start = start.map_or(0, |at| at + 1);
+            let ended = span.offset() + span.len();
+            let end = text.get(ended..).and_then(|t| t.find('\n'));
+            let end = end.map_or(text.len(), |at| ended + at);
+            (start, end - start).into()
+        };
+        let inner = text.read_span(&shown, 0, 0)?;
         Ok(Box::new(miette::MietteSpanContents::new_named(
             self.source.name.clone(),
             inner.data(),
@@ -292,7 +305,7 @@ impl Problems {
             GraphicalTheme::unicode_nocolor()
         };
         let handler = GraphicalReportHandler::new_themed(theme)
-            .with_context_lines(0)
+            .with_context_lines(1)
             .with_links(false)
             .with_width(100);
         let mut text = String::new();

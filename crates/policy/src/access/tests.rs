@@ -1,3 +1,5 @@
+//! Access rules as tables.
+
 use super::*;
 use crate::store_id::Pattern;
 

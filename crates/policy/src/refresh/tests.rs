@@ -1,3 +1,5 @@
+//! Squid's refresh decisions as tables.
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Store-ID rules as tables.
+
 use super::*;
 
 const SEED: &str = "\\/([0-9\\.\\-]+)\\/([a-z]+)\\/(x86_64|i386)\\/(.*\\.d?rpm)\t\

@@ -1,3 +1,5 @@
+//! The data directory, read and written.
+
 use std::os::unix::fs::symlink;
 
 use super::*;

@@ -34,7 +34,8 @@ async fn a_body_cut_short_is_cut_for_the_client_and_not_kept() {
         let rig = Rig::forward();
         let url = origin.url(PATH);
         let first = rig.get(&url, "").await;
-        assert!(!first.whole, "{head}");
+        // A reset can overtake the head: then the answer is an error page, whole in itself.
+        assert!(first.status == 502 || !first.whole, "{head}");
         assert!(first.body.len() <= 50_000);
         let second = rig.get(&url, "").await;
         assert!(second.whole && second.body == body, "{head}");
