@@ -57,24 +57,43 @@ pub(crate) fn read(
 }
 
 fn database(token: &Token, files: &dyn Files, found: &mut Findings) -> Vec<StoreIdRule> {
-    let path = unquoted(&token.text);
-    let bytes = match files.read(path) {
-        Ok(bytes) => bytes,
+    let named = unquoted(&token.text);
+    let name = named.rsplit('/').next().unwrap_or(named);
+    let (path, bytes) = match files.read(named) {
+        Ok(bytes) => (named.to_owned(), bytes),
         Err(error) => {
-            let text = format!("{path} cannot be read: {error}");
-            found.problem(&token.at, text, "name a file that this user can read");
-            return Vec::new();
+            // A folder that was copied from the machine where it belongs.
+            let beside = beside(&token.at.file, name);
+            let bytes = (error.kind() == std::io::ErrorKind::NotFound)
+                .then(|| files.read(&beside).ok())
+                .flatten();
+            let Some(bytes) = bytes else {
+                let text = format!("{named} cannot be read: {error}");
+                found.problem(&token.at, text, "name a file that this user can read");
+                return Vec::new();
+            };
+            let text = format!("{named} is not there: {beside} is read in its place");
+            let mend = "name the file that is meant";
+            found.note(Severity::Warning, &token.at, text, mend);
+            (beside, bytes)
         }
     };
-    let name = path.rsplit('/').next().unwrap_or(path);
     let (rules, findings) = match read_database(name, &String::from_utf8_lossy(&bytes)) {
         Ok(database) => (database.rules, database.findings),
         Err(findings) => (Vec::new(), findings),
     };
     for finding in findings {
-        report(&finding, path, found);
+        report(&finding, &path, found);
     }
     rules
+}
+
+/// The file of this name in the folder of a configuration file.
+fn beside(configuration: &str, name: &str) -> String {
+    match configuration.rsplit_once('/') {
+        Some((folder, _)) => format!("{folder}/{name}"),
+        None => name.to_owned(),
+    }
 }
 
 fn report(finding: &Finding, path: &str, found: &mut Findings) {

@@ -241,6 +241,18 @@ fn a_blank_for_the_tab_in_the_store_id_file_is_a_problem_of_that_file() {
 }
 
 #[test]
+fn a_store_id_file_of_another_machine_is_sought_beside_the_configuration() {
+    let text = "http_port 3128\nstore_id_program /x/storeid_file_rewrite /gone/s.db\n";
+    let read = read_with(text, &[("/etc/squid/s.db", "/a/(.*)\tx/$1\n")]).unwrap();
+    assert!(matches!(&read.store_ids, StoreIdSource::Rules(rules) if rules.len() == 1));
+    let said: Vec<String> = read.notes.iter().map(|note| note.text.clone()).collect();
+    assert!(
+        said.contains(&"/gone/s.db is not there: /etc/squid/s.db is read in its place".to_owned()),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn layout_is_squids() {
     let text = "  cache_mem 64 MB#x\r\nvisible_hostname a#b # comment\r\n\
                 acl ports port 80 \\\r\n# between\r\n   443 # end\r\n\
