@@ -30,6 +30,7 @@ use crate::layout::Layout;
 use crate::lock;
 use crate::room::{Limits, Space};
 use crate::table::{Facts, Table};
+use crate::vary::Vary;
 
 /// Heads that the index file does not have yet; `None`: the key is forgotten.
 pub(crate) type Heads = HashMap<KeyHash, Option<Arc<[u8]>>>;
@@ -106,7 +107,7 @@ pub(crate) struct Core {
     pub(crate) idle: Condvar,
     pub(crate) table: Table,
     pub(crate) hot: HotCache,
-    pub(crate) vary: RwLock<HashMap<KeyHash, Arc<[String]>>>,
+    pub(crate) vary: RwLock<Vary>,
     pub(crate) flights: Flights,
     pub(crate) space: Arc<Space>,
     pub(crate) counters: Counters,
@@ -148,6 +149,8 @@ pub(crate) struct Placed<'a> {
     pub(crate) blocks: u32,
     pub(crate) file: Option<&'a Arc<BodyFile>>,
     pub(crate) body: Option<bytes::Bytes>,
+    /// The file in place was written or hashed by this run.
+    pub(crate) verified: bool,
 }
 
 impl Core {
@@ -207,7 +210,7 @@ impl Core {
             id,
             version,
             body: placed.body,
-            verified: AtomicBool::new(true),
+            verified: AtomicBool::new(placed.verified),
         });
         self.hot.insert(hash, Arc::clone(&hot));
         if let Some(file) = placed.file {
@@ -347,9 +350,17 @@ impl Core {
         self.idle.notify_all();
     }
 
+    /// Removes the files that wait for the keeper. Blocking.
+    pub(crate) fn remove_waiting(&self) {
+        let waiting = std::mem::take(&mut *lock(&self.to_remove));
+        self.remove_files(&waiting);
+    }
+
     /// Waits until nobody removes or places a file of this digest, then takes the right to place
     /// one. False: there is a body with this digest already, and nothing to place. Blocking.
     pub(crate) fn begin_placing(&self, digest: &Digest) -> bool {
+        // The file may wait to be removed; the keeper may have ended before us.
+        self.remove_waiting();
         let state = lock(&self.state);
         let mut state = self
             .idle

@@ -1,6 +1,8 @@
 //! What is counted, and the faults that are said once each.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -53,6 +55,15 @@ impl Fault {
         Self::Index,
     ];
 
+    /// True if the device or its file system is at fault, not one object: one after the other of
+    /// these comes at every operation.
+    fn is_of_the_disk(self) -> bool {
+        match self {
+            Self::Missing | Self::Short | Self::Flipped | Self::Head => false,
+            Self::Read | Self::Write | Self::Remove | Self::Journal | Self::Index => true,
+        }
+    }
+
     /// A short word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -84,17 +95,36 @@ pub(crate) struct Counters {
     pub(crate) touches_dropped: Counter,
     pub(crate) commits: Counter,
     faults: [Counter; Fault::ALL.len()],
+    /// When each kind was last said: seconds since `begun`, plus 1.
+    said: [AtomicU64; Fault::ALL.len()],
+    begun: OnceLock<Instant>,
     rebuilt: AtomicU64,
     to_rebuild: AtomicU64,
 }
 
+/// Between two lines about the disk, seconds: it fails at every operation, or at none.
+const SAY_SECONDS: u64 = 10;
+
 impl Counters {
-    /// Counts a fault and says it: one line each.
+    /// Counts a fault and says it: one line each, and one in ten seconds where it is the disk's.
     pub(crate) fn fault(&self, fault: Fault, what: &dyn std::fmt::Display) {
         if let Some(counter) = self.faults.get(fault as usize) {
             counter.add(1);
         }
-        tracing::warn!(fault = fault.as_str(), what = %what, "cache fault");
+        if !fault.is_of_the_disk() || self.is_worth_a_line(fault) {
+            tracing::warn!(fault = fault.as_str(), what = %what, "cache fault");
+        }
+    }
+
+    fn is_worth_a_line(&self, fault: Fault) -> bool {
+        let now = self.begun.get_or_init(Instant::now).elapsed().as_secs() + 1;
+        self.said.get(fault as usize).is_none_or(|said| {
+            let last = said.load(Ordering::Relaxed);
+            let due = last == 0 || now >= last + SAY_SECONDS;
+            due && said
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        })
     }
 
     /// Notes how far the rebuilding of the index is.
@@ -113,5 +143,22 @@ impl Counters {
 
     pub(crate) fn faults(&self) -> [u64; Fault::ALL.len()] {
         std::array::from_fn(|at| self.faults.get(at).map_or(0, Counter::get))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_disk_is_counted_each_time_and_said_once() {
+        let counters = Counters::default();
+        assert!(counters.is_worth_a_line(Fault::Write));
+        assert!(!counters.is_worth_a_line(Fault::Write));
+        assert!(counters.is_worth_a_line(Fault::Read), "another fault");
+        for _ in 0..3 {
+            counters.fault(Fault::Write, &"full");
+        }
+        assert_eq!(counters.faults()[Fault::Write as usize], 3);
     }
 }

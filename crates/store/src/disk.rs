@@ -1,19 +1,28 @@
-//! The file operations whose failing the store has to survive, each behind a gate.
+//! The file operations whose failing the store has to survive, each behind a gate, and what of
+//! them a power loss would take back.
 //!
-//! In a running program the gates are open. A test closes the n-th one, with any error, for every
-//! n of a scripted session: so each place where a disk can fail is seen to fail.
+//! In a running program the gates are open and nothing is noted. A test closes the n-th gate, with
+//! any error, for every n of a scripted session: so each place where a disk can fail is seen to
+//! fail. Another lets the index file's writes be noted until they are synced, kills the process,
+//! and takes back any of those that were not ([`Unsynced`]).
 
-use std::io;
-use std::sync::Arc;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::codec::Scan;
+use crate::lock;
 
 /// Which operation fails.
 #[derive(Debug)]
 struct Plan {
     passed: AtomicU64,
-    fail_at: u64,
+    fail_at: AtomicU64,
     /// How many in a row fail from there on.
-    failures: u64,
+    failures: AtomicU64,
     kind: io::ErrorKind,
 }
 
@@ -21,6 +30,7 @@ struct Plan {
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     plan: Option<Arc<Plan>>,
+    notes: Option<Arc<Mutex<File>>>,
 }
 
 impl Disk {
@@ -29,10 +39,33 @@ impl Disk {
         Self {
             plan: Some(Arc::new(Plan {
                 passed: AtomicU64::new(0),
-                fail_at,
-                failures,
+                fail_at: AtomicU64::new(fail_at),
+                failures: AtomicU64::new(failures),
                 kind,
             })),
+            notes: None,
+        }
+    }
+
+    /// Notes in a file what has been written to the index and not yet synced.
+    pub fn noting(notes: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .open(notes)?;
+        Ok(Self {
+            plan: None,
+            notes: Some(Arc::new(Mutex::new(file))),
+        })
+    }
+
+    /// From now on every operation fails, or none does.
+    pub fn set_failing(&self, failing: bool) {
+        if let Some(plan) = &self.plan {
+            plan.fail_at.store(0, Ordering::Relaxed);
+            let failures = if failing { u64::MAX } else { 0 };
+            plan.failures.store(failures, Ordering::Relaxed);
         }
     }
 
@@ -49,9 +82,155 @@ impl Disk {
             return Ok(());
         };
         let number = plan.passed.fetch_add(1, Ordering::Relaxed);
-        if (plan.fail_at..plan.fail_at.saturating_add(plan.failures)).contains(&number) {
+        let fail_at = plan.fail_at.load(Ordering::Relaxed);
+        let failures = plan.failures.load(Ordering::Relaxed);
+        if (fail_at..fail_at.saturating_add(failures)).contains(&number) {
             return Err(plan.kind.into());
         }
         Ok(())
+    }
+
+    /// Notes what a write is going to replace, and by what.
+    pub(crate) fn note_write(&self, file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+        let Some(notes) = &self.notes else {
+            return Ok(());
+        };
+        let mut old = vec![0; data.len()];
+        let mut read = 0;
+        while let Some(rest) = old.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match file.read_at(rest, offset + read as u64)? {
+                0 => break,
+                more => read += more,
+            }
+        }
+        append(notes, file.metadata()?.len(), offset, [&old, data])
+    }
+
+    /// Notes that the file's length is going to change: bytes that a cut takes come back too.
+    pub(crate) fn note_length(&self, file: &File, len: u64) -> io::Result<()> {
+        let Some(notes) = &self.notes else {
+            return Ok(());
+        };
+        let held = file.metadata()?.len();
+        let mut cut = vec![0; usize::try_from(held.saturating_sub(len)).unwrap_or(0)];
+        if !cut.is_empty() {
+            file.read_exact_at(&mut cut, len)?;
+        }
+        append(notes, held, len.min(held), [&cut, &[]])
+    }
+
+    /// What was noted is on the disk.
+    pub(crate) fn note_sync(&self) -> io::Result<()> {
+        match &self.notes {
+            Some(notes) => {
+                let mut notes = lock(notes);
+                notes.set_len(0)?;
+                io::Seek::rewind(&mut *notes)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn append(notes: &Mutex<File>, held: u64, offset: u64, bytes: [&[u8]; 2]) -> io::Result<()> {
+    let mut record = Vec::new();
+    for number in [held, offset] {
+        record.extend_from_slice(&number.to_le_bytes());
+    }
+    for bytes in bytes {
+        crate::codec::put_bytes(&mut record, bytes);
+    }
+    lock(notes).write_all(&record)
+}
+
+/// The index file's writes that no sync had followed when the process ended.
+#[derive(Debug)]
+pub struct Unsynced {
+    index: PathBuf,
+    writes: Vec<Write>,
+}
+
+#[derive(Debug)]
+struct Write {
+    held: u64,
+    offset: u64,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+impl Unsynced {
+    /// Reads what [`Disk::noting`] has noted of the index in a cache directory.
+    pub fn read(notes: &Path, directory: &Path) -> io::Result<Self> {
+        let bytes = std::fs::read(notes)?;
+        let mut scan = Scan(&bytes);
+        let mut next = || {
+            Some(Write {
+                held: u64::from_le_bytes(scan.array()?),
+                offset: u64::from_le_bytes(scan.array()?),
+                old: scan.bytes()?.to_vec(),
+                new: scan.bytes()?.to_vec(),
+            })
+        };
+        Ok(Self {
+            index: directory.join("index.redb"),
+            writes: std::iter::from_fn(&mut next).collect(),
+        })
+    }
+
+    /// How many writes there are.
+    pub fn count(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Takes all of them back but those that `kept` picks: a disk writes in any order.
+    pub fn lose(&self, mut kept: impl FnMut() -> bool) -> io::Result<()> {
+        let index = OpenOptions::new().write(true).open(&self.index)?;
+        for write in self.writes.iter().rev() {
+            index.write_all_at(&write.old, write.offset)?;
+            index.set_len(write.held)?;
+        }
+        for write in &self.writes {
+            if kept() {
+                index.write_all_at(&write.new, write.offset)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_were_not_synced_are_taken_back_and_synced_ones_are_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, notes) = (
+            folder.path().join("index.redb"),
+            folder.path().join("notes"),
+        );
+        std::fs::write(&path, b"0123456789").expect("written");
+        let disk = Disk::noting(&notes).expect("made");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .expect("there");
+        let write = |at, bytes: &[u8]| {
+            disk.note_write(&file, at, bytes).expect("noted");
+            file.write_all_at(bytes, at).expect("written");
+        };
+        write(0, b"AB");
+        disk.note_sync().expect("noted");
+        write(1, b"xyz");
+        write(8, b"more");
+        disk.note_length(&file, 5).expect("noted");
+        file.set_len(5).expect("cut");
+        let unsynced = Unsynced::read(&notes, folder.path()).expect("read");
+        assert_eq!(unsynced.count(), 3);
+        unsynced.lose(|| false).expect("taken back");
+        assert_eq!(std::fs::read(&path).expect("there"), b"AB23456789");
+        unsynced.lose(|| true).expect("taken back");
+        assert_eq!(&std::fs::read(&path).expect("there")[..4], b"Axyz");
     }
 }

@@ -10,6 +10,7 @@ use crate::counters::Fault;
 use crate::error::BeginError;
 use crate::index::Gone;
 use crate::journal::Change;
+use crate::layout::FileSystem;
 use crate::lock;
 use crate::room::{BLOCK, Reservation};
 
@@ -168,16 +169,36 @@ impl Core {
     /// Says that the disk is full though the books say it is not: others use the file system.
     pub(crate) fn disk_is_full(&self, error: &std::io::Error) {
         self.counters.fault(Fault::Write, error);
-        let mut state = lock(&self.state);
-        let held = state.limits.total(state.index.allocated(), &self.space);
-        if let Ok(system) =
-            crate::layout::FileSystem::of(self.root(), held, state.index.bodies() as u64)
-        {
-            let bytes_max = system.bytes_max.min(self.config.size_max);
-            state.limits.bytes_max = bytes_max.max(64 * BLOCK);
-        }
-        drop(state);
+        self.measure_disk();
         self.nudge.remove();
+    }
+
+    /// Asks the file system anew how much of it can be had: others use it too.
+    pub(crate) fn measure_disk(&self) {
+        let (bytes, files) = {
+            let state = lock(&self.state);
+            let bodies = state.index.allocated();
+            let files = state.index.bodies() as u64 + state.limits.folders + self.space.files();
+            (state.limits.in_place(bodies, &self.space), files)
+        };
+        let held = bytes + self.layout.index_bytes() + self.layout.parts_bytes();
+        let Ok(system) = FileSystem::of(self.root(), held, files) else {
+            return;
+        };
+        let mut state = lock(&self.state);
+        let before = state.limits.bytes_max;
+        let now = self.config.size_max.min(system.bytes_max).max(64 * BLOCK);
+        state.limits.bytes_max = now;
+        state.limits.files_max = system.files_max;
+        drop(state);
+        // Small shifts are what this cache itself is writing just now.
+        if now < before - before / 20 {
+            tracing::warn!(
+                before,
+                now,
+                "others fill the cache's file system: using less of it"
+            );
+        }
     }
 }
 

@@ -376,6 +376,17 @@ impl Index {
         self.heap.update(&mut self.blobs, slot);
     }
 
+    /// Ranks everything anew, by counts and last uses: another policy gave the ranks.
+    pub(crate) fn rerank(&mut self) {
+        self.ranking.age = 0;
+        let ranking = self.ranking;
+        for at in 0..self.blobs.slots.len() {
+            let blob = &mut self.blobs.slots[at].blob;
+            blob.rank = ranking.rank(blob.uses, blob.len, blob.tick);
+            self.heap.update(&mut self.blobs, at as u32);
+        }
+    }
+
     /// Clears a flag.
     pub(crate) fn clear_flag(&mut self, slot: u32, id: u64, flag: u8) {
         if self.at(slot, id).is_some() {

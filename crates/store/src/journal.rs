@@ -59,6 +59,8 @@ pub(crate) struct Journal {
     file: File,
     number: u64,
     len: u64,
+    /// The file ends in a part of a record that could not be cut off.
+    torn: bool,
     synced: bool,
     disk: Disk,
 }
@@ -70,9 +72,10 @@ impl Journal {
         let number = numbers(folder)?.last().map_or(1, |last| last + 1);
         Ok(Self {
             folder: folder.to_owned(),
-            file: create(folder, number)?,
+            file: create(folder, number, synced)?,
             number,
             len: 0,
+            torn: false,
             synced,
             disk: disk.clone(),
         })
@@ -83,6 +86,10 @@ impl Journal {
         let mut bytes = Vec::with_capacity(changes.len() * 700);
         for change in changes {
             bytes.extend_from_slice(&encode(change));
+        }
+        if self.torn {
+            // What follows a torn record is never read.
+            self.rotate()?;
         }
         let gate = self.disk.pass();
         // A disk that fails may have taken a part.
@@ -104,7 +111,7 @@ impl Journal {
                 Ok(())
             }
             Err(e) => {
-                self.file.set_len(self.len)?;
+                self.torn = self.file.set_len(self.len).is_err();
                 Err(e)
             }
         }
@@ -118,9 +125,10 @@ impl Journal {
     /// Goes on in a new file. Returns the number of the last file before it.
     pub(crate) fn rotate(&mut self) -> io::Result<u64> {
         self.disk.pass()?;
-        self.file = create(&self.folder, self.number + 1)?;
+        self.file = create(&self.folder, self.number + 1, self.synced)?;
         self.number += 1;
         self.len = 0;
+        self.torn = false;
         Ok(self.number - 1)
     }
 
@@ -147,11 +155,15 @@ impl Journal {
 }
 
 /// Appending goes to the end even after a cut: files are opened so.
-fn create(folder: &Path, number: u64) -> io::Result<File> {
+fn create(folder: &Path, number: u64, synced: bool) -> io::Result<File> {
     let file = OpenOptions::new()
         .create_new(true)
         .append(true)
         .open(path_of(folder, number))?;
+    if synced {
+        // The name has to last as the records do.
+        File::open(folder)?.sync_all()?;
+    }
     Ok(file)
 }
 

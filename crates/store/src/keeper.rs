@@ -17,10 +17,12 @@ use crate::index::WARM;
 use crate::journal::Journal;
 use crate::lock;
 use crate::salvage;
-use crate::table::{Batch, Facts};
+use crate::table::{Batch, ENDED, ENDED_UNTIDY, Facts, RUNNING};
 
 const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// After a group commit that failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 const HEAT_INTERVAL: Duration = Duration::from_secs(10);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 /// Journal bytes that bring the next group commit forward.
@@ -28,6 +30,8 @@ const JOURNAL_MAX: u64 = 16 << 20;
 /// Queued deliveries of one shard beyond which more are dropped and counted.
 const TOUCHES_MAX: usize = 65_536;
 const SHARDS: usize = 8;
+/// Blobs whose heat one group commit writes: bounds how long it holds the lock.
+const HEAT_MAX: usize = 50_000;
 const KEEPER: &str = "larder-keeper";
 
 /// Deliveries, queued by the worker that made them and applied in batches.
@@ -167,7 +171,8 @@ fn mend(core: &Core) {
     if let Some(damaged) = mending.damaged {
         match salvage::salvage(core, &damaged) {
             Ok(objects) => tracing::warn!(objects, "the damaged index has been rebuilt"),
-            Err(e) => core.counters.fault(Fault::Index, &e),
+            // Bodies may still get their names at the next start: none is an orphan yet.
+            Err(e) => return core.counters.fault(Fault::Index, &e),
         }
     }
     if mending.orphans && !core.is_stopping() {
@@ -182,17 +187,18 @@ fn mend(core: &Core) {
 fn keep(core: &Core) {
     let started = Instant::now();
     let (mut committed, mut warmed, mut checked) = (started, started, started);
+    let mut failing = false;
     loop {
         let wanted = core.nudge.wait(TOUCH_INTERVAL);
         core.apply_touches(&core.touches.take());
-        let to_remove = std::mem::take(&mut *lock(&core.to_remove));
-        core.remove_files(&to_remove);
+        core.remove_waiting();
         while core.evict_in_background() {}
         if warmed.elapsed() >= HEAT_INTERVAL || wanted.stop {
-            core.queue_heat();
+            core.queue_heat(if wanted.stop { usize::MAX } else { HEAT_MAX });
             warmed = Instant::now();
         }
         if checked.elapsed() >= CHECKPOINT_INTERVAL || wanted.stop {
+            core.measure_disk();
             core.checkpoint();
             checked = Instant::now();
         }
@@ -200,9 +206,14 @@ fn keep(core: &Core) {
             core.commit(true);
             return;
         }
-        let due = committed.elapsed() >= COMMIT_INTERVAL || wanted.commit;
-        if (due && core.has_pending()) || lock(&core.journal).len() > JOURNAL_MAX {
-            core.commit(false);
+        let due = if failing {
+            committed.elapsed() >= RETRY_INTERVAL
+        } else {
+            wanted.commit || committed.elapsed() >= COMMIT_INTERVAL
+        };
+        let full = !failing && lock(&core.journal).len() > JOURNAL_MAX;
+        if full || (due && core.has_pending()) {
+            failing = !core.commit(false);
             committed = Instant::now();
         }
     }
@@ -214,9 +225,10 @@ impl Core {
     }
 
     /// Lets the next group commit write the heat that has changed, and forgets closed files.
-    fn queue_heat(&self) {
+    fn queue_heat(&self, most: usize) {
         let mut state = lock(&self.state);
-        for (slot, id) in std::mem::take(&mut state.warm) {
+        let rest = state.warm.len().saturating_sub(most);
+        for (slot, id) in state.warm.split_off(rest) {
             state.index.clear_flag(slot, id, WARM);
             if state.index.at(slot, id).is_some() {
                 state.pending.blobs.insert(id, Some(slot));
@@ -249,12 +261,21 @@ impl Core {
     }
 
     /// Brings everything that has changed into the index file. `closing`: the run ends in order.
-    pub(crate) fn commit(&self, closing: bool) {
+    /// False: it could not be; what has changed is still in the journal, and waits in memory.
+    pub(crate) fn commit(&self, closing: bool) -> bool {
         let (batch, journal_file) = match self.take_batch(closing) {
             Ok(taken) => taken,
-            Err(e) => return self.counters.fault(Fault::Journal, &e),
+            Err(e) => {
+                self.counters.fault(Fault::Journal, &e);
+                return false;
+            }
         };
-        match self.table.commit(&batch) {
+        let mut committed = self.table.commit(&batch);
+        if committed.is_err() {
+            committed = self.table.reopen().and_then(|()| self.table.commit(&batch));
+        }
+        let is_written = committed.is_ok();
+        match committed {
             Ok(()) => {
                 self.counters.commits.add(1);
                 if let Err(e) = Journal::discard_through(&self.layout.journal(), journal_file) {
@@ -268,6 +289,7 @@ impl Core {
             }
         }
         self.count_index();
+        is_written
     }
 
     /// Takes a snapshot of what has changed and starts a new journal file behind it.
@@ -288,7 +310,12 @@ impl Core {
             age: state.index.ranking.age,
             last_id: state.index.last_id(),
             tick: state.index.tick(),
-            clean: u64::from(closing),
+            clean: match (closing, state.limits.stranded_bytes) {
+                (false, _) => RUNNING,
+                (true, 0) => ENDED,
+                (true, _) => ENDED_UNTIDY,
+            },
+            policy: state.index.ranking.number(),
             ..state.facts
         };
         let batch = Batch {
@@ -338,7 +365,7 @@ impl Core {
         let mut state = lock(&self.state);
         // A commit writes new pages before it frees the old ones: at worst the file once more.
         let headroom = bytes
-            .clamp(512 << 10, 8 << 20)
+            .clamp(512 << 10, (8 << 20).max(bytes / 8))
             .min(state.limits.bytes_max / 8);
         state.limits.index_bytes = bytes + headroom;
     }

@@ -99,10 +99,19 @@ impl Layout {
 
     /// Allocated bytes of index and journal.
     pub(crate) fn index_bytes(&self) -> u64 {
-        let journal = fs::read_dir(self.journal()).into_iter().flatten().flatten();
-        let journal: u64 = journal.map(|entry| allocated(&entry.path())).sum();
-        allocated(&self.index()) + allocated(&self.damaged_index()) + journal
+        allocated(&self.index()) + allocated(&self.damaged_index()) + within(&self.journal())
     }
+
+    /// Allocated bytes of the fills in flight.
+    pub(crate) fn parts_bytes(&self) -> u64 {
+        within(&self.parts())
+    }
+}
+
+/// Allocated bytes of the files in a folder.
+fn within(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| allocated(&entry.path())).sum()
 }
 
 /// Allocated bytes of a file; 0 if it is not there.
@@ -124,6 +133,8 @@ fn check_version(root: &Path) -> Result<(), OpenError> {
         move |source| OpenError::File { step, path, source }
     };
     match fs::read_to_string(&path) {
+        // A power loss can leave a new file without its bytes: nothing newer is meant by it.
+        Ok(text) if text.trim_matches(['\0', '\n']).is_empty() => write_version(root, &path),
         Ok(text) => {
             let number = text.trim().strip_prefix("larder cache ");
             match number.and_then(|number| number.parse::<u32>().ok()) {
@@ -135,12 +146,25 @@ fn check_version(root: &Path) -> Result<(), OpenError> {
                 }),
             }
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let mut file = File::create(&path).map_err(fault("create"))?;
-            writeln!(file, "larder cache {FORMAT}").map_err(fault("write"))
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => write_version(root, &path),
         Err(e) => Err(fault("read")(e)),
     }
+}
+
+/// Writes the format mark beside its place and then puts it there: it is whole or absent.
+fn write_version(root: &Path, path: &Path) -> Result<(), OpenError> {
+    let new = root.join("VERSION.new");
+    let write = || {
+        let mut file = File::create(&new)?;
+        writeln!(file, "larder cache {FORMAT}")?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(|source| OpenError::File {
+        step: "write",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// What the file system below the cache directory is like.
@@ -219,6 +243,17 @@ mod tests {
         let error = Layout::take(folder.path()).expect_err("newer");
         assert!(error.to_string().contains("larder cache 99"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 2);
+    }
+
+    #[test]
+    fn a_format_mark_without_its_bytes_is_written_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for torn in ["", "\0\0\0"] {
+            fs::write(folder.path().join("VERSION"), torn).expect("written");
+            drop(Layout::take(folder.path()).expect("usable"));
+            let mark = fs::read_to_string(folder.path().join("VERSION")).expect("there");
+            assert_eq!(mark, "larder cache 1\n");
+        }
     }
 
     #[test]

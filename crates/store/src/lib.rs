@@ -17,6 +17,7 @@
 //! 4. A dropped slot or fill has failed; one follower becomes the next lead.
 //! 5. Whatever the disk does, an object is served whole and right, or not at all.
 
+mod backend;
 mod body;
 mod codec;
 mod collapse;
@@ -51,6 +52,7 @@ mod store;
 mod table;
 #[cfg(test)]
 mod test_support;
+mod vary;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -59,7 +61,7 @@ pub use config::{Config, Durability, Replacement, Verify};
 pub use counters::Fault;
 pub use digest::{Digest, KeyHash};
 #[doc(hidden)]
-pub use disk::Disk;
+pub use disk::{Disk, Unsynced};
 pub use entry::Entry;
 pub use error::{BeginError, FillError, OpenError, ReadError};
 pub use fill::Fill;

@@ -229,6 +229,37 @@ impl Core {
         None
     }
 
+    /// Sees whether the body with this digest is whole, hashing it if this run has not yet. `None`:
+    /// it has left, or leaves because it is not; false: its file cannot be read just now. Blocking.
+    pub(crate) fn check_in_place(&self, digest: &Digest) -> Option<bool> {
+        let known = {
+            let mut state = lock(&self.state);
+            let slot = state.index.slot_by_digest(digest)?;
+            let blob = state.index.by_digest(digest)?.clone();
+            let file = state.pin(&self.disk, blob.id);
+            Known {
+                slot,
+                version: 0,
+                blob,
+                file,
+            }
+        };
+        if known.blob.is(VERIFIED) {
+            return Some(true);
+        }
+        let whole = self
+            .open_checked(&known)
+            .and_then(|()| self.hash_suspect(&known));
+        let held = lock(&self.state)
+            .index
+            .at(known.slot, known.blob.id)
+            .is_some();
+        match whole {
+            Some(()) => Some(true),
+            None => held.then_some(false),
+        }
+    }
+
     fn mark_verified(&self, known: &Known) {
         let mut state = lock(&self.state);
         state.index.set_flag(known.slot, known.blob.id, VERIFIED);

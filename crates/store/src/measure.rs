@@ -12,6 +12,7 @@ use larder_policy::meta::Meta;
 use crate::codec;
 use crate::config::Replacement;
 use crate::digest::{Digest, KeyHash};
+use crate::disk::Disk;
 use crate::index::{Blob, Index};
 use crate::keeper::Touches;
 use crate::layout::Layout;
@@ -96,7 +97,8 @@ fn digest(n: u64) -> Digest {
 /// as real ones have, but no bodies. A start reads them like any others.
 pub fn make_up_index(directory: &Path, count: u64, meta: &Meta) -> io::Result<()> {
     let layout = Layout::take(directory).map_err(io::Error::other)?;
-    let table = Table::open(&layout.index(), 256 << 20).map_err(io::Error::other)?;
+    let table =
+        Table::open(&layout.index(), 256 << 20, &Disk::default()).map_err(io::Error::other)?;
     let facts = table.load(|_, _| {}).map_err(io::Error::other)?.facts;
     let first = facts.last_id + 1;
     for start in (0..count).step_by(BATCH as usize) {

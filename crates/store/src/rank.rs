@@ -19,6 +19,15 @@ pub(crate) struct Ranking {
 }
 
 impl Ranking {
+    /// What stands for the policy on disk: ranks of one mean nothing to another.
+    pub(crate) fn number(&self) -> u64 {
+        match self.policy {
+            Replacement::Lfuda => 1,
+            Replacement::Gdsf => 2,
+            Replacement::Lru => 3,
+        }
+    }
+
     /// The rank after a use: `uses` is the count with this one, `tick` grows with every use.
     pub(crate) fn rank(&self, uses: u32, len: u64, tick: u64) -> u64 {
         let uses = u64::from(uses);

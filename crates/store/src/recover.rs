@@ -26,7 +26,8 @@ use crate::keeper::{Nudge, Touches};
 use crate::layout::{FileSystem, Layout};
 use crate::rank::Ranking;
 use crate::room::{Limits, Space};
-use crate::table::{Loaded, Table, TableError};
+use crate::table::{ENDED_UNTIDY, Loaded, RUNNING, Table, TableError};
+use crate::vary::Vary;
 
 /// redb's page cache, where `memory_max` allows it.
 const PAGE_CACHE_MAX: u64 = 32 << 20;
@@ -49,20 +50,22 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         .clean_parts()
         .map_err(file("clean", layout.parts()))?;
     let counters = Counters::default();
-    let (table, mut picture, loaded, mut mending) = open_table(&layout, &config, &counters);
+    let (table, mut picture, loaded, mut mending) = open_table(&layout, &config, &disk, &counters);
     let (changes, torn) =
         Journal::replay(&layout.journal()).map_err(file("read", layout.journal()))?;
     if torn {
         tracing::info!("the journal's last record was cut off by an unclean stop");
     }
-    let unclean = loaded.facts.clean == 0;
+    // An orderly end leaves an empty journal; one that is not empty tells of an end that came
+    // before the mark of the last orderly one could be taken back.
+    let unclean = loaded.facts.clean == RUNNING || torn || !changes.is_empty();
     let known_id = picture.index.last_id();
     picture.replay(changes);
     picture.settle(&layout, known_id);
     if unclean {
         picture.suspect(loaded.facts.synced_id);
-        mending.orphans |= picture.index.bodies() > 0;
     }
+    mending.orphans |= unclean || loaded.facts.clean == ENDED_UNTIDY;
     let journal = Journal::open(
         &layout.journal(),
         config.durability == crate::config::Durability::Full,
@@ -73,7 +76,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         "ask about the file system of",
         layout.root().to_owned(),
     ))?;
-    let vary = decode_vary(&picture.vary);
+    let vary = Vary::of_records(&picture.vary);
     let memory = config.memory_max.saturating_sub(page_cache(&config));
     let core = Core {
         hot: HotCache::new(memory, files_max()),
@@ -116,6 +119,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
 fn open_table(
     layout: &Layout,
     config: &Config,
+    disk: &Disk,
     counters: &Counters,
 ) -> (Table, Picture, Loaded, Mending) {
     let cache_bytes = usize::try_from(page_cache(config)).unwrap_or(usize::MAX);
@@ -126,7 +130,7 @@ fn open_table(
         orphans: false,
     };
     for _ in 0..2 {
-        let read = Table::open(&layout.index(), cache_bytes)
+        let read = Table::open(&layout.index(), cache_bytes, disk)
             .and_then(|table| read_table(&table, config).map(|(all, some)| (table, all, some)));
         match read {
             Ok((table, picture, loaded)) if loaded.unreadable == 0 || mending.orphans => {
@@ -159,6 +163,9 @@ fn read_table(table: &Table, config: &Config) -> Result<(Picture, Loaded), Table
     let loaded = table.load(|blob, keys| index.restore(blob, &keys))?;
     index.ranking.age = loaded.facts.age;
     index.resume_from(loaded.facts.last_id, loaded.facts.tick);
+    if loaded.facts.policy != index.ranking.number() {
+        index.rerank();
+    }
     picture.vary = loaded.vary.iter().cloned().collect();
     Ok((picture, loaded))
 }
@@ -304,12 +311,6 @@ impl Picture {
             self.index.set_flag(slot, id, SUSPECT);
         }
     }
-}
-
-fn decode_vary(vary: &HashMap<KeyHash, Vec<u8>>) -> HashMap<KeyHash, Arc<[String]>> {
-    vary.iter()
-        .filter_map(|(key, names)| Some((*key, Arc::from(codec::decode_names(names)?))))
-        .collect()
 }
 
 /// What may be used, clamped to what the file system has.

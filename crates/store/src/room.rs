@@ -107,12 +107,15 @@ pub(crate) struct Limits {
 impl Limits {
     /// Everything that counts, given the bytes of the bodies.
     pub(crate) fn total(&self, bodies: u64, space: &Space) -> u64 {
+        self.in_place(bodies, space) + self.index_bytes + space.reserved()
+    }
+
+    /// What lies in place for certain: bodies, also those that are leaving, and folders.
+    pub(crate) fn in_place(&self, bodies: u64, space: &Space) -> u64 {
         bodies
             + self.leaving_bytes
             + self.stranded_bytes
-            + self.index_bytes
             + self.folders * self.folder_bytes
-            + space.reserved()
             + space.lingering()
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn settle(
         Whole::Part { digest, .. } => (*digest, None),
     };
     let small = body.clone().filter(|_| len <= SMALL_BODY);
-    let placing = core.begin_placing(&digest);
+    let (placing, verified) = claim(core, &digest);
     let mut blocks = blocks_of(len);
     let mut file = None;
     let mut folders = 0;
@@ -73,6 +73,7 @@ pub(crate) fn settle(
         blocks,
         file: file.as_ref(),
         body: small,
+        verified,
     });
     if placing {
         core.end_placing(&digest, folders);
@@ -83,6 +84,21 @@ pub(crate) fn settle(
     };
     drop(whole);
     Ok((hot, file))
+}
+
+/// Takes the right to place a body (true), or finds that one with its digest is in place (false);
+/// the second is true if what is in place is known to be whole. A body of an earlier run is hashed
+/// before another key names it, and makes way for ours if it is damaged.
+fn claim(core: &Core, digest: &Digest) -> (bool, bool) {
+    loop {
+        if core.begin_placing(digest) {
+            return (true, true);
+        }
+        if let Some(verified) = core.check_in_place(digest) {
+            return (false, verified);
+        }
+        // It has just left; its file is being removed.
+    }
 }
 
 type Made = (u64, Option<u32>, Option<Arc<BodyFile>>);

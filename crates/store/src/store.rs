@@ -1,6 +1,5 @@
 //! The handle that the proxy holds.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use larder_policy::key::CacheKey;
@@ -72,10 +71,7 @@ impl Store {
             .vary
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        if known.is_empty() {
-            return None;
-        }
-        known.get(&KeyHash::of(key)).map(|names| names.to_vec())
+        known.names(&KeyHash::of(key)).map(<[String]>::to_vec)
     }
 
     /// Remembers that a base key's responses vary by these fields; none: that they do not.
@@ -87,8 +83,7 @@ impl Store {
                 .vary
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
-            let held: &[String] = known.get(&hash).map_or(&[], |names| names);
-            if held == names.as_slice() {
+            if known.names(&hash).unwrap_or_default() == names.as_slice() {
                 return;
             }
         }
@@ -99,19 +94,19 @@ impl Store {
             names: encoded.clone(),
         };
         self.core.write_down(&mut journal, &[change]);
-        let mut known = self
+        let kept = (!names.is_empty()).then_some(encoded);
+        let forgotten = self
             .core
             .vary
             .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let known: &mut HashMap<_, _> = &mut known;
-        let kept = (!names.is_empty()).then_some(encoded);
-        if names.is_empty() {
-            known.remove(&hash);
-        } else {
-            known.insert(hash, Arc::from(names));
+            .unwrap_or_else(PoisonError::into_inner)
+            .remember(hash, names);
+        let mut state = lock(&self.core.state);
+        state.pending.vary.insert(hash, kept);
+        if let Some(forgotten) = forgotten {
+            state.pending.vary.insert(forgotten, None);
         }
-        lock(&self.core.state).pending.vary.insert(hash, kept);
+        drop(state);
         self.core.nudge.changed();
     }
 

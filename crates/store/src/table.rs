@@ -13,15 +13,17 @@
 //! panic on others; every call is fenced, and a fault is an error like any other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{
     Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition,
 };
 
+use crate::backend::Backend;
 use crate::codec::{self, Scan};
 use crate::digest::KeyHash;
+use crate::disk::Disk;
 use crate::index::Blob;
 
 const HEADS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("heads");
@@ -58,7 +60,7 @@ pub(crate) struct Facts {
     pub(crate) tick: u64,
     /// Blobs up to this id are known to be on the disk.
     pub(crate) synced_id: u64,
-    /// 1 if the run that wrote this ended in order.
+    /// [`RUNNING`], [`ENDED`] or [`ENDED_UNTIDY`].
     pub(crate) clean: u64,
     /// Look-ups that found something, over all runs.
     pub(crate) hits: u64,
@@ -66,10 +68,19 @@ pub(crate) struct Facts {
     pub(crate) misses: u64,
     /// Bytes evicted, over all runs.
     pub(crate) evicted: u64,
+    /// The replacement policy that gave the ranks ([`crate::rank::Ranking::number`]).
+    pub(crate) policy: u64,
 }
 
+/// [`Facts::clean`]: the run that wrote this has not ended, or not in order.
+pub(crate) const RUNNING: u64 = 0;
+/// It ended in order.
+pub(crate) const ENDED: u64 = 1;
+/// It ended in order, but files that it could not remove may still be there.
+pub(crate) const ENDED_UNTIDY: u64 = 2;
+
 impl Facts {
-    fn numbers(&self) -> [u64; 8] {
+    fn numbers(&self) -> [u64; 9] {
         [
             self.age,
             self.last_id,
@@ -79,6 +90,7 @@ impl Facts {
             self.hits,
             self.misses,
             self.evicted,
+            self.policy,
         ]
     }
 
@@ -102,6 +114,7 @@ impl Facts {
             hits: next()?,
             misses: next()?,
             evicted: next()?,
+            policy: next()?,
         })
     }
 }
@@ -128,13 +141,24 @@ pub(crate) struct Loaded {
 #[derive(Debug)]
 pub(crate) struct Table {
     database: RwLock<Option<Database>>,
+    place: Option<Place>,
 }
 
-impl Table {
-    /// Opens or makes the file. `cache_bytes`: redb's page cache.
-    pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Self, TableError> {
-        let database = fenced(|| {
-            let database = Builder::new().set_cache_size(cache_bytes).create(path)?;
+/// What an opening needs.
+#[derive(Clone, Debug)]
+struct Place {
+    path: PathBuf,
+    cache_bytes: usize,
+    disk: Disk,
+}
+
+impl Place {
+    fn open(&self) -> Result<Database, TableError> {
+        fenced(|| {
+            let backend = Backend::open(&self.path, &self.disk).map_err(redb::Error::Io)?;
+            let database = Builder::new()
+                .set_cache_size(self.cache_bytes)
+                .create_with_backend(backend)?;
             let mut write = database.begin_write()?;
             write.set_quick_repair(true);
             write.open_table(HEADS)?;
@@ -143,16 +167,47 @@ impl Table {
             write.open_table(FACTS)?;
             write.commit()?;
             Ok(database)
-        })?;
-        Ok(Self {
-            database: RwLock::new(Some(database)),
         })
+    }
+}
+
+impl Table {
+    /// Opens or makes the file. `cache_bytes`: redb's page cache.
+    pub(crate) fn open(path: &Path, cache_bytes: usize, disk: &Disk) -> Result<Self, TableError> {
+        let place = Place {
+            path: path.to_owned(),
+            cache_bytes,
+            disk: disk.clone(),
+        };
+        Ok(Self {
+            database: RwLock::new(Some(place.open()?)),
+            place: Some(place),
+        })
+    }
+
+    /// Opens the file once more: redb refuses everything after one failed write, even when the
+    /// disk works again.
+    pub(crate) fn reopen(&self) -> Result<(), TableError> {
+        let place = self.place.as_ref().ok_or(TableError::Closed)?;
+        let mut held = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let old = held.take();
+        // Its closing writes too, and may fail as the last write did.
+        let _ = fenced(|| {
+            drop(old);
+            Ok(())
+        });
+        *held = Some(place.open()?);
+        Ok(())
     }
 
     /// A table that holds nothing and refuses commits: the index file cannot be had.
     pub(crate) fn absent() -> Self {
         Self {
             database: RwLock::new(None),
+            place: None,
         }
     }
 
@@ -266,7 +321,7 @@ mod tests {
             clean: 1,
             ..Facts::default()
         };
-        let table = Table::open(&path, 1 << 20).expect("opens");
+        let table = Table::open(&path, 1 << 20, &Disk::default()).expect("opens");
         let key = KeyHash([1; 16]);
         let head: Arc<[u8]> = Arc::from(&b"head"[..]);
         let batch = Batch {
@@ -277,7 +332,7 @@ mod tests {
         };
         table.commit(&batch).expect("commits");
         drop(table);
-        let table = Table::open(&path, 1 << 20).expect("opens again");
+        let table = Table::open(&path, 1 << 20, &Disk::default()).expect("opens again");
         assert_eq!(
             table.head(&key).expect("reads").as_deref(),
             Some(&b"head"[..])
@@ -291,6 +346,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("index.redb");
         std::fs::write(&path, vec![0x5a; 100_000]).expect("writes");
-        assert!(Table::open(&path, 1 << 20).is_err());
+        assert!(Table::open(&path, 1 << 20, &Disk::default()).is_err());
     }
 }

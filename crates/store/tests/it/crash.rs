@@ -2,8 +2,12 @@
 //! has said: `stored` is said after a commit, `begin` before anything of it, so whatever is found
 //! must have been begun, and whatever was stored and not begun again must be found.
 //!
-//! The second variant also drops what was not synced: bodies that came after the last `synced`
-//! lose their last half or their bytes, as a power loss under `durability = "fast"` may do.
+//! Two more variants also take back what was not synced, as a power loss may do: writes to the index
+//! file (noted by a layer over its file operations until a sync, then lost or kept at random), ends
+//! of journal files, and bodies that came after the last sync, which lose their last half or their
+//! bytes. Under `durability = "fast"` what came after the last sync may then be gone, but never
+//! wrong; under `full`, where bodies and journal are synced before an object counts as stored,
+//! nothing that was said to be stored may be missing.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,14 +17,29 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_store::{Digest, Join, Store};
+use larder_store::{Digest, Disk, Durability, Join, Store, Unsynced};
 
-use crate::support::{Random, body, config, get, key, meta, open};
+use crate::support::{Random, body, config, get, key, meta};
 
 /// The directory that a child works on; set by the test that starts it.
 const CHILD: &str = "LARDER_TEST_CRASH";
+/// Where the child's writes to the index are noted until they are synced.
+const NOTES: &str = "LARDER_TEST_NOTES";
+/// The child syncs bodies and journal, if this is set.
+const FULL: &str = "LARDER_TEST_FULL";
 /// Names that the operations draw from.
 const NAMES: u64 = 40;
+
+/// How the child ends, and what is lost then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// The process is killed.
+    Killed,
+    /// The power goes, under `durability = "fast"`.
+    PowerLostFast,
+    /// The power goes, under `durability = "full"`.
+    PowerLostFull,
+}
 
 /// What is known of one name.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +50,67 @@ struct Known {
     stored: Option<u64>,
     /// It may be absent though nothing was said.
     maybe_absent: bool,
+}
+
+/// What the child said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Begin(u64, u64),
+    Stored(u64, u64),
+    BeginRemove(u64),
+    Removed(u64),
+    BeginSync,
+    Synced,
+}
+
+impl Said {
+    fn parse(line: &str) -> Self {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |at: usize| words[at].parse::<u64>().expect("a number");
+        match words[0] {
+            "begin" => Self::Begin(number(1), number(2)),
+            "stored" => Self::Stored(number(1), number(2)),
+            "begin-remove" => Self::BeginRemove(number(1)),
+            "removed" => Self::Removed(number(1)),
+            "begin-sync" => Self::BeginSync,
+            "synced" => Self::Synced,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// What holds afterwards if nothing is lost.
+    fn note(self, model: &mut HashMap<u64, Known>) {
+        match self {
+            Self::Begin(name, version) => model.entry(name).or_default().begun.push(version),
+            Self::Stored(name, version) => {
+                let known = Known {
+                    begun: vec![version],
+                    stored: Some(version),
+                    maybe_absent: false,
+                };
+                model.insert(name, known);
+            }
+            Self::BeginRemove(name) => model.entry(name).or_default().maybe_absent = true,
+            Self::Removed(name) => drop(model.insert(name, Known::default())),
+            Self::BeginSync | Self::Synced => {}
+        }
+    }
+
+    /// What holds afterwards if it may be lost or not.
+    fn note_doubtful(self, model: &mut HashMap<u64, Known>) {
+        let (Self::Begin(name, _)
+        | Self::Stored(name, _)
+        | Self::BeginRemove(name)
+        | Self::Removed(name)) = self
+        else {
+            return;
+        };
+        let known = model.entry(name).or_default();
+        known.maybe_absent = true;
+        if let Self::Begin(_, version) = self {
+            known.begun.push(version);
+        }
+    }
 }
 
 fn of_version(name: u64, version: u64) -> Bytes {
@@ -63,7 +143,14 @@ fn child() {
 }
 
 async fn work(folder: &Path, seed: u64) {
-    let store = open(folder);
+    let mut config = config(folder);
+    if std::env::var_os(FULL).is_some() {
+        config.durability = Durability::Full;
+    }
+    let disk = std::env::var_os(NOTES).map_or_else(Disk::default, |notes| {
+        Disk::noting(Path::new(&notes)).expect("can be made")
+    });
+    let store = Store::open_on(config, disk).expect("opens after any crash");
     say("ready");
     let mut random = Random::new(seed);
     loop {
@@ -75,6 +162,7 @@ async fn work(folder: &Path, seed: u64) {
                 say(&format!("removed {name}"));
             }
             1 => {
+                say("begin-sync");
                 store.sync().await;
                 say("synced");
             }
@@ -121,20 +209,25 @@ fn say(line: &str) {
     writeln!(out, "LOG {line}").expect("the parent reads");
 }
 
-fn start(folder: &Path, seed: u64) -> Child {
-    Command::new(std::env::current_exe().expect("this binary"))
+fn start(folder: &Path, notes: &Path, seed: u64, ending: Ending) -> Child {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command
         .args(["--exact", "crash::child", "--nocapture"])
         .env(CHILD, folder)
         .env("LARDER_TEST_SEED", seed.to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts")
+        .stdout(Stdio::piped());
+    if ending != Ending::Killed {
+        command.env(NOTES, notes);
+    }
+    if ending == Ending::PowerLostFull {
+        command.env(FULL, "1");
+    }
+    command.spawn().expect("starts")
 }
 
-/// Lets a child work for a while and kills it. Notes what it said; returns the names that were
-/// stored after its last `synced`.
-fn round(folder: &Path, seed: u64, model: &mut HashMap<u64, Known>) -> Vec<(u64, u64)> {
-    let mut child = start(folder, seed);
+/// Lets a child work for a while and kills it. Returns what it said.
+fn round(folder: &Path, notes: &Path, seed: u64, ending: Ending) -> Vec<Said> {
+    let mut child = start(folder, notes, seed, ending);
     let out = child.stdout.take().expect("piped");
     let id = std::sync::Arc::new(std::sync::Mutex::new(child));
     let killer = std::sync::Arc::clone(&id);
@@ -145,44 +238,51 @@ fn round(folder: &Path, seed: u64, model: &mut HashMap<u64, Known>) -> Vec<(u64,
         std::thread::sleep(time);
         killer.lock().expect("no panic").kill().expect("killed");
     });
-    let mut unsynced = Vec::new();
+    let mut all = Vec::new();
     for line in BufReader::new(out).lines() {
         let line = line.expect("text");
-        let Some(said) = line.strip_prefix("LOG ") else {
-            continue;
-        };
-        let words: Vec<&str> = said.split(' ').collect();
-        let number = |at: usize| words[at].parse::<u64>().expect("a number");
-        match words[0] {
-            "ready" => ready.send(()).expect("still waited for"),
-            "synced" => unsynced.clear(),
-            "begin" => {
-                let known = model.entry(number(1)).or_default();
-                known.begun.push(number(2));
-            }
-            "stored" => {
-                let known = model.entry(number(1)).or_default();
-                *known = Known {
-                    begun: vec![number(2)],
-                    stored: Some(number(2)),
-                    maybe_absent: false,
-                };
-                unsynced.push((number(1), number(2)));
-            }
-            "begin-remove" => model.entry(number(1)).or_default().maybe_absent = true,
-            "removed" => *model.entry(number(1)).or_default() = Known::default(),
-            other => panic!("{other}"),
+        match line.strip_prefix("LOG ") {
+            None => {}
+            Some("ready") => ready.send(()).expect("still waited for"),
+            Some(said) => all.push(Said::parse(said)),
         }
     }
     killing.join().expect("no panic");
     id.lock().expect("no panic").wait().expect("ended");
-    unsynced
+    all
 }
 
-/// Drops the bytes that a power loss may drop. Their names may be lost with them.
-fn lose_unsynced(folder: &Path, unsynced: &[(u64, u64)], model: &mut HashMap<u64, Known>) {
-    for (at, (name, version)) in unsynced.iter().enumerate() {
-        let whole = of_version(*name, *version);
+/// Notes what must and what may be found after the child's end.
+fn note(all: &[Said], ending: Ending, model: &mut HashMap<u64, Known>) {
+    let safe = match ending {
+        Ending::Killed | Ending::PowerLostFull => all.len(),
+        // Everything before the beginning of the last sync that ended.
+        Ending::PowerLostFast => {
+            let synced = all.iter().rposition(|said| *said == Said::Synced);
+            synced.map_or(0, |at| {
+                let begun = all[..at].iter().rposition(|said| *said == Said::BeginSync);
+                begun.expect("a sync begins before it ends")
+            })
+        }
+    };
+    for said in &all[..safe] {
+        said.note(model);
+    }
+    for said in &all[safe..] {
+        said.note_doubtful(model);
+    }
+}
+
+/// Takes from the bodies what a power loss may take. A sync that has begun may have saved what
+/// came before it.
+fn lose_bodies(folder: &Path, all: &[Said]) {
+    let begun = all.iter().rposition(|said| *said == Said::BeginSync);
+    let after = &all[begun.map_or(0, |at| at + 1)..];
+    let stored = after.iter().filter_map(|said| match said {
+        Said::Stored(name, version) => Some(of_version(*name, *version)),
+        _ => None,
+    });
+    for (at, whole) in stored.enumerate() {
         let path = folder.join(Digest::of(&whole).content_path());
         let Ok(file) = fs::OpenOptions::new().write(true).open(&path) else {
             continue;
@@ -195,18 +295,41 @@ fn lose_unsynced(folder: &Path, unsynced: &[(u64, u64)], model: &mut HashMap<u64
             file.set_len(0).expect("cut");
             file.set_len(len).expect("grown");
         }
-        if let Some(known) = model.get_mut(name) {
-            known.maybe_absent = true;
+    }
+}
+
+/// Cuts the ends off journal files.
+fn lose_journal(folder: &Path, random: &mut Random) {
+    for entry in fs::read_dir(folder.join("journal")).expect("there") {
+        let path = entry.expect("readable").path();
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .expect("there");
+        let len = file.metadata().expect("there").len();
+        if random.below(2) == 0 {
+            file.set_len(random.below(len + 1)).expect("cut");
         }
     }
+}
+
+/// Loses what a power loss may take. Returns how many writes to the index were unsynced.
+fn lose(folder: &Path, notes: &Path, all: &[Said], seed: u64, ending: Ending) -> usize {
+    let mut random = Random::new(seed + 7);
+    let unsynced = Unsynced::read(notes, folder).expect("noted");
+    unsynced.lose(|| random.below(2) == 0).expect("taken back");
+    if ending == Ending::PowerLostFast {
+        lose_bodies(folder, all);
+        lose_journal(folder, &mut random);
+    }
+    unsynced.count()
 }
 
 async fn compare(folder: &Path, model: &mut HashMap<u64, Known>, round: u64) {
     let store = Store::open(config(folder)).expect("opens after any crash");
     for name in 0..NAMES {
         let known = model.entry(name).or_default();
-        let found = get_or_error(&store, name).await;
-        if let Some(read) = found {
+        if let Some(read) = get(&store, &name.to_string()).await {
             let right = known
                 .begun
                 .iter()
@@ -234,16 +357,9 @@ async fn compare(folder: &Path, model: &mut HashMap<u64, Known>, round: u64) {
     store.close().await;
 }
 
-/// A body that is found out to be damaged while it is read is a cut answer: not found.
-async fn get_or_error(store: &Store, name: u64) -> Option<Vec<u8>> {
-    get(store, &name.to_string()).await
-}
-
-fn rounds(lossy: bool) {
-    let rounds = match std::env::var("LARDER_TEST_CRASH_ROUNDS") {
-        Ok(text) => text.parse().expect("a number of rounds"),
-        Err(_) => 60,
-    };
+fn rounds(ending: Ending, short: u64) {
+    let long = std::env::var("LARDER_TESTS_LONG").is_ok_and(|text| !text.is_empty());
+    let rounds = if long { 1_000 } else { short };
     let seed = 20_261_123;
     println!("seed {seed}, {rounds} rounds");
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -251,32 +367,38 @@ fn rounds(lossy: bool) {
         .build();
     let runtime = runtime.expect("a runtime");
     let mut folder = tempfile::tempdir().expect("a folder");
+    let notes = tempfile::NamedTempFile::new().expect("a file");
     let mut model = HashMap::new();
-    let mut stored = 0;
+    let (mut stored, mut unsynced) = (0, 0);
     for at in 0..rounds {
         if at % 15 == 0 {
             folder = tempfile::tempdir().expect("a folder");
             model.clear();
         }
-        let unsynced = round(folder.path(), seed + at, &mut model);
-        stored += unsynced.len();
-        if lossy {
-            lose_unsynced(folder.path(), &unsynced, &mut model);
+        let all = round(folder.path(), notes.path(), seed + at, ending);
+        let is_stored = |said: &&Said| matches!(said, Said::Stored(..));
+        stored += all.iter().filter(is_stored).count() as u64;
+        note(&all, ending, &mut model);
+        if ending != Ending::Killed {
+            unsynced += lose(folder.path(), notes.path(), &all, seed + at, ending);
         }
         runtime.block_on(compare(folder.path(), &mut model, at));
     }
-    assert!(
-        stored > rounds as usize,
-        "the children did next to nothing: {stored}"
-    );
+    println!("{stored} objects stored, {unsynced} unsynced writes to the index");
+    assert!(stored > rounds, "the children did next to nothing");
 }
 
 #[test]
 fn killed_at_any_instant_a_cache_opens_and_holds_every_stored_object_whole() {
-    rounds(false);
+    rounds(Ending::Killed, 60);
 }
 
 #[test]
 fn bodies_that_a_power_loss_took_are_found_out_before_a_wrong_byte_is_served() {
-    rounds(true);
+    rounds(Ending::PowerLostFast, 60);
+}
+
+#[test]
+fn under_full_durability_a_power_loss_takes_nothing_that_was_stored() {
+    rounds(Ending::PowerLostFull, 20);
 }

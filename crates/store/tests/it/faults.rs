@@ -121,3 +121,33 @@ async fn a_disk_that_is_full_from_some_operation_on_costs_no_wrong_byte() {
 async fn a_disk_that_fails_for_a_while_is_used_again_after_it() {
     sweep(3, ErrorKind::ReadOnlyFilesystem).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_disk_has_failed_the_running_store_writes_its_index_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Disk::failing(u64::MAX, 0, ErrorKind::Other);
+    let store = Store::open_on(config(folder.path()), disk.clone()).expect("opens");
+    let whole = body("before", 100_000);
+    crate::support::put(&store, "before", &whole).await;
+    disk.set_failing(true);
+    // The journal refuses, the index's group commit fails: the object is in memory alone.
+    store.remember_vary(&key("before"), vec!["accept".into()]);
+    store.sync().await;
+    let faults = store.snapshot().faults_total();
+    assert!(faults > 0, "nothing failed");
+    disk.set_failing(false);
+    let later = body("later", 100_000);
+    crate::support::put(&store, "later", &later).await;
+    let commits = store.snapshot().commits;
+    store.sync().await;
+    assert!(store.snapshot().commits > commits, "no group commit since");
+    assert_eq!(store.snapshot().faults_total(), faults, "it fails on");
+    drop(store);
+    let store = open(folder.path());
+    for (name, whole) in [("before", whole), ("later", later)] {
+        let found = crate::support::get(&store, name).await;
+        assert_eq!(found.expect("stored"), whole);
+    }
+    let names = store.vary(&key("before")).await;
+    assert_eq!(names.expect("written in the end"), ["accept"]);
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use larder_store::{OpenError, Store};
+use larder_store::{Config, OpenError, Replacement, Store};
 
 use crate::support::{body, config, get, key, meta, open, put, read_all};
 
@@ -211,4 +211,63 @@ async fn a_flipped_byte_in_the_index_gives_no_wrong_byte_and_service_goes_on() {
             objects.len()
         );
     }
+}
+
+#[tokio::test]
+async fn a_flipped_body_is_not_served_to_a_key_that_brings_the_same_bytes_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for len in [30_000, 800_000] {
+        let whole = body("same", len);
+        let store = open(folder.path());
+        let entry = put(&store, "first", &whole).await;
+        let path = folder.path().join(entry.digest.content_path());
+        drop((store, entry));
+        let mut bytes = fs::read(&path).expect("in place");
+        bytes[len / 2] ^= 1;
+        fs::write(&path, bytes).expect("written");
+        let store = open(folder.path());
+        put(&store, "second", &whole).await;
+        for _ in 0..2 {
+            assert!(get(&store, "second").await.expect("stored") == whole);
+        }
+        assert_eq!(fs::read(&path).expect("in place again"), whole);
+        assert_eq!(store.snapshot().faults_total(), 1);
+    }
+}
+
+#[tokio::test]
+async fn ranks_of_another_policy_do_not_keep_what_is_new_from_staying() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = |replacement| {
+        let config = Config {
+            size_max: 16 << 20,
+            replacement,
+            ..config(folder.path())
+        };
+        Store::open(config).expect("opens")
+    };
+    // Least recently used: ranks are the numbers of uses so far, and these are many.
+    let store = open(Replacement::Lru);
+    for round in 0..60 {
+        let name = format!("old{round}");
+        let entry = put(&store, &name, &body(&name, 1_000_000)).await;
+        for _ in 0..50 {
+            store.touch(&entry);
+        }
+    }
+    store.close().await;
+    drop(store);
+    let store = open(Replacement::Lfuda);
+    let whole = body("new", 1_000_000);
+    let entry = put(&store, "new", &whole).await;
+    for _ in 0..100 {
+        store.touch(&entry);
+    }
+    drop(entry);
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    for round in 0..20 {
+        let name = format!("once{round}");
+        put(&store, &name, &body(&name, 1_000_000)).await;
+    }
+    assert!(get(&store, "new").await.is_some(), "evicted before the old");
 }
