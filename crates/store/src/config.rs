@@ -1,6 +1,7 @@
 //! What the operator may say about the store.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How the store is to be kept.
 #[derive(Clone, Debug)]
@@ -20,6 +21,10 @@ pub struct Config {
     pub durability: Durability,
     /// When bodies that were written by an earlier run are hashed again.
     pub verify: Verify,
+    /// How often every body is hashed in the background; `None`: never.
+    pub scrub: Option<Duration>,
+    /// What is worth storing when something has to leave for it.
+    pub admission: Admission,
 }
 
 impl Config {
@@ -32,6 +37,8 @@ impl Config {
             replacement: Replacement::Lfuda,
             durability: Durability::Fast,
             verify: Verify::FirstUse,
+            scrub: None,
+            admission: Admission::All,
         }
     }
 }
@@ -66,6 +73,16 @@ pub enum Durability {
     Fast,
     /// A power loss too: body, folder and journal are synced before the object counts as kept.
     Full,
+}
+
+/// What is stored when something has to leave for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Everything.
+    All,
+    /// What has been asked for more often, of late, than what would leave for it. One walk over a
+    /// whole mirror then does not flush what is popular.
+    Frequency,
 }
 
 /// When a body is hashed again.

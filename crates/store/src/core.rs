@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use larder_policy::key::CacheKey;
 use larder_policy::meta::Meta;
 
+use crate::admission::Sketch;
 use crate::body::BodyFile;
 use crate::codec;
 use crate::collapse::Flights;
@@ -111,6 +112,8 @@ pub(crate) struct Core {
     pub(crate) flights: Flights,
     pub(crate) space: Arc<Space>,
     pub(crate) counters: Counters,
+    /// Where not everything is worth room.
+    pub(crate) sketch: Option<Sketch>,
     pub(crate) touches: Touches,
     pub(crate) nudge: Nudge,
     /// Victims whose files the keeper is to remove.

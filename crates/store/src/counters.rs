@@ -94,6 +94,9 @@ pub(crate) struct Counters {
     pub(crate) deduplicated_bytes: Counter,
     pub(crate) touches_dropped: Counter,
     pub(crate) commits: Counter,
+    pub(crate) scrubbed: Counter,
+    pub(crate) hit_bytes: Counter,
+    pub(crate) fill_bytes: Counter,
     faults: [Counter; Fault::ALL.len()],
     /// When each kind was last said: seconds since `begun`, plus 1.
     said: [AtomicU64; Fault::ALL.len()],

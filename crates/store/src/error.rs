@@ -51,6 +51,9 @@ pub enum BeginError {
     /// Nothing more can leave to make room.
     #[error("no room: nothing can be evicted")]
     NoRoom,
+    /// What would have to leave is asked for more often.
+    #[error("not admitted: what would leave for it is asked for more often")]
+    NotAdmitted,
     /// The part file cannot be made.
     #[error("cannot make a part file")]
     Part(#[source] io::Error),
@@ -62,6 +65,7 @@ impl BeginError {
         match self {
             Self::TooLarge => "too-large",
             Self::NoRoom => "no-room",
+            Self::NotAdmitted => "not-admitted",
             Self::Part(_) => "disk-fault",
         }
     }

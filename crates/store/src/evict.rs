@@ -5,8 +5,11 @@
 //! two percent free, so that a fill seldom has to wait. Nothing that is being read is chosen; if
 //! what is left cannot make the room, nothing at all is evicted.
 
+use larder_policy::key::CacheKey;
+
 use crate::core::{Core, State};
 use crate::counters::Fault;
+use crate::digest::KeyHash;
 use crate::error::BeginError;
 use crate::index::Gone;
 use crate::journal::Change;
@@ -44,6 +47,23 @@ impl Core {
             self.make_room(bytes)?;
         }
         Err(BeginError::NoRoom)
+    }
+
+    /// False: something would have to leave for the key's body that is asked for at least as
+    /// often, and the operator wants that to stay.
+    pub(crate) fn is_worth_room(&self, key: &CacheKey, bytes: u64) -> bool {
+        let Some(sketch) = &self.sketch else {
+            return true;
+        };
+        let state = lock(&self.state);
+        let total = state.limits.total(state.index.allocated(), &self.space) + bytes;
+        if total <= percent(state.limits.bytes_max, LOW_PERCENT) {
+            return true;
+        }
+        let kept = state.index.first_keys().into_iter();
+        let kept = kept.map(|key| sketch.estimate(&key)).max().unwrap_or(0);
+        drop(state);
+        sketch.estimate(&KeyHash::of(key)) > kept
     }
 
     /// Evicts until `bytes` fit. Blocking.

@@ -60,6 +60,9 @@ impl Fill {
         key: CacheKey,
     ) -> Result<Self, BeginError> {
         let room = length.map_or(STEP, |length| u64::from(blocks_of(length)) * BLOCK);
+        if !core.is_worth_room(&key, room) {
+            return Err(BeginError::NotAdmitted);
+        }
         let reservation = if let Some(reservation) = core.reserve_free(room)? {
             reservation
         } else {
@@ -172,6 +175,7 @@ impl Fill {
             lead.tell(Outcome::Ready(entry.clone()));
         }
         self.core.counters.fills_ended.add(1);
+        self.core.counters.fill_bytes.add(len);
         Ok(entry)
     }
 

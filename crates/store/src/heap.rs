@@ -36,7 +36,7 @@ impl Heap {
 
     /// Adds a slot that is not in the heap.
     pub(crate) fn push(&mut self, slots: &mut impl Slots, slot: u32) {
-        crate::index::push_lean(&mut self.items, slot);
+        push_lean(&mut self.items, slot);
         self.rise(slots, self.items.len() - 1);
     }
 
@@ -105,6 +105,14 @@ impl Heap {
         self.items[place] = slot;
         slots.set_place(slot, place as u32);
     }
+}
+
+/// Pushes with a sixteenth of slack: doubling would hold up to twice the records' memory.
+pub(crate) fn push_lean<T>(items: &mut Vec<T>, item: T) {
+    if items.len() == items.capacity() {
+        items.reserve_exact((items.len() / 16).max(1024));
+    }
+    items.push(item);
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use hashbrown::HashTable;
 
 use crate::digest::{Digest, KeyHash};
-use crate::heap::{ABSENT, Heap, Slots};
+use crate::heap::{ABSENT, Heap, Slots, push_lean};
 use crate::rank::Ranking;
 
 /// End of a chain of slots.
@@ -143,6 +143,9 @@ pub(crate) struct Index {
     next_id: u64,
     next_version: u32,
     allocated: u64,
+    /// Bytes of all bodies, and the same with each body counted once a key.
+    content_bytes: u64,
+    named_bytes: u64,
 }
 
 impl Index {
@@ -163,6 +166,8 @@ impl Index {
             next_id: 1,
             next_version: 1,
             allocated: 0,
+            content_bytes: 0,
+            named_bytes: 0,
         }
     }
 
@@ -179,6 +184,16 @@ impl Index {
     /// Allocated bytes of all bodies.
     pub(crate) fn allocated(&self) -> u64 {
         self.allocated
+    }
+
+    /// Bytes of all bodies.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        self.content_bytes
+    }
+
+    /// Bytes of all bodies, each counted once for every key that names it.
+    pub(crate) fn named_bytes(&self) -> u64 {
+        self.named_bytes
     }
 
     /// The largest id given so far.
@@ -220,6 +235,17 @@ impl Index {
     pub(crate) fn with_keys(&self, slot: u32, id: u64) -> Option<(&Blob, Vec<KeyHash>)> {
         let blob = self.at(slot, id)?;
         Some((blob, self.keys_of(slot)))
+    }
+
+    /// Every key and its blob, in no useful order.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (KeyHash, &Blob)> {
+        let held = self.links.iter().filter(|link| link.blob != NONE);
+        held.map(|link| (link.key, &self.blobs.slots[link.blob as usize].blob))
+    }
+
+    /// How many keys name the blob in a slot.
+    pub(crate) fn names(&self, slot: u32) -> u32 {
+        self.keys_of(slot).len() as u32
     }
 
     /// Every blob and its slot, in no useful order.
@@ -354,6 +380,12 @@ impl Index {
         self.remove(slot, id)
     }
 
+    /// The keys of the blob that leaves first.
+    pub(crate) fn first_keys(&self) -> Vec<KeyHash> {
+        let first = self.heap.first();
+        first.map_or_else(Vec::new, |slot| self.keys_of(slot))
+    }
+
     /// Sets a flag. True if it was not set before.
     pub(crate) fn set_flag(&mut self, slot: u32, id: u64, flag: u8) -> bool {
         let Some(was) = self.at(slot, id).map(|blob| blob.flags) else {
@@ -442,6 +474,7 @@ impl Index {
 
     fn add_blob(&mut self, blob: Blob) -> u32 {
         self.allocated += blob.allocated();
+        self.content_bytes += blob.len;
         let (hash, record) = (
             blob.digest.spread(),
             BlobSlot {
@@ -482,6 +515,7 @@ impl Index {
         let blob = held.blob.clone();
         held.blob.id = 0;
         self.allocated -= blob.allocated();
+        self.content_bytes -= blob.len;
         blob
     }
 
@@ -496,6 +530,7 @@ impl Index {
             }
             gone = self.unlink(&key).last();
         }
+        self.named_bytes += self.blobs.slots[slot as usize].blob.len;
         let first = &mut self.blobs.slots[slot as usize].first;
         let link = Link {
             key,
@@ -549,18 +584,11 @@ impl Index {
 
     fn free(&mut self, at: u32) {
         let link = &mut self.links[at as usize];
+        self.named_bytes -= self.blobs.slots[link.blob as usize].blob.len;
         link.blob = NONE;
         link.next = self.free_link;
         self.free_link = at;
     }
-}
-
-/// Pushes with a sixteenth of slack: doubling would hold up to twice the records' memory.
-pub(crate) fn push_lean<T>(items: &mut Vec<T>, item: T) {
-    if items.len() == items.capacity() {
-        items.reserve_exact((items.len() / 16).max(1024));
-    }
-    items.push(item);
 }
 
 #[cfg(test)]

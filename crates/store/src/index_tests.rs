@@ -194,6 +194,8 @@ fn links_and_chains_agree_with_a_map_of_keys_under_random_changes() {
         bodies.sort_unstable();
         bodies.dedup();
         assert_eq!(index.bodies(), bodies.len());
+        assert_eq!(index.content_bytes(), 10 * bodies.len() as u64);
+        assert_eq!(index.named_bytes(), 10 * model.len() as u64);
     }
     for (name, body) in &model {
         assert_eq!(

@@ -127,7 +127,7 @@ impl Nudge {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     core: Arc<Core>,
-    /// The mender, then the keeper: in the order in which they end.
+    /// In the order in which they end.
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
@@ -140,7 +140,11 @@ impl Keeper {
         };
         Ok(Self {
             core: Arc::clone(core),
-            threads: Mutex::new(vec![spawn("larder-mender", mend)?, spawn(KEEPER, keep)?]),
+            threads: Mutex::new(vec![
+                spawn("larder-mender", mend)?,
+                spawn("larder-scrub", scrub)?,
+                spawn(KEEPER, keep)?,
+            ]),
         })
     }
 
@@ -152,6 +156,7 @@ impl Keeper {
             if thread.thread().name() == Some(KEEPER) {
                 self.core.nudge.stop();
             }
+            thread.thread().unpark();
             if thread.join().is_err() {
                 tracing::error!("a thread of the store ended in disorder");
             }
@@ -181,6 +186,13 @@ fn mend(core: &Core) {
             Ok(bytes) => tracing::info!(bytes, "removed bodies without a name"),
             Err(e) => core.counters.fault(Fault::Remove, &e),
         }
+    }
+}
+
+/// Reads bodies again and again, where the operator wants it.
+fn scrub(core: &Core) {
+    if let Some(period) = core.config.scrub {
+        core.scrub(period);
     }
 }
 
@@ -337,6 +349,8 @@ impl Core {
             hits: facts.hits + self.counters.hits.get(),
             misses: facts.misses + self.counters.misses.get(),
             evicted: facts.evicted + self.counters.evicted_bytes.get(),
+            hit_bytes: facts.hit_bytes + self.counters.hit_bytes.get(),
+            fill_bytes: facts.fill_bytes + self.counters.fill_bytes.get(),
             ..facts
         }
     }

@@ -8,6 +8,7 @@
 //!   parts/            fills in flight
 //!   journal/          changes that the index file does not have yet
 //!   index.redb        names, heads, heat
+//!   verify.at         where an interrupted audit goes on
 //!   index.damaged     one that did not open, while it is being salvaged
 //! ```
 
@@ -87,6 +88,11 @@ impl Layout {
     /// Where an index file lies that did not open, until what can be had of it has been had.
     pub(crate) fn damaged_index(&self) -> PathBuf {
         self.root.join("index.damaged")
+    }
+
+    /// Where an audit that was interrupted has come to.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.root.join("verify.at")
     }
 
     /// Removes what fills of an earlier run have left.

@@ -17,8 +17,11 @@
 //! 4. A dropped slot or fill has failed; one follower becomes the next lead.
 //! 5. Whatever the disk does, an object is served whole and right, or not at all.
 
+mod admission;
+mod audit;
 mod backend;
 mod body;
+mod browse;
 mod codec;
 mod collapse;
 mod config;
@@ -56,8 +59,10 @@ mod vary;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use audit::{Checked, Damaged, Progress};
+pub use browse::{Object, OpenBody, Order};
 pub use collapse::{Follower, Join, Outcome, Slot};
-pub use config::{Config, Durability, Replacement, Verify};
+pub use config::{Admission, Config, Durability, Replacement, Verify};
 pub use counters::Fault;
 pub use digest::{Digest, KeyHash};
 #[doc(hidden)]

@@ -42,6 +42,9 @@ impl Core {
 
     async fn find(core: &Arc<Self>, key: &CacheKey) -> Option<Entry> {
         let hash = KeyHash::of(key);
+        if let Some(sketch) = &core.sketch {
+            sketch.count(&hash);
+        }
         let hot = core.hot.get(&hash).filter(|hot| hot.key == *key);
         if let Some(hot) = &hot {
             if hot.body.is_some() {
@@ -173,6 +176,26 @@ impl Core {
         self.table.head(hash)
     }
 
+    /// As [`Core::read_head`], of several keys at once.
+    pub(crate) fn read_heads(&self, keys: &[KeyHash]) -> Result<Vec<Option<Vec<u8>>>, TableError> {
+        // Memory before the file: what is no more waiting here stands there.
+        let waiting: Vec<_> = {
+            let state = lock(&self.state);
+            let of = |key| {
+                let waiting = state.pending.heads.get(key);
+                waiting.or_else(|| state.committing.get(key)).cloned()
+            };
+            keys.iter().map(of).collect()
+        };
+        let mut heads = self.table.heads(keys)?;
+        for (head, waiting) in heads.iter_mut().zip(waiting) {
+            if let Some(newer) = waiting {
+                *head = newer.map(|head| head.to_vec());
+            }
+        }
+        Ok(heads)
+    }
+
     /// Opens the body's file and looks at its length; a file that is not what it should be is
     /// dropped with all of its names.
     fn open_checked(&self, known: &Known) -> Option<()> {
@@ -184,8 +207,8 @@ impl Core {
                 self.hot.keep_file(blob.id, Arc::clone(&known.file));
                 return Some(());
             }
-            Ok(_) => self.lost(Fault::Short, known),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.lost(Fault::Missing, known),
+            Ok(_) => self.lose(Fault::Short, known),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.lose(Fault::Missing, known),
             // Too many open files, a failing disk: the object may be whole.
             Err(e) => self.counters.fault(Fault::Read, &e),
         }
@@ -198,7 +221,7 @@ impl Core {
         let file = known.file.file().ok()?;
         if let Err(e) = file.read_exact_at(&mut body, 0) {
             if e.kind() == io::ErrorKind::UnexpectedEof {
-                self.lost(Fault::Short, known);
+                self.lose(Fault::Short, known);
             } else {
                 self.counters.fault(Fault::Read, &e);
             }
@@ -207,7 +230,7 @@ impl Core {
         let wanted = self.config.verify == Verify::FirstUse || blob.is(SUSPECT);
         if wanted && !blob.is(VERIFIED) {
             if Digest::of(&body) != blob.digest {
-                self.lost(Fault::Flipped, known);
+                self.lose(Fault::Flipped, known);
                 return None;
             }
             self.mark_verified(known);
@@ -223,7 +246,7 @@ impl Core {
                 self.mark_verified(known);
                 return Some(());
             }
-            Ok(false) => self.lost(Fault::Flipped, known),
+            Ok(false) => self.lose(Fault::Flipped, known),
             Err(e) => self.counters.fault(Fault::Read, &e),
         }
         None
@@ -261,15 +284,19 @@ impl Core {
     }
 
     fn mark_verified(&self, known: &Known) {
-        let mut state = lock(&self.state);
-        state.index.set_flag(known.slot, known.blob.id, VERIFIED);
-        state.index.clear_flag(known.slot, known.blob.id, SUSPECT);
+        self.set_verified(known.slot, known.blob.id);
     }
 
-    /// Counts the fault and drops the body, unless it has left in order meanwhile.
-    fn lost(&self, fault: Fault, known: &Known) {
-        if self.drop_blob(known.slot, known.blob.id) {
-            self.counters.fault(fault, &known.blob.digest);
+    fn lose(&self, fault: Fault, known: &Known) {
+        self.lost(fault, known.slot, known.blob.id, &known.blob.digest);
+    }
+
+    /// Counts the fault and drops the body. False: it has left in order meanwhile.
+    pub(crate) fn lost(&self, fault: Fault, slot: u32, id: u64, digest: &Digest) -> bool {
+        let dropped = self.drop_blob(slot, id);
+        if dropped {
+            self.counters.fault(fault, digest);
         }
+        dropped
     }
 }

@@ -11,9 +11,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
+use crate::admission::Sketch;
 use crate::codec;
 use crate::collapse::Flights;
-use crate::config::Config;
+use crate::config::{Admission, Config};
 use crate::core::{Core, Mending, Pending, State, now_u32};
 use crate::counters::{Counters, Fault};
 use crate::digest::{Digest, KeyHash};
@@ -97,6 +98,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         flights: Flights::default(),
         space: Arc::new(Space::default()),
         counters,
+        sketch: (config.admission == Admission::Frequency).then(Sketch::default),
         touches: Touches::default(),
         nudge: Nudge::default(),
         to_remove: Mutex::new(Vec::new()),

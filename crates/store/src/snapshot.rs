@@ -29,6 +29,15 @@ pub struct Snapshot {
     pub misses: u64,
     /// Look-ups over all runs, found and not found.
     pub lookups_ever: (u64, u64),
+    /// Bytes over all runs: of objects delivered from the cache (each delivery counts the whole
+    /// object), and stored.
+    pub bytes_ever: (u64, u64),
+    /// Bodies that the background scrub has read.
+    pub scrubbed: u64,
+    /// Bytes of the bodies, each counted once for every key that names it.
+    pub named_bytes: u64,
+    /// Bytes of the bodies.
+    pub content_bytes: u64,
     /// Keys that are being fetched.
     pub fills_active: u64,
     /// Answers whose storing was begun.
@@ -87,6 +96,13 @@ impl Core {
                 facts.hits + counters.hits.get(),
                 facts.misses + counters.misses.get(),
             ),
+            bytes_ever: (
+                facts.hit_bytes + counters.hit_bytes.get(),
+                facts.fill_bytes + counters.fill_bytes.get(),
+            ),
+            scrubbed: counters.scrubbed.get(),
+            named_bytes: state.index.named_bytes(),
+            content_bytes: state.index.content_bytes(),
             fills_active: self.flights.len() as u64,
             fills: counters.fills.get(),
             fills_failed: counters.fills_failed.get(),

@@ -24,7 +24,7 @@ use crate::snapshot::Snapshot;
 /// (or at [`Store::close`]) everything is written down.
 #[derive(Clone, Debug)]
 pub struct Store {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     keeper: Arc<Keeper>,
 }
 
@@ -112,6 +112,7 @@ impl Store {
 
     /// Counts one delivery of the entry: queued, and applied with others within 100 ms.
     pub fn touch(&self, entry: &Entry) {
+        self.core.counters.hit_bytes.add(entry.len);
         if !self.core.touches.push(entry.hot.slot, entry.hot.id) {
             self.core.counters.touches_dropped.add(1);
         }

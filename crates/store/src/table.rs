@@ -70,6 +70,10 @@ pub(crate) struct Facts {
     pub(crate) evicted: u64,
     /// The replacement policy that gave the ranks ([`crate::rank::Ranking::number`]).
     pub(crate) policy: u64,
+    /// Bytes of the objects delivered from the cache, over all runs.
+    pub(crate) hit_bytes: u64,
+    /// Bytes stored, over all runs.
+    pub(crate) fill_bytes: u64,
 }
 
 /// [`Facts::clean`]: the run that wrote this has not ended, or not in order.
@@ -80,7 +84,7 @@ pub(crate) const ENDED: u64 = 1;
 pub(crate) const ENDED_UNTIDY: u64 = 2;
 
 impl Facts {
-    fn numbers(&self) -> [u64; 9] {
+    fn numbers(&self) -> [u64; 11] {
         [
             self.age,
             self.last_id,
@@ -91,6 +95,8 @@ impl Facts {
             self.misses,
             self.evicted,
             self.policy,
+            self.hit_bytes,
+            self.fill_bytes,
         ]
     }
 
@@ -115,6 +121,8 @@ impl Facts {
             misses: next()?,
             evicted: next()?,
             policy: next()?,
+            hit_bytes: next()?,
+            fill_bytes: next()?,
         })
     }
 }
@@ -254,6 +262,16 @@ impl Table {
             let read = database.begin_read()?;
             let head = read.open_table(HEADS)?.get(key.0)?;
             Ok(head.map(|record| record.value().to_vec()))
+        })
+    }
+
+    /// The encoded heads of some keys, in one reading.
+    pub(crate) fn heads(&self, keys: &[KeyHash]) -> Result<Vec<Option<Vec<u8>>>, TableError> {
+        self.with(|database| {
+            let heads = database.begin_read()?.open_table(HEADS)?;
+            keys.iter()
+                .map(|key| Ok(heads.get(key.0)?.map(|record| record.value().to_vec())))
+                .collect()
         })
     }
 

@@ -7,6 +7,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_policy::access::AccessList;
 use larder_policy::policy::{Policy, Semantics};
@@ -15,7 +16,7 @@ use larder_policy::route::Routes;
 use larder_policy::store_id::StoreIds;
 use larder_policy::target::Mode;
 use larder_proxy::config::{Limits, Listener, Upstream};
-use larder_store::{Durability, Replacement, Verify};
+use larder_store::{Admission, Durability, Replacement, Verify};
 
 /// The port of a forward proxy where nothing else is said.
 pub const FORWARD_PORT: u16 = 3128;
@@ -125,6 +126,10 @@ pub struct Cache {
     pub durability: Durability,
     /// When bodies are hashed again.
     pub verify: Verify,
+    /// How often every body is hashed in the background; `None`: never.
+    pub scrub: Option<Duration>,
+    /// What is worth storing when something has to leave for it.
+    pub admission: Admission,
 }
 
 impl Default for Cache {
@@ -137,6 +142,8 @@ impl Default for Cache {
             replacement: Replacement::Lfuda,
             durability: Durability::Fast,
             verify: Verify::FirstUse,
+            scrub: Some(Duration::from_hours(30 * 24)),
+            admission: Admission::All,
         }
     }
 }

@@ -76,6 +76,14 @@ pub fn duration(node: &Node) -> Result<Duration, Problem> {
     }
 }
 
+/// A duration, or `"off"`.
+pub fn optional_duration(node: &Node) -> Result<Option<Duration>, Problem> {
+    match &node.value {
+        Value::Text(text) | Value::Word(text) if text == "off" => Ok(None),
+        _ => duration(node).map(Some),
+    }
+}
+
 /// A path; relative ones start at `folder`.
 pub fn path(folder: &Path) -> impl Fn(&Node) -> Result<PathBuf, Problem> + '_ {
     move |node| {

@@ -194,6 +194,8 @@ pub fn store_config(settings: &Settings, directory: &Path) -> larder_store::Conf
         replacement: settings.cache.replacement,
         durability: settings.cache.durability,
         verify: settings.cache.verify,
+        scrub: settings.cache.scrub,
+        admission: settings.cache.admission,
     }
 }
 

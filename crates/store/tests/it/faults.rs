@@ -93,10 +93,13 @@ async fn operations_of_a_session() -> u64 {
     disk.operations()
 }
 
-async fn sweep(failures: u64, kind: ErrorKind) {
+/// Begins to fail at every `step`-th operation of the session; at every one in the long form.
+async fn sweep(failures: u64, kind: ErrorKind, step: usize) {
     let operations = operations_of_a_session().await;
+    println!("{operations} operations");
     assert!(operations > 50, "{operations} operations");
-    for fail_at in 0..operations {
+    let long = std::env::var("LARDER_TESTS_LONG").is_ok_and(|text| !text.is_empty());
+    for fail_at in (0..operations).step_by(if long { 1 } else { step }) {
         let folder = tempfile::tempdir().expect("a folder");
         let disk = Disk::failing(fail_at, failures, kind);
         if let Ok(store) = Store::open_on(config(folder.path()), disk) {
@@ -109,17 +112,17 @@ async fn sweep(failures: u64, kind: ErrorKind) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_failing_operation_anywhere_costs_no_wrong_byte() {
-    sweep(1, ErrorKind::Other).await;
+    sweep(1, ErrorKind::Other, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_full_from_some_operation_on_costs_no_wrong_byte() {
-    sweep(u64::MAX, ErrorKind::StorageFull).await;
+    sweep(u64::MAX, ErrorKind::StorageFull, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fails_for_a_while_is_used_again_after_it() {
-    sweep(3, ErrorKind::ReadOnlyFilesystem).await;
+    sweep(3, ErrorKind::ReadOnlyFilesystem, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use larder_store::{Config, Store};
+use larder_store::{Admission, BeginError, Config, Store};
 
 use crate::support::{begin, body, config, get, key, open, put, read_all};
 
@@ -158,4 +158,56 @@ async fn what_is_used_more_often_stays_longer() {
     drop(store);
     let store = open(folder.path());
     assert!(store.snapshot().age > 0, "the age is forgotten");
+}
+
+#[tokio::test]
+async fn a_walk_over_a_whole_mirror_does_not_flush_what_is_popular() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = |admission| {
+        let config = Config {
+            size_max: CAP,
+            admission,
+            ..config(folder.path())
+        };
+        Store::open(config).expect("opens")
+    };
+    let ask = async |store: &Store, name: &str| {
+        if let Some(entry) = store.lookup(&key(name)).await {
+            store.touch(&entry);
+            return true;
+        }
+        let slot = crate::support::lead(store, &key(name));
+        let whole = body(name, 1_000_000);
+        match slot
+            .begin(crate::support::meta(name), Some(1_000_000), key(name))
+            .await
+        {
+            Ok(mut fill) => {
+                fill.write(whole).await.expect("written");
+                fill.commit().await.expect("stored");
+            }
+            Err(e) => assert!(matches!(e, BeginError::NotAdmitted), "{e}"),
+        }
+        false
+    };
+    let store = open(Admission::Frequency);
+    for round in 0..3 {
+        for n in 0..20 {
+            let hit = ask(&store, &format!("popular{n}")).await;
+            assert!(hit || round == 0);
+        }
+    }
+    for n in 0..200 {
+        ask(&store, &format!("walk{n}")).await;
+    }
+    let mut held = 0;
+    for n in 0..20 {
+        held += u32::from(store.object(&key(&format!("popular{n}"))).is_some());
+    }
+    assert!(held >= 19, "{held} of 20 are left");
+    // What is asked for again and again gets in all the same.
+    for _ in 0..6 {
+        ask(&store, "rising").await;
+    }
+    assert!(ask(&store, "rising").await, "never admitted");
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use larder_policy::policy::Semantics;
 use larder_proxy::config::{Limits, Upstream};
-use larder_store::{Durability, Replacement, Verify};
+use larder_store::{Admission, Durability, Replacement, Verify};
 
 use super::problem::{Problem, Problems, Source};
 use super::settings::{Cache, Settings};
@@ -98,6 +98,7 @@ fn cache(section: &mut Section<'_>, folder: &Path, cache: &mut Cache) {
         ("lru", Replacement::Lru),
     ];
     let durabilities = [("fast", Durability::Fast), ("full", Durability::Full)];
+    let admissions = [("all", Admission::All), ("frequency", Admission::Frequency)];
     let verifications = [("first-use", Verify::FirstUse), ("never", Verify::Never)];
     section.set(
         "directory",
@@ -118,6 +119,12 @@ fn cache(section: &mut Section<'_>, folder: &Path, cache: &mut Cache) {
         values::one_of(&durabilities),
     );
     section.set("verify", &mut cache.verify, values::one_of(&verifications));
+    section.set("scrub", &mut cache.scrub, values::optional_duration);
+    section.set(
+        "admission",
+        &mut cache.admission,
+        values::one_of(&admissions),
+    );
 }
 
 fn upstream(section: &mut Section<'_>, folder: &Path, upstream: &mut Upstream) {
