@@ -27,7 +27,7 @@ use crate::packet::hardware::HardwareAddress;
 use crate::serve::core::Core;
 use crate::tftp::files::{self, Content, NoFile};
 use crate::tftp::transfer::Source;
-use crate::timeline::{Step, Traits};
+use crate::timeline::{Machine, Step, Traits};
 
 /// Bytes that are read from a file at once.
 const CHUNK: usize = 64 * 1024;
@@ -83,6 +83,14 @@ impl Web {
 
     fn script(&self, name: &str, query: &str, client: IpAddr) -> Option<Response<WebBody>> {
         let text = self.core.generated(name, client)?;
+        self.saw_script(name, query, client);
+        Some(text_response(StatusCode::OK, text))
+    }
+
+    /// Notes that a machine got a script, by whoever answers for it on a shared listener: that its
+    /// boot program works.
+    pub fn saw_script(&self, name: &str, query: &str, client: IpAddr) {
+        let client = client.to_canonical();
         let now = SystemTime::now();
         let told = label(query, "mac").and_then(|mac| mac.parse::<HardwareAddress>().ok());
         let machine = told.or_else(|| self.core.machine_at(client));
@@ -102,7 +110,16 @@ impl Web {
         }
         self.core
             .tell(machine, client, Step::Script, name.to_owned(), now);
-        Some(text_response(StatusCode::OK, text))
+    }
+
+    /// The machines that were heard of, last heard of first.
+    pub fn known_machines(&self) -> Vec<Machine> {
+        self.core.timeline.machines()
+    }
+
+    /// The machine behind an address, if it is known.
+    pub fn machine_at(&self, client: IpAddr) -> Option<HardwareAddress> {
+        self.core.machine_at(client.to_canonical())
     }
 
     fn file(&self, name: &str, client: IpAddr, is_head: bool) -> Response<WebBody> {

@@ -67,7 +67,7 @@ pub enum Command {
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Matchbox(commands::matchbox::Args),
     /// List the machines that are known, or let one install again
-    Machines(commands::provision::MachinesArgs),
+    Machines(commands::machines::Args),
     /// Print a shell's completion script
     Completions(commands::completions::Args),
     /// Print the manual page

@@ -33,6 +33,9 @@ pub struct Rewrite {
     /// provisioning listener itself, by a URL without a host, which iPXE resolves against the
     /// script's own.
     pub base: String,
+    /// With an empty base: the port on which larder's forward listener answers `/http/HOST/PATH`,
+    /// on the host by whose name the machine asked for its script.
+    pub port: Option<u16>,
     /// Hosts that an accelerator listener serves: `(host, accelerator's URL without a final /)`.
     pub accelerators: Vec<(String, String)>,
 }

@@ -48,7 +48,7 @@ pub use self::{
     inventory::ansible,
     labels::Labels,
     library::{Kind, Library, Note},
-    listen::{Listening, http as listen_http},
+    listen::{First, Listening, http as listen_http, shared_http as listen_shared_http},
     mac::Mac,
     machines::{Event, Machine, Machines, State, Step},
     model::{Boot, Group, Profile},

@@ -70,6 +70,12 @@ pub(crate) async fn bind(address: &str) -> Result<TcpListener, Error> {
     }
 }
 
+/// Answers a request before provisioning sees it, or leaves it to provisioning: for a listener that
+/// another part shares.
+pub type First = dyn Fn(&http::Request<()>, SocketAddr) -> Option<http::Response<crate::http::Body>>
+    + Send
+    + Sync;
+
 /// Serves machines on `address`; with a certificate and key, over TLS.
 ///
 /// # Errors
@@ -80,19 +86,32 @@ pub async fn http(
     address: &str,
     tls: Option<(PathBuf, PathBuf)>,
 ) -> Result<Listening, Error> {
+    shared_http(provision, address, tls, Arc::new(|_, _| None)).await
+}
+
+/// Serves machines on `address` as [`http`] does, where `first` has not answered.
+///
+/// # Errors
+///
+/// An address that cannot be bound, files that make no TLS server.
+pub async fn shared_http(
+    provision: Arc<Provision>,
+    address: &str,
+    tls: Option<(PathBuf, PathBuf)>,
+    first: Arc<First>,
+) -> Result<Listening, Error> {
     let acceptor = match tls {
         Some((certificate, key)) => Some(tls::for_machines(&certificate, &key)?),
         None => None,
     };
     let listener = bind(address).await?;
     accept(listener, move |stream, client, stopping| {
-        connection(
-            Arc::clone(&provision),
-            acceptor.clone(),
-            stream,
+        let door = Door {
+            provision: Arc::clone(&provision),
+            first: Arc::clone(&first),
             client,
-            stopping,
-        )
+        };
+        connection(door, acceptor.clone(), stream, stopping)
     })
 }
 
@@ -154,35 +173,54 @@ pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-async fn connection(
+/// Who answers a client.
+#[derive(Clone)]
+struct Door {
     provision: Arc<Provision>,
+    first: Arc<First>,
+    client: SocketAddr,
+}
+
+impl Door {
+    async fn answer(self, request: http::Request<Incoming>) -> http::Response<crate::http::Body> {
+        // No answer depends on a body; it lives until there is one, so that hyper need not close.
+        let (parts, body) = request.into_parts();
+        let request = http::Request::from_parts(parts, ());
+        let response = match (self.first)(&request, self.client) {
+            Some(response) => response,
+            None => self.provision.answer(&request, self.client).await,
+        };
+        drop(body);
+        response
+    }
+}
+
+async fn connection(
+    door: Door,
     acceptor: Option<TlsAcceptor>,
     stream: tokio::net::TcpStream,
-    client: SocketAddr,
     stopping: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
+    let client = door.client;
     match acceptor {
-        None => talk(provision, stream, client, stopping).await,
+        None => talk(door, stream, stopping).await,
         Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => talk(provision, stream, client, stopping).await,
+            Ok(Ok(stream)) => talk(door, stream, stopping).await,
             Ok(Err(error)) => tracing::debug!(%client, "TLS: {error}"),
             Err(_) => tracing::debug!(%client, "TLS: no handshake in time"),
         },
     }
 }
 
-async fn talk<S>(
-    provision: Arc<Provision>,
-    stream: S,
-    client: SocketAddr,
-    mut stopping: watch::Receiver<bool>,
-) where
+async fn talk<S>(door: Door, stream: S, mut stopping: watch::Receiver<bool>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let client = door.client;
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let provision = Arc::clone(&provision);
-        async move { Ok::<_, std::convert::Infallible>(provision.answer(&request, client).await) }
+        let door = door.clone();
+        async move { Ok::<_, std::convert::Infallible>(door.answer(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -4,6 +4,8 @@
 //! becomes the accelerator's URL where one serves that host, else the form `/http/HOST/PATH`. URLs
 //! that iPXE completes itself (`${…}`) are left alone.
 
+use std::borrow::Cow;
+
 use crate::config::Rewrite;
 
 /// Kernel arguments whose URL an installer fetches: it needs a host in it.
@@ -17,6 +19,27 @@ const INSTALLER_ARGUMENTS: [&str; 6] = [
 ];
 
 impl Rewrite {
+    /// The rewriting for a machine that asked with this `Host`: it reaches the cache by the same
+    /// name. A name that could not stand in a URL of a script is none.
+    pub(crate) fn asked_by(&self, host: Option<&str>) -> Cow<'_, Self> {
+        let (Some(port), Some(host), true) = (self.port, host, self.base.is_empty()) else {
+            return Cow::Borrowed(self);
+        };
+        let end = match host.find(']') {
+            Some(bracket) => bracket + 1,
+            None => host.find(':').unwrap_or(host.len()),
+        };
+        let name = host.get(..end).unwrap_or_default();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+        if name.is_empty() || !name.chars().all(is_plain) {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            base: format!("http://{name}:{port}"),
+            ..self.clone()
+        })
+    }
+
     /// A kernel or initrd: every word of it that is a URL.
     pub(crate) fn location(&self, text: &str) -> String {
         let words: Vec<String> = text
@@ -97,8 +120,29 @@ mod tests {
         Rewrite {
             enabled: true,
             base: "http://10.0.0.2:3128/".into(),
+            port: None,
             accelerators: vec![("mirror.example".into(), "http://10.0.0.2".into())],
         }
+    }
+
+    #[test]
+    fn a_machine_reaches_the_cache_by_the_name_that_it_asked_by() {
+        let by_port = Rewrite {
+            port: Some(3128),
+            ..Rewrite::default()
+        };
+        for (host, base) in [
+            (Some("10.0.0.2:8080"), "http://10.0.0.2:3128"),
+            (Some("larder"), "http://larder:3128"),
+            (Some("[2001:db8::1]:8080"), "http://[2001:db8::1]:3128"),
+            (Some("evil\" x"), ""),
+            (Some(":8080"), ""),
+            (None, ""),
+        ] {
+            assert_eq!(by_port.asked_by(host).base, base, "{host:?}");
+        }
+        let fixed = rewrite();
+        assert_eq!(fixed.asked_by(Some("other")).base, fixed.base);
     }
 
     #[test]

@@ -234,6 +234,18 @@ async fn selection_is_matchbox_selection() {
                 path: "/ipxe?want=default&want=no-initrd",
                 ..default()
             },
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn ties_and_odd_queries_are_settled_as_matchbox_settles_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let default = || ok("", "", DEFAULT_IPXE);
+    check(
+        config(&directory),
+        &[
             ok(
                 "of two of as many selectors the greater text wins",
                 "/ipxe?rack=1&zone=1",

@@ -66,7 +66,10 @@ class Lab:
                 process.wait()
         for name in self.names:
             run('ip', 'netns', 'del', self.ns(name), check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if os.environ.get('LARDER_TESTS_KEEP'):
+            print('   kept ' + self.folder)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -78,8 +81,8 @@ class Lab:
         self.processes.append(process)
         return process
 
-    def inside(self, name, *command, **more):
-        return run('ip', 'netns', 'exec', self.ns(name), *command, check=False, **more)
+    def inside(self, name, *command, check=False, **more):
+        return run('ip', 'netns', 'exec', self.ns(name), *command, check=check, **more)
 
     def log(self, name):
         try:
@@ -116,14 +119,14 @@ class Lab:
         time.sleep(0.2)
         return process
 
-    def machine(self, firmware, *more):
+    def machine(self, firmware, *more, card='virtio-net-pci', mac=MAC, reboots=False):
         """Starts a virtual machine that boots from the network; its serial console is in `serial.log`."""
         run('ip', '-n', self.ns('sw'), 'tuntap', 'add', 't0', 'mode', 'tap', check=False)
         run('ip', '-n', self.ns('sw'), 'link', 'set', 't0', 'master', 'br0', 'up')
         command = ['qemu-system-x86_64', '-machine', 'q35', '-m', '512', '-nographic', '-nodefaults', '-serial',
                    'file:' + self.path('serial.log'), '-netdev', 'tap,id=n0,ifname=t0,script=no,downscript=no',
-                   '-boot', 'n', '-no-reboot']
-        card = 'virtio-net-pci,netdev=n0,mac=' + MAC
+                   '-boot', 'n', *([] if reboots else ['-no-reboot'])]
+        card = '%s,netdev=n0,mac=%s' % (card, mac)
         if firmware == 'bios':
             command += ['-device', card]
         else:

@@ -10,6 +10,7 @@ use larder_boot::config::{Config, SocketKind};
 use larder_boot::decide::{OfferStyle, OwnRules, Rules};
 use larder_boot::explain::{Asked, explain};
 use larder_boot::export::{Format, export};
+use larder_boot::loaders::SecureBoot;
 use larder_boot::menu::Entry;
 use larder_boot::net::interfaces;
 use larder_boot::packet::architecture::Architecture;
@@ -181,8 +182,13 @@ pub fn from_settings(boot: &settings::Boot) -> Result<Config, Failure> {
         root: boot.root.clone(),
         http: Some(boot.http),
         next: boot.next.clone(),
+        serial: boot.serial.clone(),
+        files: boot.files.clone(),
         ..Config::default()
     };
+    if boot.secure_boot {
+        config.secure_boot = SecureBoot::Shim;
+    }
     if boot.packet_socket {
         config.socket = SocketKind::Packet;
     }

@@ -5,10 +5,11 @@ mod boot_doctor;
 pub mod check;
 pub mod completions;
 pub mod explain;
+pub mod machines;
 pub mod matchbox;
 pub mod provision;
 mod provision_files;
-mod provision_serve;
+pub mod provision_serve;
 pub mod serve;
 
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ pub fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
         Command::Check(args) => check::run(&args, &sources),
         Command::Explain(args) => explain::run(&args, &sources),
         Command::Completions(args) => completions::shell(&args),
-        Command::Machines(args) => provision::machines(args, &sources),
+        Command::Machines(args) => machines::run(args, &sources),
         Command::Matchbox(args) => matchbox::run(&args, environment),
         Command::Provision(args) => provision::run(args, &sources),
         Command::Serve(args) => serve::run(&args, &sources),

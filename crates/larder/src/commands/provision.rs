@@ -76,19 +76,6 @@ enum Pki {
     },
 }
 
-/// The words of `larder machines`.
-#[derive(clap::Args, Debug)]
-pub struct MachinesArgs {
-    /// The matchbox data directory [default: as configured, else /var/lib/matchbox]
-    #[arg(long, global = true, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// How to print them
-    #[arg(long, value_enum, default_value_t)]
-    format: files::Format,
-    #[command(subcommand)]
-    verb: Option<files::MachineVerb>,
-}
-
 /// Does what was asked for.
 pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
     match args.command {
@@ -112,12 +99,8 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
     }
 }
 
-/// `larder machines`.
-pub fn machines(args: MachinesArgs, sources: &Sources) -> Result<ExitCode, Failure> {
-    machines_of(args.data, sources, args.verb, args.format)
-}
-
-fn machines_of(
+/// `machines`, by the data directory alone.
+pub(super) fn machines_of(
     data: Option<PathBuf>,
     sources: &Sources,
     verb: Option<files::MachineVerb>,

@@ -63,7 +63,7 @@ pub(super) enum MachineVerb {
 }
 
 /// How machines are printed.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// A table
     #[default]

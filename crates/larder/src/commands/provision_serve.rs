@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 
 use super::provision::{failed, state_file};
-use crate::config::Sources;
+use crate::config::{Sources, settings};
 use crate::output::{self, Failure};
 
 /// The words of `larder provision serve`.
@@ -78,49 +78,22 @@ pub(super) fn run(
         .map_err(Failure::Configuration)?
         .settings
         .provision;
-    let data = data.unwrap_or(settings.data);
-    let assets = args.assets.clone().or(settings.assets).or_else(|| {
-        let assets = data.join("assets");
-        assets.is_dir().then_some(assets)
-    });
-    let compat = match args.compat {
-        Some(compat) => compat,
-        None => settings.compat.parse().map_err(Failure::Usage)?,
-    };
-    let mut config = Config {
-        assets,
-        compat,
-        ..Config::default()
-    };
-    config.state = Some(state_file(&data));
-    config.data = data;
-    config.install_once = args.install_once;
-    config.initrd_args = args.initrd_args;
+    let (http, grpc) = (settings.http, settings.grpc);
+    let settings = overridden(args, data, settings);
+    let (mut config, files) = from_settings(&settings)?;
+    if let Some(compat) = args.compat {
+        config.compat = compat;
+    }
     config.rewrite.enabled = args.rewrite.is_some() || !args.accelerator.is_empty();
     config.rewrite.base = args.rewrite.clone().unwrap_or_default();
     config.rewrite.accelerators.clone_from(&args.accelerator);
-    let files = match &args.pki {
-        Some(directory) => TlsFiles {
-            certificate: directory.join("server.crt"),
-            key: directory.join("server.key"),
-            authority: directory.join("ca.crt"),
-        },
-        None => TlsFiles {
-            certificate: settings.cert_file,
-            key: settings.key_file,
-            authority: settings.ca_file,
-        },
-    };
     let grpc = args
         .grpc
         .clone()
-        .or(settings.grpc.map(|address| address.to_string()));
+        .or(grpc.map(|address| address.to_string()));
     serve(Plan {
         config,
-        http: args
-            .http
-            .clone()
-            .unwrap_or_else(|| settings.http.to_string()),
+        http: args.http.clone().unwrap_or_else(|| http.to_string()),
         web_tls: None,
         rpc: grpc.map(|address| (address, files)),
         level: if args.debug {
@@ -129,6 +102,51 @@ pub(super) fn run(
             Level::INFO
         },
     })
+}
+
+/// Each word replaces what the configuration says of the same thing.
+fn overridden(
+    args: &Args,
+    data: Option<PathBuf>,
+    mut settings: settings::Provision,
+) -> settings::Provision {
+    if let Some(data) = data {
+        settings.data = data;
+    }
+    settings.assets = args.assets.clone().or(settings.assets);
+    settings.install_once |= args.install_once;
+    settings.initrd_args |= args.initrd_args;
+    if let Some(directory) = &args.pki {
+        settings.cert_file = directory.join("server.crt");
+        settings.key_file = directory.join("server.key");
+        settings.ca_file = directory.join("ca.crt");
+    }
+    settings
+}
+
+/// `[provision]` of larder.toml as the provisioning part understands it.
+///
+/// # Errors
+/// A release of matchbox that is none.
+pub fn from_settings(settings: &settings::Provision) -> Result<(Config, TlsFiles), Failure> {
+    let default = settings.data.join("assets");
+    let assets = settings.assets.clone();
+    let mut config = Config {
+        assets: assets.or_else(|| default.is_dir().then_some(default)),
+        compat: settings.compat.parse().map_err(Failure::Usage)?,
+        install_once: settings.install_once,
+        initrd_args: settings.initrd_args,
+        ..Config::default()
+    };
+    config.state = Some(state_file(&settings.data));
+    config.data.clone_from(&settings.data);
+    config.rewrite.enabled = settings.rewrite;
+    let files = TlsFiles {
+        certificate: settings.cert_file.clone(),
+        key: settings.key_file.clone(),
+        authority: settings.ca_file.clone(),
+    };
+    Ok((config, files))
 }
 
 /// Starts what is planned and waits for a signal.

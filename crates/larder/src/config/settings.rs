@@ -4,6 +4,7 @@
 //! about requests is gathered into one [`Policy`], what decides about sockets and bounds into the
 //! proxy's own configuration.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -255,8 +256,14 @@ pub struct Boot {
     pub next: Option<String>,
     /// Answers are sent through packet sockets, not UDP ones.
     pub packet_socket: bool,
+    /// The serial console that menus put on kernel command lines, such as `ttyS0,115200`.
+    pub serial: Option<String>,
+    /// UEFI machines get the signed chain.
+    pub secure_boot: bool,
     /// The entries of larder's own menu.
     pub menu: Vec<MenuEntry>,
+    /// Names that TFTP serves from a URL, through the cache.
+    pub files: BTreeMap<String, String>,
     /// Machines with ways of their own.
     pub machines: Vec<Machine>,
 }
@@ -270,7 +277,10 @@ impl Default for Boot {
             http: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),
             next: None,
             packet_socket: false,
+            serial: None,
+            secure_boot: false,
             menu: Vec::new(),
+            files: BTreeMap::new(),
             machines: Vec::new(),
         }
     }
@@ -319,6 +329,12 @@ pub struct Provision {
     pub ca_file: PathBuf,
     /// The matchbox release that is imitated, as written.
     pub compat: String,
+    /// Installed machines boot from their disk.
+    pub install_once: bool,
+    /// `/ipxe` adds the `initrd=` arguments that UEFI kernels need.
+    pub initrd_args: bool,
+    /// Kernels, initrds and repositories are fetched through larder's forward listener.
+    pub rewrite: bool,
 }
 
 impl Default for Provision {
@@ -333,6 +349,9 @@ impl Default for Provision {
             key_file: PathBuf::from("/etc/matchbox/server.key"),
             ca_file: PathBuf::from("/etc/matchbox/ca.crt"),
             compat: "0.11".to_owned(),
+            install_once: false,
+            initrd_args: false,
+            rewrite: false,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! belongs to sockets and the store needs a restart, and a reload says so.
 
 pub mod access_log;
+pub mod boot;
 pub mod notify;
 pub mod place;
 pub mod signals;
@@ -14,6 +15,7 @@ use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use larder_proxy::config::{Config, Listener};
 use larder_proxy::{Handle, Proxy};
@@ -24,6 +26,7 @@ use crate::config::{Problems, Settings};
 use crate::environment::Environment;
 use crate::output::{self, Failure};
 use access_log::AccessLog;
+use boot::Boot;
 use notify::Notifier;
 use signals::{Event, Signals};
 use telemetry::Telemetry;
@@ -40,6 +43,7 @@ struct Running {
     log: AccessLog,
     store: Store,
     proxy: Handle,
+    boot: Boot,
     notifier: Notifier,
 }
 
@@ -74,13 +78,22 @@ impl Running {
             limits: settings.limits.clone(),
             policy: settings.policy(),
         };
-        let recorder = log.recorder();
+        let journeys = Arc::default();
+        let recorder = boot::recorder(log.recorder(), &journeys);
         let started = Proxy::start(config, store.clone(), recorder);
         let proxy = match started {
             Ok(proxy) => proxy,
             Err(error) => {
                 store.close().await;
                 return Err(Failure::step("cannot start", error));
+            }
+        };
+        let boot = match Boot::start(&settings, proxy.addresses(), journeys).await {
+            Ok(boot) => boot,
+            Err(failure) => {
+                drop(proxy);
+                store.close().await;
+                return Err(failure);
             }
         };
         let notifier = Notifier::new(environment);
@@ -90,13 +103,18 @@ impl Running {
             log,
             store,
             proxy,
+            boot,
             notifier,
         })
     }
 
     /// One line for each socket, whatever the log's format: scripts wait for them.
     fn announce(&self) {
-        for (mode, address) in self.proxy.addresses() {
+        for notice in self.boot.notices() {
+            output::notice(&format!("note: {notice}\n"));
+        }
+        let sockets = self.proxy.addresses().iter();
+        for (mode, address) in sockets.chain(self.boot.addresses()) {
             output::notice(&format!("listening mode={mode} address={address}\n"));
         }
         self.notifier.ready("serving");
@@ -119,8 +137,11 @@ impl Running {
                 Event::Drain => {
                     self.notifier.stopping();
                     tracing::info!("draining");
+                    let drain = self.settings.limits.drain;
                     tokio::select! {
-                        _ended = self.proxy.shutdown(self.settings.limits.drain) => {}
+                        _ended = async {
+                            tokio::join!(self.proxy.shutdown(drain), self.boot.stop())
+                        } => {}
                         () = signals.impatience() => {}
                     }
                     return;
@@ -159,6 +180,7 @@ impl Running {
 
     /// Everything that is held is written down; then the log, so that its last lines are there.
     async fn end(self) {
+        drop(self.boot);
         drop(self.proxy);
         self.store.close().await;
         let log = self.log;
@@ -219,7 +241,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let differ = |old: &dyn std::fmt::Debug, new: &dyn std::fmt::Debug| {
         format!("{old:?}") != format!("{new:?}")
     };
-    let parts: [(&'static str, bool); 6] = [
+    let parts: [(&'static str, bool); 8] = [
         ("the cache", differ(&old.cache, &new.cache)),
         ("a listener", differ(&old.listen, &new.listen)),
         ("an upstream bound", differ(&old.upstream, &new.upstream)),
@@ -229,6 +251,8 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
             "the name in Via",
             differ(&old.visible_name, &new.visible_name),
         ),
+        ("[boot]", differ(&old.boot, &new.boot)),
+        ("[provision]", differ(&old.provision, &new.provision)),
     ];
     parts
         .into_iter()

@@ -1,6 +1,6 @@
 //! What each endpoint says.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Response, header, header::CONTENT_TYPE};
 
@@ -13,7 +13,9 @@ use super::{
     scripts::{self, Dress},
 };
 use crate::{
-    Provision, ignition,
+    Provision,
+    config::Rewrite,
+    ignition,
     labels::Labels,
     library::Kind,
     machines::{State, Step},
@@ -61,9 +63,10 @@ pub(super) async fn answer(p: &Provision, endpoint: &Endpoint, asked: &Asked<'_>
         Endpoint::Script(name) => script(p, asked, name),
         Endpoint::Done => done(p, asked),
         Endpoint::Menu => {
+            let rewrite = rewrite_of(p, asked);
             let dress = Dress {
                 initrd_args: true,
-                rewrite: rewrite_of(p),
+                rewrite: rewrite.as_deref(),
             };
             Ok(reply::never_cached(reply::text(scripts::menu(
                 &p.library.profiles(),
@@ -104,8 +107,11 @@ pub(crate) fn selected(p: &Provision, labels: &Labels) -> Result<(Arc<Group>, Pr
     }
 }
 
-fn rewrite_of(p: &Provision) -> Option<&crate::config::Rewrite> {
-    Some(&p.config.rewrite).filter(|rewrite| rewrite.enabled)
+fn rewrite_of<'p>(p: &'p Provision, asked: &Asked<'_>) -> Option<Cow<'p, Rewrite>> {
+    let host = asked.headers.get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok());
+    let enabled = Some(&p.config.rewrite).filter(|rewrite| rewrite.enabled)?;
+    Some(enabled.asked_by(host))
 }
 
 /// `/ipxe` and `/grub`: the profile's kernel, or the disk for a machine that is installed.
@@ -136,9 +142,10 @@ fn boot_script(
         p.machines.observe(mac, address, Step::Boot, &detail);
         p.machines.booted(mac, &group.id, &profile.id, once);
     }
+    let rewrite = rewrite_of(p, asked);
     let dress = Dress {
         initrd_args: p.config.initrd_args,
-        rewrite: rewrite_of(p),
+        rewrite: rewrite.as_deref(),
     };
     Ok(reply::text(script(&dress.apply(boot))))
 }

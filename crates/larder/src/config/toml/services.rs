@@ -1,5 +1,6 @@
 //! `[admin]`, `[log]`, `[boot]` and `[provision]`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +74,13 @@ pub(super) fn boot(section: &mut Section<'_>, folder: &Path, boot: &mut Boot) {
     section.set("next", &mut boot.next, values::optional_text);
     let sockets = [("udp", false), ("packet", true)];
     section.set("socket", &mut boot.packet_socket, values::one_of(&sockets));
+    section.set("serial", &mut boot.serial, values::optional_text);
+    let chains = [("", false), ("shim", true)];
+    section.set(
+        "secure-boot",
+        &mut boot.secure_boot,
+        values::one_of(&chains),
+    );
     if let Some(menu) = section.tables("menu", |entry, place| {
         let title = entry.value("title", values::text);
         let kernel = entry.value("kernel", values::text);
@@ -113,6 +121,26 @@ pub(super) fn boot(section: &mut Section<'_>, folder: &Path, boot: &mut Boot) {
     }) {
         boot.machines = machines;
     }
+    files(section, &mut boot.files);
+}
+
+/// Reads `[[boot.file]]`.
+fn files(section: &mut Section<'_>, files: &mut BTreeMap<String, String>) {
+    if let Some(named) = section.tables("file", |entry, place| {
+        let name = entry.value("name", values::text);
+        let url = entry.value("url", values::text);
+        if name.is_none() || url.is_none() {
+            let problem = Problem::error("a file has a name and a url");
+            entry.problem(
+                problem
+                    .at(place)
+                    .mend("add name = \"…\" and url = \"http://…\""),
+            );
+        }
+        Some((name?, url?))
+    }) {
+        *files = named.into_iter().collect();
+    }
 }
 
 /// Reads `[provision]`.
@@ -137,6 +165,14 @@ pub(super) fn provision(section: &mut Section<'_>, folder: &Path, provision: &mu
     let releases = [("0.7", "0.7"), ("0.11", "0.11")];
     if let Some(compat) = section.value("compat", values::one_of(&releases)) {
         compat.clone_into(&mut provision.compat);
+    }
+    let switches: [(&'static str, &mut bool); 3] = [
+        ("install-once", &mut provision.install_once),
+        ("initrd-args", &mut provision.initrd_args),
+        ("rewrite", &mut provision.rewrite),
+    ];
+    for (key, switch) in switches {
+        section.set(key, switch, values::truth);
     }
 }
 

@@ -1,0 +1,238 @@
+//! `larder machines`: who booted here, how far it came, and why not further.
+//!
+//! A running larder on this host is asked first, at `/machines.json` of its boot or provisioning
+//! port, which answers to loopback alone: it knows the whole way. Without one there is what the data
+//! directory remembers: which machines are installed.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
+
+use clap::Subcommand;
+use larder_provision::{Error, Mac};
+
+use super::provision;
+use super::provision_files::{Format, MachineVerb};
+use crate::config::{Settings, Sources};
+use crate::output::{self, Failure};
+use crate::serve::boot::Journey;
+
+const EXAMPLES: &str = "\
+Examples:
+  larder machines                                  who booted, and how far it came
+  larder machines show 52:54:00:12:34:56           every step of one machine
+  larder machines reinstall 52:54:00:12:34:56      install it again at its next boot
+  larder machines --format ansible                 an inventory
+
+Exit codes: 0 good, 1 failed, 2 usage or configuration.";
+
+/// A larder on this host answers at once or not at all.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// An answer longer than this is none of larder's.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// The words of `larder machines`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Ask no running larder: read this matchbox data directory
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t, global = true)]
+    format: Format,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List those that are known
+    Ls,
+    /// Print every step of one machine
+    Show {
+        /// Its hardware address
+        mac: String,
+    },
+    /// Let a machine install again at its next boot
+    Reinstall {
+        /// Its hardware address
+        mac: String,
+    },
+}
+
+/// Does what was asked for.
+pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
+    let listed = |verb| provision::machines_of(args.data.clone(), sources, verb, args.format);
+    if let Some(Verb::Reinstall { mac }) = args.verb {
+        return listed(Some(MachineVerb::Reinstall { mac }));
+    }
+    // An inventory is made of the data directory's groups.
+    let from_files = args.data.is_some() || args.format == Format::Ansible;
+    let running = if from_files {
+        None
+    } else {
+        let loaded = sources.load().map_err(Failure::Configuration)?;
+        ask(&loaded.settings)
+    };
+    match (args.verb, running) {
+        (Some(Verb::Show { mac }), Some(journeys)) => show(&journeys, &mac, args.format),
+        (Some(Verb::Show { .. }), None) => Err(Failure::step(
+            "no timeline",
+            "no larder that boots machines runs on this host, and timelines live in its memory",
+        )),
+        (_, Some(journeys)) if args.format == Format::Json => json(&journeys),
+        (_, Some(journeys)) => output::text(&table(&journeys)),
+        (_, None) => listed(None),
+    }
+}
+
+/// The machines that a running larder knows; `None` if there is none.
+fn ask(settings: &Settings) -> Option<Vec<Journey>> {
+    let listeners = BTreeSet::from([settings.provision.http, settings.boot.http]);
+    listeners.into_iter().find_map(|listener| {
+        let ip = match listener.ip() {
+            ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip => ip,
+        };
+        ask_at(SocketAddr::new(ip, listener.port()))
+    })
+}
+
+fn ask_at(address: SocketAddr) -> Option<Vec<Journey>> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let request = format!("GET /machines.json HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    stream
+        .take(ANSWER_BYTES_MAX)
+        .read_to_end(&mut answer)
+        .ok()?;
+    let answer = String::from_utf8(answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let is_good = head.split(' ').nth(1) == Some("200");
+    serde_json::from_str(body).ok().filter(|_| is_good)
+}
+
+fn json(journeys: &impl serde::Serialize) -> Result<ExitCode, Failure> {
+    let text = serde_json::to_string_pretty(journeys)
+        .map_err(|error| Failure::step("cannot write JSON", error))?;
+    output::text(&format!("{text}\n"))
+}
+
+/// One line a machine.
+fn table(journeys: &[Journey]) -> String {
+    let rows = journeys.iter().map(|journey| {
+        let last = journey.events.last();
+        let last = last.map(|event| format!("{} {}", event.step, event.detail));
+        [
+            journey.mac.clone(),
+            journey.address.map(|ip| ip.to_string()).unwrap_or_default(),
+            journey.state.clone().unwrap_or_default(),
+            journey.profile.clone(),
+            last.unwrap_or_default(),
+        ]
+    });
+    let head = ["MAC", "ADDRESS", "STATE", "PROFILE", "LAST STEP"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths = [width(0), width(1), width(2), width(3)];
+    let line = |[mac, address, state, profile, last]: &[String; 5]| {
+        let [first, second, third, fourth] = widths;
+        let line =
+            format!("{mac:first$}  {address:second$}  {state:third$}  {profile:fourth$}  {last}");
+        format!("{}\n", line.trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+fn show(journeys: &[Journey], mac: &str, format: Format) -> Result<ExitCode, Failure> {
+    let wanted =
+        Mac::parse(mac).ok_or_else(|| provision::failed(Error::NotAMac(mac.to_owned())))?;
+    let wanted = wanted.to_string();
+    let Some(journey) = journeys.iter().find(|journey| journey.mac == wanted) else {
+        let why = format!("{wanted} was not heard of since larder started");
+        return Err(Failure::step("no timeline", why));
+    };
+    if format == Format::Json {
+        return json(journey);
+    }
+    let traits = [
+        ("address", journey.address.map(|ip| ip.to_string())),
+        ("uuid", journey.uuid.clone()),
+        ("architecture", journey.architecture.clone()),
+        ("vendor", journey.vendor.clone()),
+        ("state", journey.state.clone()),
+        ("group", Some(journey.group.clone())),
+        ("profile", Some(journey.profile.clone())),
+    ];
+    let mut text = format!("{wanted}\n");
+    for (name, value) in traits {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            let _infallible = writeln!(text, "  {name:12} {value}");
+        }
+    }
+    for event in &journey.events {
+        let at = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(event.at));
+        let times = match event.count {
+            1 => String::new(),
+            count => format!(" ({count} times)"),
+        };
+        let (step, detail) = (&event.step, &event.detail);
+        let _infallible = writeln!(text, "{at}  {step:12} {detail}{times}");
+    }
+    output::text(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const LIST: &str = r#"[{"mac":"52:54:00:00:00:01","address":"10.0.0.9","seen":[1,2],
+        "events":[{"at":1,"step":"offer","detail":"program x","count":2}]}]"#;
+
+    /// A server that gives one answer.
+    fn answering(answer: String) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let _length = stream.read(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        address
+    }
+
+    #[test]
+    fn a_running_larder_is_asked_and_what_it_does_not_say_is_left_open() {
+        let address = answering(format!("HTTP/1.0 200 OK\r\nX: y\r\n\r\n{LIST}"));
+        let journeys = ask_at(address).unwrap();
+        assert_eq!(journeys[0].events[0].count, 2);
+        let table = table(&journeys);
+        let line = table.lines().nth(1).unwrap();
+        assert!(line.starts_with("52:54:00:00:00:01  10.0.0.9"), "{table}");
+        assert!(line.ends_with("offer program x"), "{table}");
+    }
+
+    #[test]
+    fn another_server_is_not_believed() {
+        for answer in [
+            "HTTP/1.0 404 Not Found\r\n\r\n[]",
+            "HTTP/1.0 200 OK\r\n\r\n<html>",
+            "220 smtp",
+        ] {
+            assert_eq!(ask_at(answering(answer.to_owned())), None, "{answer}");
+        }
+    }
+}
