@@ -102,6 +102,13 @@ pub fn class(path: &str) -> Class {
     }
 }
 
+/// Files that installers and package managers ask every mirror for and mostly do not find: a 404 is
+/// worth remembering for a while.
+pub fn is_often_missing(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    matches!(name, "updates.img" | "product.img") || name.ends_with(".sig")
+}
+
 const ROOT_ENDINGS: [&str; 5] = [".metalink", ".meta4", ".db", ".db.sig", ".db.tar.gz"];
 const SOURCE_ENDINGS: [&str; 3] = [".tgz", ".dsc", ".txz"];
 

@@ -6,9 +6,12 @@
 //! with three departures: override-expire does not end a week after Expires; what ignore-private
 //! or ignore-no-store admitted is not revalidated each time; and a rule that matches every URL
 //! never keeps a root file fresh beyond a minute. [`Semantics::Squid`] has none of the three.
+//!
+//! Class and rules speak of files: an answer of another status than 200 lives as long as RFC 9111
+//! lets it, and a 404 of a file that is often missing for a minute.
 
 use crate::cache_control::CacheControl;
-use crate::class::Class;
+use crate::class::{Class, is_often_missing};
 use crate::meta::{Inputs, Meta, UnixTime};
 use crate::policy::Semantics;
 use crate::refresh::{self, RefreshRule};
@@ -18,6 +21,8 @@ const DAY: i64 = 86_400;
 const IMMUTABLE_LIFETIME: i64 = 30 * DAY;
 /// A rule that matches everything keeps a root file no longer than this.
 const CAUGHT_ROOT_LIFETIME: i64 = 60;
+/// How long a 404 or 410 of a file that is often missing is believed.
+const MISSING_LIFETIME: i64 = 60;
 /// RFC 9111 §4.2.2 suggests a tenth of the time since the last change.
 const HEURISTIC_PERCENT: i64 = 10;
 
@@ -58,6 +63,7 @@ pub fn judge(
 ) -> Judgement {
     match (semantics, rule) {
         (Semantics::Squid, rule) => by_squid(meta, rule, request, now),
+        (Semantics::Larder, _) if meta.status() != 200 => by_standard(meta, DAY, now),
         (Semantics::Larder, Some(rule)) => by_rule(meta, class, rule, now),
         (Semantics::Larder, None) => by_class(meta, class, now),
     }
@@ -68,7 +74,7 @@ fn by_class(meta: &Meta, class: Class, now: UnixTime) -> Judgement {
     let age = inputs.current_age(now);
     let said = inputs.explicit_lifetime.map(seconds);
     match class {
-        Class::Immutable if meta.status() == 200 => Judgement {
+        Class::Immutable => Judgement {
             lifetime: said.unwrap_or(0).max(IMMUTABLE_LIFETIME),
             age,
             always_ask: false,
@@ -80,19 +86,20 @@ fn by_class(meta: &Meta, class: Class, now: UnixTime) -> Judgement {
             always_ask: true,
             strict: is_strict(inputs),
         },
-        Class::Immutable | Class::Volatile | Class::Image | Class::Other => {
-            let bound = if class == Class::Volatile {
-                DAY / 24
-            } else {
-                DAY
-            };
-            Judgement {
-                lifetime: said.unwrap_or_else(|| heuristic(meta, bound)),
-                age,
-                always_ask: inputs.control.no_cache || inputs.vary_star,
-                strict: is_strict(inputs),
-            }
-        }
+        Class::Volatile => by_standard(meta, DAY / 24, now),
+        Class::Image | Class::Other => by_standard(meta, DAY, now),
+    }
+}
+
+/// RFC 9111 §4.2 with a bound on what is guessed.
+fn by_standard(meta: &Meta, bound: i64, now: UnixTime) -> Judgement {
+    let inputs = meta.inputs();
+    let said = inputs.explicit_lifetime.map(seconds);
+    Judgement {
+        lifetime: said.unwrap_or_else(|| heuristic(meta, bound)),
+        age: inputs.current_age(now),
+        always_ask: inputs.control.no_cache || inputs.vary_star,
+        strict: is_strict(inputs),
     }
 }
 
@@ -168,9 +175,18 @@ fn heuristic(meta: &Meta, bound: i64) -> i64 {
     if !heuristic_status(meta.status()) && !inputs.control.public {
         return 0;
     }
+    if matches!(meta.status(), 404 | 410) && is_often_missing(path_of(meta.url())) {
+        return MISSING_LIFETIME;
+    }
     inputs.last_modified.map_or(0, |modified| {
         percent_of(inputs.date.since(modified).max(0), HEURISTIC_PERCENT).min(bound)
     })
+}
+
+/// The path of a URL in normal form.
+fn path_of(url: &str) -> &str {
+    let path = url.split('?').next().unwrap_or(url);
+    path.splitn(4, '/').nth(3).unwrap_or(path)
 }
 
 /// RFC 9110 §15.1.
@@ -269,6 +285,37 @@ mod tests {
         assert_eq!(judged(Class::Image, &[modified(100 * DAY)]), (DAY, false));
         assert_eq!(judged(Class::Other, &[control("no-cache")]), (0, true));
         assert_eq!(judged(Class::Other, &[]), (0, false));
+    }
+
+    #[test]
+    fn rules_and_classes_speak_of_files_not_of_errors() {
+        let judged = |status, url: &str, fields: &[(&str, String)]| {
+            let good = meta(fields);
+            let fetched = Fetched {
+                url: url.to_owned(),
+                ..good.fetched()
+            };
+            let meta = Meta::new(status, good.headers().clone(), fetched);
+            let rule = RefreshRule {
+                pattern: crate::store_id::Pattern::new(r"\.(rpm|img)$").unwrap(),
+                min: 7 * DAY,
+                percent: 90,
+                max: 30 * DAY,
+                options: crate::refresh::Overrides::default(),
+                catch_all: false,
+                text: String::new(),
+            };
+            let request = CacheControl::default();
+            let at = UnixTime(NOW);
+            let larder = Semantics::Larder;
+            judge(&meta, Class::Immutable, Some(&rule), larder, &request, at).lifetime
+        };
+        let rpm = "http://m/x-1.rpm";
+        assert_eq!(judged(404, rpm, &[]), 0);
+        assert_eq!(judged(404, rpm, &[control("max-age=9")]), 9);
+        assert_eq!(judged(404, "http://m/images/updates.img", &[]), 60);
+        assert_eq!(judged(503, "http://m/images/updates.img", &[]), 0);
+        assert_eq!(judged(200, rpm, &[]), 7 * DAY);
     }
 
     #[test]

@@ -165,6 +165,13 @@ fn absolute(scheme: &str, authority: &str, uri: &Uri) -> Result<Url, UrlError> {
         "https" => Scheme::Https,
         other => return Err(UrlError::UnsupportedScheme(other.to_owned())),
     };
+    // apt-cacher-ng's way to name an https origin without a tunnel: http://HTTPS///host/path.
+    if scheme == Scheme::Http
+        && authority.eq_ignore_ascii_case("https")
+        && let Some(rest) = path_and_query(uri).strip_prefix("///")
+    {
+        return Url::parse(&format!("https://{rest}"));
+    }
     let authority = Authority::parse(authority, Some(scheme.default_port()))?;
     Url::from_parts(scheme, &authority, path_and_query(uri))
 }

@@ -170,6 +170,31 @@ impl Url {
         }
     }
 
+    /// The URL that a reference in a field of this URL's answer means (RFC 3986 §5.2): absolute,
+    /// or relative to this one.
+    pub fn resolve(&self, reference: &str) -> Result<Self, UrlError> {
+        let reference = reference.trim();
+        let path_end = reference.find(['?', '#']).unwrap_or(reference.len());
+        if reference
+            .get(..path_end)
+            .is_some_and(|path| path.contains("://"))
+        {
+            return Self::parse(reference);
+        }
+        if reference.starts_with("//") {
+            return Self::parse(&format!("{}:{reference}", self.scheme.as_str()));
+        }
+        let target = if reference.starts_with('/') {
+            reference.to_owned()
+        } else if reference.starts_with('?') {
+            format!("{}{reference}", self.path())
+        } else {
+            let folder = self.path().rfind('/').map_or(0, |at| at + 1);
+            format!("{}{reference}", self.path().get(..folder).unwrap_or("/"))
+        };
+        Self::from_parts(self.scheme, &self.authority(), &target)
+    }
+
     /// The whole URL in normal form.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -487,5 +512,26 @@ mod tests {
             Url::parse("http://[::ffff:127.0.0.1]/").unwrap().host_ip(),
             "127.0.0.1".parse().ok()
         );
+    }
+
+    #[test]
+    fn references_are_resolved_as_rfc_3986_says() {
+        let base = Url::parse("http://m.example/a/b/c?q").unwrap();
+        for (reference, wanted) in [
+            (
+                "https://other.example:8443/x",
+                "https://other.example:8443/x",
+            ),
+            ("//other.example/x", "http://other.example/x"),
+            ("/x/../y", "http://m.example/y"),
+            ("d", "http://m.example/a/b/d"),
+            ("../d", "http://m.example/a/d"),
+            ("?r", "http://m.example/a/b/c?r"),
+            ("d?u=http://z/", "http://m.example/a/b/d?u=http://z/"),
+        ] {
+            assert_eq!(base.resolve(reference).unwrap().as_str(), wanted);
+        }
+        assert!(base.resolve("ftp://other.example/").is_err());
+        assert!(base.resolve("/a b").is_err());
     }
 }

@@ -167,7 +167,9 @@ pub fn confirms(meta: &Meta, answer: &HeaderMap, url: &str) -> bool {
 pub fn refreshed(meta: &Meta, answer: &HeaderMap, fetched: Fetched) -> Meta {
     let mut headers = meta.headers().clone();
     for name in answer.keys() {
-        if [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, SET_COOKIE].contains(name) {
+        let of_the_body = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE].contains(name)
+            || matches!(name.as_str(), "content-md5" | "content-digest");
+        if of_the_body || *name == SET_COOKIE {
             continue;
         }
         headers.remove(name);

@@ -1,10 +1,13 @@
 //! What follows from policy: before a fetch ([`before_fetch`]) and after its head came
 //! ([`after_fetch`]).
 
-use http::header::{AGE, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPIRES, HeaderMap, HeaderValue,
+    SET_COOKIE,
+};
 use http_cache_semantics::{CacheOptions, CachePolicy};
 
-use crate::cache_control::CacheControl;
+use crate::cache_control::{CacheControl, split_outside_quotes};
 use crate::class::Class;
 use crate::freshness::{self, Judgement};
 use crate::key::CacheKey;
@@ -35,6 +38,8 @@ pub enum BeforeFetch {
     Hit(Judgement),
     /// Ask the origin whether it is still good.
     Revalidate(Ask, Judgement),
+    /// Use what is held though it is stale, and ask the origin meanwhile (RFC 5861 §3).
+    HitWhileAsking(Judgement),
     /// Fetch it.
     Miss,
     /// 504: the client wants only what is held (RFC 9111 §5.2.1.7).
@@ -77,8 +82,16 @@ pub fn before_fetch(
     match ask(control, judged, rules.refresh) {
         None => BeforeFetch::Hit(judged),
         Some(_) if control.only_if_cached => BeforeFetch::OnlyIfCached,
+        Some(Ask::Stale) if may_ask_meanwhile(meta, judged) => BeforeFetch::HitWhileAsking(judged),
         Some(why) => BeforeFetch::Revalidate(why, judged),
     }
+}
+
+/// RFC 5861 §3: the origin lets a stale answer be used while it is asked, for so many seconds.
+fn may_ask_meanwhile(meta: &Meta, judged: Judgement) -> bool {
+    let allowed = meta.inputs().control.stale_while_revalidate.unwrap_or(0);
+    let staleness = judged.ttl().saturating_neg();
+    !judged.strict && i64::try_from(allowed).is_ok_and(|allowed| staleness < allowed)
 }
 
 /// Why the origin is asked first, if it is: the client's directives (RFC 9111 §5.2.1), then the
@@ -181,7 +194,7 @@ fn refusal(
     if key.is_store_id() && answer.status != 200 {
         return Some(NotStored::Status);
     }
-    if control.no_store && !options.is_some_and(|o| o.ignore_no_store) {
+    if forbids_storing(&control, answer.status) && !options.is_some_and(|o| o.ignore_no_store) {
         return Some(NotStored::NoStore);
     }
     if control.private && !options.is_some_and(|o| o.ignore_private) {
@@ -216,6 +229,31 @@ fn refusal(
     None
 }
 
+/// no-store; with must-understand the status decides instead: one that larder does not understand
+/// is not kept, and for others no-store does not count (RFC 9111 §5.2.2.3).
+fn forbids_storing(control: &CacheControl, status: u16) -> bool {
+    if control.must_understand {
+        !freshness::heuristic_status(status)
+    } else {
+        control.no_store
+    }
+}
+
+/// The status by which the oracle judges. It refuses those that it does not know even where the
+/// origin says how long they live; RFC 9111 §3 lets a cache keep any final status then, since a
+/// cache need not understand more of it. Not so answers about this client or this exchange.
+fn oracle_status(answer: Answer<'_>) -> u16 {
+    let control = CacheControl::of_response(answer.headers);
+    let told = control.s_maxage.or(control.max_age).is_some()
+        || control.public
+        || answer.headers.contains_key(EXPIRES);
+    match answer.status {
+        206 | 304 | 401 | 407 | 416 => answer.status,
+        200..=599 if told => 200,
+        status => status,
+    }
+}
+
 /// http-cache-semantics as the oracle of RFC 9111 §3, on a synthetic request that carries
 /// no client's secrets. Age is clamped first: a huge one makes the crate panic.
 fn rfc_admits(answer: Answer<'_>, fetched: &Fetched) -> bool {
@@ -230,19 +268,39 @@ fn rfc_admits(answer: Answer<'_>, fetched: &Fetched) -> bool {
         return false;
     };
     let mut response = http::Response::new(());
-    let Ok(status) = http::StatusCode::from_u16(answer.status) else {
+    let Ok(status) = http::StatusCode::from_u16(oracle_status(answer)) else {
         return false;
     };
     *response.status_mut() = status;
     *response.headers_mut() = answer.headers.clone();
     response.headers_mut().remove(AGE);
     response.headers_mut().remove(SET_COOKIE);
+    if CacheControl::of_response(answer.headers).must_understand {
+        // Judged above; the oracle knows no-store only.
+        let rest = without_no_store(answer.headers);
+        response.headers_mut().insert(CACHE_CONTROL, rest);
+    }
     let options = CacheOptions {
         shared: true,
         ..CacheOptions::default()
     };
     CachePolicy::new_options(&request, &response, fetched.response_time.into(), options)
         .is_storable()
+}
+
+/// All Cache-Control directives but no-store, as one line.
+fn without_no_store(headers: &HeaderMap) -> HeaderValue {
+    let lines: Vec<String> = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .collect();
+    let text = lines.join(", ");
+    let kept: Vec<&str> = split_outside_quotes(&text)
+        .into_iter()
+        .filter(|directive| !directive.trim().eq_ignore_ascii_case("no-store"))
+        .collect();
+    HeaderValue::from_str(&kept.join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The selecting fields that count. A package or image that is not encoded is the same bytes for

@@ -38,6 +38,8 @@ pub(crate) struct Asked {
     pub(crate) shared: Arc<Shared>,
     /// When it came.
     pub(crate) now: UnixTime,
+    /// `url` is where a redirect led, not what the client asked for.
+    pub(crate) redirected: bool,
 }
 
 impl Asked {
@@ -73,6 +75,7 @@ impl Asked {
             policy,
             shared: Arc::clone(shared),
             now,
+            redirected: false,
         }
     }
 
@@ -123,6 +126,7 @@ impl Asked {
     /// The mirror that an accelerated request is for, by name; empty where the site has none.
     pub(crate) fn accelerated(&self) -> Option<&str> {
         match &self.inlet.mode {
+            _ if self.redirected => None,
             larder_policy::target::Mode::Forward => None,
             larder_policy::target::Mode::Accelerator(site) => {
                 Some(site.mirror.as_deref().unwrap_or_default())

@@ -70,11 +70,18 @@ async fn resource(
         return pass::reply(&asked, Some(incoming), why).await;
     }
     let (mut verdict, mut held) = judged(&asked).await;
-    if !matches!(verdict, BeforeFetch::Hit(_)) && hit::settled(&asked).await {
+    let held_is_used = matches!(
+        verdict,
+        BeforeFetch::Hit(_) | BeforeFetch::HitWhileAsking(_)
+    );
+    if !held_is_used && hit::settled(&asked).await {
         (verdict, held) = judged(&asked).await;
     }
     match (verdict, held) {
         (BeforeFetch::Hit(judged), Some(entry)) => hit::reply(&asked, &entry, judged),
+        (BeforeFetch::HitWhileAsking(judged), Some(entry)) => {
+            hit::while_asking(&asked, entry, judged)
+        }
         (BeforeFetch::OfflineHit(judged), Some(entry)) => hit::offline(&asked, &entry, judged),
         (BeforeFetch::Revalidate(why, judged), Some(entry)) => {
             revalidate::reply(&asked, entry, why, judged).await

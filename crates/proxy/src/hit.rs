@@ -8,6 +8,7 @@ use larder_policy::verdict::selects;
 use larder_store::Entry;
 
 use crate::asked::Asked;
+use crate::lead::{self, InHand};
 use crate::record::Outcome;
 use crate::reply::Reply;
 use crate::serve::{Held, Told, answer};
@@ -60,18 +61,42 @@ pub(crate) fn reply(asked: &Asked, entry: &Entry, judged: Judgement) -> Reply {
     )
 }
 
+/// A stale entry that its origin lets be used while it is asked (RFC 5861 §3).
+pub(crate) fn while_asking(asked: &Asked, entry: Entry, judged: Judgement) -> Reply {
+    let reply = stale(
+        asked,
+        &entry,
+        judged,
+        "stale-while-revalidate",
+        Outcome::Hit,
+    );
+    lead::in_background(asked, InHand { entry, judged });
+    reply
+}
+
 /// An entry that is used however stale, since nothing is asked upstream.
 pub(crate) fn offline(asked: &Asked, entry: &Entry, judged: Judgement) -> Reply {
+    stale(asked, entry, judged, "offline", Outcome::OfflineHit)
+}
+
+/// An entry past its lifetime, and why it is used all the same.
+fn stale(
+    asked: &Asked,
+    entry: &Entry,
+    judged: Judgement,
+    why: &'static str,
+    outcome: Outcome,
+) -> Reply {
     asked.shared.store.touch(entry);
     let status = CacheStatus {
         ttl: Some(judged.ttl()),
-        detail: Some("offline"),
+        detail: Some(why),
         ..CacheStatus::default()
     };
     let told = Told {
         status,
         age: Some(judged.age),
-        outcome: Outcome::OfflineHit,
+        outcome,
     };
     answer(asked, &Held::Entry(entry), told)
 }

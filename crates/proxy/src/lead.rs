@@ -8,20 +8,21 @@
 
 use std::time::SystemTime;
 
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, TRANSFER_ENCODING};
-use http_body_util::BodyExt as _;
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use larder_policy::freshness::Judgement;
 use larder_policy::headers::remove_hop_by_hop;
 use larder_policy::meta::{Fetched, UnixTime, is_authorized};
 use larder_policy::reason::NotStored;
 use larder_policy::validator::{conditional_fields, confirms, refreshed, remove_conditions};
 use larder_policy::verdict::{AfterFetch, Answer, OnError, after_fetch, on_error};
-use larder_store::{Entry, Fill, Slot, Tail};
+use larder_store::{Entry, Fill, Join, Slot, Tail};
 use tokio::sync::oneshot;
 
 use crate::asked::Asked;
-use crate::origin::{Arrived, OriginError, Outgoing};
+use crate::fetch::fetch;
+use crate::origin::{Arrived, OriginError};
 use crate::record::Hierarchy;
+use crate::supply::Supply;
 
 /// Told to followers of a revalidation that failed: use what you hold.
 pub(crate) const KEPT_STALE: &str = "kept-stale";
@@ -58,6 +59,8 @@ pub(crate) struct Source {
     pub(crate) hierarchy: Hierarchy,
     pub(crate) mirror: Option<String>,
     pub(crate) status: Option<u16>,
+    /// What is for the client that caused the fetch and nobody after it.
+    pub(crate) cookies: Vec<HeaderValue>,
 }
 
 impl Source {
@@ -66,8 +69,27 @@ impl Source {
             hierarchy: arrived.hierarchy.clone(),
             mirror: arrived.mirror.clone(),
             status: Some(arrived.response.status().as_u16()),
+            cookies: arrived
+                .response
+                .headers()
+                .get_all(SET_COOKIE)
+                .iter()
+                .cloned()
+                .collect(),
         }
     }
+}
+
+/// Asks the origin whether `held` is still good while clients are served from it.
+pub(crate) fn in_background(asked: &Asked, held: InHand) {
+    let asked = asked.clone();
+    tokio::spawn(async move {
+        let key = crate::hit::key(&asked).await;
+        if let Join::Lead(slot) = asked.shared.store.join_since(&key, Some(&held.entry)) {
+            // Nobody waits for what it comes to.
+            drop(lead(&asked, slot, Some(held)).await);
+        }
+    });
 }
 
 /// Spawns the fetch for `slot` and waits for its head.
@@ -79,9 +101,8 @@ pub(crate) async fn lead(asked: &Asked, slot: Slot, in_hand: Option<InHand>) -> 
 }
 
 async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::Sender<Led>) {
-    let outgoing = Outgoing::get(fill_fields(&asked, in_hand.as_ref()));
-    let led = match asked.shared.origins.fetch(&asked, outgoing).await {
-        Ok(arrived) => match &in_hand {
+    let led = match fetch(&asked, in_hand.as_ref()).await {
+        Ok((asked, arrived)) => match &in_hand {
             Some(held) if arrived.response.status() == 304 => {
                 refresh(&asked, slot, held, arrived).await
             }
@@ -100,6 +121,7 @@ async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::S
                     hierarchy,
                     mirror: None,
                     status: None,
+                    cookies: Vec::new(),
                 })
             }
             _ => {
@@ -114,7 +136,7 @@ async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::S
 
 /// The fields of a request that fills: the client's own conditions and ranges are answered from
 /// what is stored, ours take their place.
-fn fill_fields(asked: &Asked, in_hand: Option<&InHand>) -> HeaderMap {
+pub(crate) fn fill_fields(asked: &Asked, in_hand: Option<&InHand>) -> HeaderMap {
     let mut headers = asked.headers.clone();
     remove_conditions(&mut headers);
     if asked.class.is_package() {
@@ -210,35 +232,26 @@ fn pass(slot: Slot, arrived: Arrived, why: NotStored, tell: oneshot::Sender<Led>
 
 /// Copies the body into the fill. Every early return drops the fill: its readers are cut, nothing
 /// is kept as whole.
-async fn fill_from(asked: &Asked, mut fill: Fill, mut arrived: Arrived) {
+async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
     let url = asked.url.as_str();
-    let stall = asked.shared.origins.stall_timeout();
-    let mut received = 0u64;
+    let mut supply = Supply::new(asked, arrived, fill.tail());
     loop {
-        let frame = tokio::time::timeout(stall, arrived.response.body_mut().frame()).await;
-        let data = match frame {
-            Err(_elapsed) => {
-                tracing::warn!(url, received, "the origin stalled: the fill is dropped");
-                return;
-            }
-            Ok(Some(Err(error))) => {
-                tracing::warn!(url, received, %error, "the origin broke off: the fill is dropped");
-                return;
-            }
+        let received = supply.received();
+        let data = match supply.next().await {
+            Ok(Some(data)) => data,
             Ok(None) => break,
-            // Trailers never become fields of what is stored.
-            Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => data,
-                Err(_trailers) => continue,
-            },
+            Err(error) => {
+                tracing::warn!(url, received, %error, "the fill is dropped");
+                return;
+            }
         };
-        received += data.len() as u64;
         if let Err(error) = fill.write(data).await {
             tracing::warn!(url, received, %error, "the fill is dropped");
             return;
         }
     }
-    arrived.finish();
+    let received = supply.received();
+    supply.finish();
     match fill.commit().await {
         Ok(entry) if received > asked.policy.object_bytes_max => {
             // Its length was not known before: too large to be kept.

@@ -14,6 +14,7 @@ mod asked;
 mod body;
 pub mod config;
 mod connection;
+mod fetch;
 mod handle;
 mod hit;
 mod lead;
@@ -27,6 +28,7 @@ mod reply;
 mod revalidate;
 mod serve;
 mod shared;
+mod supply;
 mod tunnel;
 
 use std::net::SocketAddr;

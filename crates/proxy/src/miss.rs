@@ -1,5 +1,6 @@
 //! Answers from the origin, by way of the store: one client leads, the others follow.
 
+use http::header::SET_COOKIE;
 use larder_policy::headers::{CacheStatus, Forwarded};
 use larder_policy::range::Spec;
 use larder_policy::reason::Pass;
@@ -103,16 +104,16 @@ async fn led_to(asked: &Asked, led: Led, in_hand: Option<InHand>, forwarded: For
                 stored: true,
                 ..CacheStatus::default()
             };
-            answer(
-                asked,
-                &Held::Tail(&tail),
-                Told {
-                    status,
-                    age: None,
-                    outcome,
-                },
-            )
-            .from(source.hierarchy, source.mirror)
+            let told = Told {
+                status,
+                age: None,
+                outcome,
+            };
+            let mut reply = answer(asked, &Held::Tail(&tail), told);
+            for cookie in source.cookies {
+                reply.response.headers_mut().append(SET_COOKIE, cookie);
+            }
+            reply.from(source.hierarchy, source.mirror)
         }
         Led::Refreshed(entry, source) => {
             revalidate::confirmed(asked, &entry, forwarded, Some(source))

@@ -1,9 +1,10 @@
 //! Answers that go straight from the origin to one client; nothing is kept.
 
 use http::Method;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LOCATION, LOCATION};
 use hyper::body::Incoming;
 use larder_policy::headers::{CacheStatus, Forwarded, remove_hop_by_hop};
+use larder_policy::key::CacheKey;
 use larder_policy::reason::Pass;
 
 use crate::asked::Asked;
@@ -24,7 +25,7 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
     };
     match asked.shared.origins.fetch(asked, outgoing).await {
         Ok(arrived) => {
-            invalidate(asked, &arrived);
+            invalidate(asked, &arrived).await;
             hand_on(
                 asked,
                 arrived,
@@ -37,16 +38,36 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
     }
 }
 
-/// RFC 9111 §4.4: a successful unsafe request makes what is held under its URL unusable.
-fn invalidate(asked: &Asked, arrived: &Arrived) {
+/// RFC 9111 §4.4: a successful unsafe request makes what is held under its URL unusable, and what
+/// is held under the URLs of the same site that its answer names.
+async fn invalidate(asked: &Asked, arrived: &Arrived) {
     let safe = matches!(
         asked.method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
     );
     let status = arrived.response.status();
-    if !safe && (status.is_success() || status.is_redirection()) {
-        asked.shared.store.remove(&asked.naming.key);
+    if safe || !(status.is_success() || status.is_redirection()) {
+        return;
     }
+    forget(asked, &asked.naming.key).await;
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let named = arrived.response.headers().get(name);
+        let url = named
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| asked.url.resolve(text).ok())
+            .filter(|url| url.host_field() == asked.url.host_field());
+        if let Some(url) = url {
+            let facts = crate::asked::facts(&asked.inlet, "GET", &url);
+            forget(asked, &asked.policy.naming(&url, &facts).key).await;
+        }
+    }
+}
+
+/// Removes what is held, and what has just been drawn and is being put in place.
+async fn forget(asked: &Asked, key: &CacheKey) {
+    let store = &asked.shared.store;
+    store.settled(key).await;
+    store.remove(key);
 }
 
 /// An origin's answer with its body streamed through.

@@ -33,6 +33,9 @@ pub(crate) enum OriginError {
     /// A parent would not make a tunnel.
     #[error("the parent at {0} refused the tunnel")]
     ParentRefused(SocketAddr),
+    /// No answer in the time that an origin has where others are left.
+    #[error("{0} was too slow, with others left to ask")]
+    Slow(String),
     /// No response head came in time.
     #[error("{0} sent no answer in time")]
     Silent(SocketAddr),
@@ -82,7 +85,7 @@ impl OriginError {
         match self {
             Self::Forbidden(_) | Self::Itself(_) => 403,
             Self::NoRoute | Self::Unreachable(..) => 503,
-            Self::ConnectTimeout(_) | Self::Silent(_) => 504,
+            Self::ConnectTimeout(_) | Self::Silent(_) | Self::Slow(_) => 504,
             Self::BadTarget => 400,
             Self::Unresolved(..)
             | Self::Tls(..)
@@ -106,7 +109,7 @@ impl OriginError {
             Self::ConnectTimeout(_) => format!("The host {host} could not be reached in time."),
             Self::Tls(..) => format!("No trusted TLS connection to {host} could be made."),
             Self::ParentRefused(_) => format!("The parent proxy would not connect to {host}."),
-            Self::Silent(_) => format!("The host {host} did not answer in time."),
+            Self::Silent(_) | Self::Slow(_) => format!("The host {host} did not answer in time."),
             Self::Closed(..) => format!("The host {host} closed the connection without an answer."),
             Self::Garbage(..) | Self::Unasked(_) => {
                 format!("The host {host} sent an answer that is not valid HTTP.")
@@ -130,6 +133,7 @@ impl OriginError {
             | Self::Unresolved(..)
             | Self::Forbidden(_)
             | Self::Itself(_)
+            | Self::Slow(_)
             | Self::BadTarget => Hierarchy::None,
         }
     }

@@ -1,14 +1,15 @@
-//! Talking to origins: the hops of a route are tried in order, over pooled connections whose
-//! address suits the client that asks.
+//! Talking to origins: the hops of a route are tried in the order that their health suggests, over
+//! pooled connections whose address suits the client that asks.
 
 mod dial;
 mod error;
+mod health;
 mod pool;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
@@ -30,11 +31,16 @@ use crate::record::Hierarchy;
 
 pub(crate) use dial::Dialled;
 pub(crate) use error::OriginError;
+use health::Health;
+pub(crate) use pool::Destination;
 pub(crate) use pool::Lease;
-use pool::{Destination, Pool};
+use pool::Pool;
 
 /// The body of a request to an origin.
 type OutBody = Either<Incoming, Empty<Bytes>>;
+
+/// How long an origin has for the head of its answer where others are left to ask.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(5);
 
 /// Fields of an installer that say who the machine is; they are for the boot server and never
 /// leave the network.
@@ -49,6 +55,7 @@ const INSTALLER_FIELDS: [&str; 3] = [
 pub(crate) struct Origins {
     config: Upstream,
     pool: Arc<Pool>,
+    health: Health,
     tls: Arc<rustls::ClientConfig>,
     /// Our own listeners, which are never dialled.
     own: OnceLock<Vec<SocketAddr>>,
@@ -71,6 +78,16 @@ impl Outgoing {
             body: None,
         }
     }
+
+    /// It may be sent again when a connection fails: a safe method, and no body that is gone
+    /// (RFC 9110 §9.2.2).
+    fn is_repeatable(&self) -> bool {
+        let safe = matches!(
+            self.method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+        );
+        safe && self.body.is_none()
+    }
 }
 
 /// An origin's answer, its body still to be read.
@@ -78,6 +95,8 @@ impl Outgoing {
 pub(crate) struct Arrived {
     pub(crate) response: Response<Incoming>,
     pub(crate) lease: Lease,
+    /// Who sent it.
+    pub(crate) to: Destination,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) mirror: Option<String>,
     pub(crate) request_time: UnixTime,
@@ -104,6 +123,7 @@ impl Origins {
         Ok(Self {
             config,
             pool,
+            health: Health::default(),
             tls,
             own: OnceLock::new(),
         })
@@ -120,40 +140,100 @@ impl Origins {
         self.config.stall_timeout
     }
 
-    /// Sends a request along its route; the first hop that gives an answer wins. A body can be
-    /// sent only once, so such a request has one try.
+    /// The hops of a request, in the order in which they are tried.
+    pub(crate) fn hops<'a>(&self, asked: &'a Asked) -> Vec<Hop<'a>> {
+        let hops = asked
+            .policy
+            .routes
+            .hops(&asked.url, &asked.facts(), asked.accelerated());
+        self.health.ordered(hops, |hop| Address::of(hop, asked).to)
+    }
+
+    /// True if a hop of a request leads to `destination`.
+    pub(crate) fn leads_to(&self, hop: Hop<'_>, asked: &Asked, destination: &Destination) -> bool {
+        Address::of(hop, asked).to == *destination
+    }
+
+    /// An origin broke off in mid-body.
+    pub(crate) fn broke(&self, arrived: &Arrived) {
+        self.health.failed(&arrived.to);
+    }
+
+    /// An origin sent so many bytes of a body in so long.
+    pub(crate) fn delivered(&self, arrived: &Arrived, bytes: u64, took: Duration) {
+        self.health.delivered(&arrived.to, bytes, took);
+    }
+
+    /// Sends a request along its route. The first hop that has an answer wins; of several origins
+    /// of a pool, the first that has the file. What cannot be sent twice has one try.
     pub(crate) async fn fetch(
         &self,
         asked: &Asked,
         mut outgoing: Outgoing,
     ) -> Result<Arrived, OriginError> {
         prepare(&mut outgoing.headers, asked);
-        let facts = asked.facts();
         let mut failure = OriginError::NoRoute;
-        let hops = asked
-            .policy
-            .routes
-            .hops(&asked.url, &facts, asked.accelerated());
-        for hop in hops {
-            let stop = outgoing.body.is_some();
-            match self.over(hop, asked, &facts, &mut outgoing).await {
-                Ok(arrived) => return Ok(arrived),
-                Err(error) if stop => return Err(error),
+        let mut refused = None;
+        let mut hops = self.hops(asked).into_iter().peekable();
+        while let Some(hop) = hops.next() {
+            let alone = hops.peek().is_none() || !outgoing.is_repeatable();
+            match self.timely(hop, asked, &mut outgoing, alone).await {
+                Ok(arrived) if !lacks_it(hop, &arrived) => return Ok(arrived),
+                Ok(arrived) => refused = refused.or(Some(arrived)),
+                Err(error) if alone && refused.is_none() => return Err(error),
                 Err(error) => failure = error,
             }
         }
-        Err(failure)
+        refused.ok_or(failure)
+    }
+
+    /// One request to one hop.
+    pub(crate) async fn ask(
+        &self,
+        hop: Hop<'_>,
+        asked: &Asked,
+        mut outgoing: Outgoing,
+    ) -> Result<Arrived, OriginError> {
+        prepare(&mut outgoing.headers, asked);
+        self.timely(hop, asked, &mut outgoing, true).await
+    }
+
+    /// One hop, whose health is noted. Where others are left it has less time.
+    async fn timely(
+        &self,
+        hop: Hop<'_>,
+        asked: &Asked,
+        outgoing: &mut Outgoing,
+        alone: bool,
+    ) -> Result<Arrived, OriginError> {
+        let address = Address::of(hop, asked);
+        let began = Instant::now();
+        let limit = if alone {
+            self.config.connect_timeout + self.config.first_byte_timeout
+        } else {
+            PATIENCE_WITH_OTHERS
+        };
+        let asking = self.over(&address, asked, outgoing);
+        let result = match tokio::time::timeout(limit, asking).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(OriginError::Slow(address.to.authority.to_string())),
+        };
+        match &result {
+            Ok(_) => self.health.answered(&address.to, began.elapsed()),
+            Err(error) if error.is_denial() => {}
+            Err(_) => self.health.failed(&address.to),
+        }
+        result
     }
 
     /// One hop: a pooled connection if one suits, else a new one.
     async fn over(
         &self,
-        hop: Hop<'_>,
+        address: &Address,
         asked: &Asked,
-        facts: &Facts<'_>,
         outgoing: &mut Outgoing,
     ) -> Result<Arrived, OriginError> {
-        let address = Address::of(hop, asked);
+        let facts = asked.facts();
         let request_time = crate::lead::now();
         let permitted = |ip: IpAddr| {
             address.configured
@@ -162,25 +242,25 @@ impl Origins {
                     .access
                     .decide(&Facts {
                         to: Some(ip),
-                        ..*facts
+                        ..facts
                     })
                     .allowed
         };
-        let idle = if outgoing.body.is_some() {
-            None
-        } else {
+        let idle = if outgoing.is_repeatable() {
             self.pool.take(&address.to, permitted)
+        } else {
+            None
         };
         if let Some(lease) = idle {
-            match self.send(lease, &address, outgoing, request_time).await {
+            match self.send(lease, address, outgoing, request_time).await {
                 // It was closed while it lay idle: a new connection is owed to the request.
                 Err(error) if error.is_stale_connection() => {}
                 result => return result,
             }
         }
-        let dialled = self.dial(&address, permitted).await?;
+        let dialled = self.dial(address, permitted).await?;
         let lease = pool::handshake(&self.pool, address.to.clone(), dialled).await?;
-        self.send(lease, &address, outgoing, request_time).await
+        self.send(lease, address, outgoing, request_time).await
     }
 
     async fn send(
@@ -210,6 +290,7 @@ impl Origins {
         Ok(Arrived {
             response,
             lease,
+            to: address.to.clone(),
             hierarchy,
             mirror: address.mirror.clone(),
             request_time,
@@ -250,6 +331,13 @@ impl Origins {
                 })
         })
     }
+}
+
+/// An origin of a pool that has not got what another may have: not an answer about the file, but
+/// about this server.
+fn lacks_it(hop: Hop<'_>, arrived: &Arrived) -> bool {
+    let status = arrived.response.status().as_u16();
+    matches!(hop, Hop::Origin(..)) && matches!(status, 403 | 404 | 410 | 429 | 500..=599)
 }
 
 /// What an origin must not get, and what it must.

@@ -8,6 +8,8 @@
 
 mod broken;
 mod collapse;
+mod directives;
+mod goes_on;
 mod hit;
 mod requests;
 mod revalidate;

@@ -92,6 +92,10 @@ fn sense(verdict: BeforeFetch) -> (&'static str, String) {
             let left = Duration::from_secs(u64::try_from(judged.ttl()).unwrap_or(0));
             ("hit", format!("hit, fresh for {}", show_duration(left)))
         }
+        BeforeFetch::HitWhileAsking(_) => (
+            "hit",
+            "hit though stale; the origin is asked meanwhile (stale-while-revalidate)".to_owned(),
+        ),
         BeforeFetch::Revalidate(why, _) => (
             "revalidate",
             format!("the origin is asked first ({})", why.as_str()),

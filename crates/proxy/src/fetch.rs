@@ -1,0 +1,90 @@
+//! One answer for a fill, by way of redirects where the file is a package or an image: mirrors
+//! redirect to other mirrors and from http to https, and a client that knows neither TLS nor the
+//! other mirror gets the file all the same, kept under the name that it asked for.
+
+use larder_policy::route::Hop;
+use larder_policy::url::Url;
+
+use crate::asked::{Asked, facts};
+use crate::lead::{InHand, fill_fields};
+use crate::origin::{Arrived, OriginError, Outgoing};
+
+/// Redirects that are followed for one answer.
+const REDIRECTS_MAX: u32 = 5;
+
+/// Asks the origin. The request that comes back is the one that was answered: after a redirect its
+/// URL is the last one, its key the first.
+pub(crate) async fn fetch(
+    asked: &Asked,
+    in_hand: Option<&InHand>,
+) -> Result<(Asked, Arrived), OriginError> {
+    let arrived = ask(asked, in_hand).await?;
+    if asked.class.is_package()
+        && let Some(found) = follow(asked, in_hand, &arrived).await
+    {
+        return Ok(found);
+    }
+    Ok((asked.clone(), arrived))
+}
+
+async fn ask(asked: &Asked, in_hand: Option<&InHand>) -> Result<Arrived, OriginError> {
+    let outgoing = Outgoing::get(fill_fields(asked, in_hand));
+    asked.shared.origins.fetch(asked, outgoing).await
+}
+
+/// Where the redirects end, if that is a file; else the client gets the first redirect itself.
+async fn follow(
+    asked: &Asked,
+    in_hand: Option<&InHand>,
+    first: &Arrived,
+) -> Option<(Asked, Arrived)> {
+    let mut location = redirected(asked, first)?;
+    for _ in 0..REDIRECTS_MAX {
+        let at = Asked {
+            url: location,
+            redirected: true,
+            ..asked.clone()
+        };
+        let arrived = ask(&at, in_hand).await.ok()?;
+        match arrived.response.status().as_u16() {
+            200 | 304 => return Some((at, arrived)),
+            _ => location = redirected(&at, &arrived)?,
+        }
+    }
+    None
+}
+
+/// The URL of a redirect that may be followed (RFC 9110 §15.4).
+fn redirected(asked: &Asked, arrived: &Arrived) -> Option<Url> {
+    if !matches!(
+        arrived.response.status().as_u16(),
+        301 | 302 | 303 | 307 | 308
+    ) {
+        return None;
+    }
+    let location = arrived.response.headers().get(http::header::LOCATION)?;
+    let url = asked.url.resolve(location.to_str().ok()?).ok()?;
+    let allowed = asked
+        .policy
+        .access
+        .decide(&facts(&asked.inlet, "GET", &url))
+        .allowed;
+    (allowed && stays_on_site(asked, &url)).then_some(url)
+}
+
+/// An accelerator never reaches a host other than those of its mirror.
+fn stays_on_site(asked: &Asked, url: &Url) -> bool {
+    let Some(name) = asked.accelerated() else {
+        return true;
+    };
+    let hops = asked
+        .policy
+        .routes
+        .hops(&asked.url, &asked.facts(), Some(name));
+    hops.into_iter().any(|hop| match hop {
+        Hop::Origin(mirror, origin) => {
+            origin.authority.host == url.host() || mirror.hosts.iter().any(|h| h == url.host())
+        }
+        Hop::Direct | Hop::Parent(_) => asked.url.host() == url.host(),
+    })
+}
