@@ -76,9 +76,12 @@ def leases():
             lab.inside('cli', 'ip', 'link', 'set', 'e0', 'address', '52:54:00:77:01:%02x' % number)
             lab.inside('cli', 'ip', 'link', 'set', 'e0', 'up')
             if number % 2:
-                ended = lab.inside('cli', 'timeout', '4', 'dhclient', '-d', '-1', '-sf', '/bin/true', '-lf',
-                    lab.path('l%d' % number), '-pf', lab.path('p%d' % number), 'e0')
-                got += 'bound to' in ended.stderr + ended.stdout
+                name = 'dhclient%d' % number
+                client = lab.spawn('cli', 'dhclient', '-d', '-1', '-sf', '/bin/true', '-lf', lab.path('l%d' % number),
+                                   '-pf', lab.path('p%d' % number), 'e0', log=name)
+                got += lab.wait_for(lambda: 'bound to' in lab.log(name), 15)
+                client.terminate()
+                client.wait(10)
             else:
                 ended = lab.inside('cli', 'busybox', 'udhcpc', '-n', '-q', '-f', '-i', 'e0', '-s', '/bin/true')
                 got += 'lease of' in ended.stderr + ended.stdout

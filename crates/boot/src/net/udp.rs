@@ -15,6 +15,9 @@ use tokio::net::UdpSocket;
 
 use crate::error::Error;
 
+/// Bytes of requests that may wait in the kernel.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
 /// A datagram's way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
@@ -58,6 +61,8 @@ impl PortSocket {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
             socket.set_reuse_address(is_shared)?;
             socket.set_broadcast(true)?;
+            // A room full of machines asks in the same second; the kernel gives what it allows.
+            let _as_it_is = socket.set_recv_buffer_size(RECEIVE_BUFFER);
             if let Some(device) = device {
                 socket.bind_device(Some(device.as_bytes()))?;
             }

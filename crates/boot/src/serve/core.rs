@@ -1,6 +1,6 @@
 //! What all sockets share: configuration, rules, files, timelines and counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
+use tokio::sync::OnceCell;
 
 use crate::config::Config;
 use crate::decide::{Interface, Rules};
@@ -22,6 +23,9 @@ use crate::timeline::{Step, Timeline, Traits};
 
 /// Largest body that is fetched for a TFTP transfer.
 const FETCH_MAX: usize = 256 * 1024 * 1024;
+
+/// How long a fetched body serves further transfers; then the cache is asked whether it is fresh.
+const COPY_FOR: Duration = Duration::from_secs(10);
 
 /// How often the interfaces are looked at again at most.
 const INTERFACES_EVERY: Duration = Duration::from_secs(5);
@@ -44,6 +48,8 @@ pub struct Core {
     pub timeline: Timeline,
     /// The way through the cache, if there is one.
     pub fetch: Option<Arc<dyn Fetch>>,
+    /// Bodies that were fetched of late, by their URLs, and since when.
+    pub copies: Mutex<HashMap<String, (Instant, Arc<OnceCell<Bytes>>)>>,
     /// Interfaces as last seen, and when.
     pub interfaces: RwLock<(Vec<Found>, Instant)>,
     /// Replies, silences and transfers.
@@ -219,11 +225,23 @@ impl Core {
         self.timeline.record(machine, step, detail, now);
     }
 
-    /// Fetches a URL whole, through the cache.
+    /// A URL's whole body, through the cache. Transfers at one time share one copy of it.
     ///
     /// # Errors
     /// There is no cache, the origin fails, or the body is larger than 256 MiB.
     pub async fn fetch(&self, url: &str) -> io::Result<Bytes> {
+        let copy = {
+            let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+            copies.retain(|_, (since, _)| since.elapsed() < COPY_FOR);
+            let fresh = || (Instant::now(), Arc::default());
+            let (_, copy) = copies.entry(url.to_owned()).or_insert_with(fresh);
+            Arc::clone(copy)
+        };
+        let body = copy.get_or_try_init(|| self.fetch_anew(url)).await?;
+        Ok(body.clone())
+    }
+
+    async fn fetch_anew(&self, url: &str) -> io::Result<Bytes> {
         let fetch = self.fetch.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let fetched = fetch.fetch(url).await?;
         let body = Limited::new(fetched.body, FETCH_MAX)

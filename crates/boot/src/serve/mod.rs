@@ -372,6 +372,7 @@ fn core(
         menu: entries,
         timeline: Timeline::default(),
         fetch,
+        copies: Mutex::default(),
         interfaces: RwLock::new((served, Instant::now())),
         counts: Mutex::default(),
     })

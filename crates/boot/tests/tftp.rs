@@ -1,0 +1,212 @@
+//! TFTP over real sockets on loopback: what holds for one transfer holds for a thousand at once.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use larder_boot::config::Ports;
+use larder_boot::fetch::Fetching;
+use larder_boot::{Boot, Config, Fetch, Fetched, Handle};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+const ACK: u8 = 4;
+const ERROR: u8 = 5;
+const OACK: u8 = 6;
+/// A lost datagram, of which loopback has few, is asked for again after this.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A cache that counts.
+#[derive(Debug, Default)]
+struct Origin {
+    asked: AtomicU32,
+}
+
+impl Fetch for Origin {
+    fn fetch(&self, url: &str) -> Fetching {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let body = (url == "http://mirror.example/a").then(|| content(70_000));
+        Box::pin(async move {
+            // Slow enough that others come meanwhile.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let body = body.ok_or_else(|| io::Error::other("answered 404"))?;
+            let length = Some(body.len() as u64);
+            let body = Full::new(body).map_err(|never| match never {}).boxed();
+            Ok(Fetched { length, body })
+        })
+    }
+}
+
+fn content(length: usize) -> Bytes {
+    (0..length)
+        .map(|at| (at / 251 + at) as u8)
+        .collect::<Vec<u8>>()
+        .into()
+}
+
+/// A server on loopback with ports of its own, and where it serves TFTP.
+async fn server(root: &std::path::Path, origin: Arc<Origin>) -> (Handle, SocketAddr) {
+    let mut config = Config {
+        interfaces: vec!["lo".to_owned()],
+        root: Some(root.to_owned()),
+        http: None,
+        ports: Ports {
+            dhcp: 0,
+            boot_server: 0,
+            tftp: 0,
+        },
+        ..Config::default()
+    };
+    for (name, url) in [("mirrored", "a"), ("gone", "b")] {
+        let url = format!("http://mirror.example/{url}");
+        config.files.insert(name.to_owned(), url);
+    }
+    let handle = Boot::start(config, Some(origin), std::future::pending())
+        .await
+        .expect("loopback has an address, and any port will do");
+    let tftp = handle.listening().iter().find(|at| at.mode == "tftp");
+    let port = tftp.expect("TFTP is on").address.port();
+    (handle, SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+async fn client(server: SocketAddr, name: &str, options: &str) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    ask(&socket, server, name, options).await;
+    socket
+}
+
+async fn ask(socket: &UdpSocket, server: SocketAddr, name: &str, options: &str) {
+    let mut request = vec![0, 1];
+    request.extend(format!("{name}\0octet\0{options}").into_bytes());
+    socket.send_to(&request, server).await.unwrap();
+}
+
+/// The next datagram, unless none comes.
+async fn next(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
+    let mut buffer = vec![0; 65_536];
+    let (length, from) = timeout(PATIENCE, socket.recv_from(&mut buffer))
+        .await
+        .ok()?
+        .unwrap();
+    buffer.truncate(length);
+    Some((buffer, from))
+}
+
+/// Reads a file as a careful client does: in order, each block acknowledged.
+async fn read(server: SocketAddr, name: &str) -> Result<Vec<u8>, String> {
+    let socket = client(server, name, "blksize\x001428\0").await;
+    let mut body: Vec<u8> = Vec::new();
+    let mut block = 0u16;
+    let mut last = None;
+    let mut tries = 0;
+    loop {
+        let Some((packet, from)) = next(&socket).await else {
+            tries += 1;
+            assert!(tries < 20, "silence after block {block}");
+            let Some(from) = last else {
+                ask(&socket, server, name, "blksize\x001428\0").await;
+                continue;
+            };
+            let [high, low] = block.to_be_bytes();
+            socket.send_to(&[0, ACK, high, low], from).await.unwrap();
+            continue;
+        };
+        last = Some(from);
+        match packet[1] {
+            OACK => assert_eq!(&packet[2..], b"blksize\x001428\0"),
+            ERROR => return Err(String::from_utf8_lossy(&packet[4..]).into_owned()),
+            _ if packet[2..4] == (block + 1).to_be_bytes() => {
+                block += 1;
+                body.extend(&packet[4..]);
+            }
+            _ => continue,
+        }
+        let [high, low] = block.to_be_bytes();
+        socket.send_to(&[0, ACK, high, low], from).await.unwrap();
+        if block > 0 && packet.len() < 4 + 1428 {
+            return Ok(body);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_transfers_at_once_all_arrive_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let wanted = content(100_003);
+    std::fs::write(root.path().join("file"), &wanted).unwrap();
+    let (handle, server) = server(root.path(), Arc::default()).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..1000 {
+        clients.spawn(async move { read(server, "file").await });
+    }
+    let mut arrived = 0;
+    while let Some(body) = clients.join_next().await {
+        assert_eq!(body.unwrap().unwrap(), wanted);
+        arrived += 1;
+    }
+    assert_eq!(arrived, 1000);
+    drop(handle);
+}
+
+#[tokio::test]
+async fn a_stranger_gets_error_five_and_the_transfer_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let wanted = content(1000);
+    std::fs::write(root.path().join("file"), &wanted).unwrap();
+    let (_handle, server) = server(root.path(), Arc::default()).await;
+    let socket = client(server, "file", "").await;
+    let (first, transfer) = next(&socket).await.unwrap();
+    assert_ne!(
+        transfer.port(),
+        server.port(),
+        "a transfer has a port of its own"
+    );
+    assert_eq!((first[1], first.len()), (3, 516));
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    stranger.send_to(&[0, ACK, 0, 1], transfer).await.unwrap();
+    let (refusal, from) = next(&stranger).await.unwrap();
+    assert_eq!((&refusal[..4], from), (&[0, ERROR, 0, 5][..], transfer));
+    socket.send_to(&[0, ACK, 0, 1], transfer).await.unwrap();
+    let (second, _) = next(&socket).await.unwrap();
+    let body = [&first[4..], &second[4..]].concat();
+    assert_eq!(body, wanted);
+}
+
+#[tokio::test]
+async fn a_url_is_fetched_once_for_all_who_ask_and_its_failure_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    let origin = Arc::new(Origin::default());
+    let (_handle, server) = server(root.path(), Arc::clone(&origin)).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for name in ["mirrored", "mirrored.0", "mirrored", "/mirrored"] {
+        clients.spawn(async move { read(server, name).await });
+    }
+    while let Some(body) = clients.join_next().await {
+        assert_eq!(body.unwrap().unwrap(), content(70_000));
+    }
+    assert_eq!(origin.asked.load(Ordering::Relaxed), 1);
+    let told = read(server, "gone").await.unwrap_err();
+    assert_eq!(told, "the file cannot be read\0");
+}
+
+#[tokio::test]
+async fn writers_and_names_that_leave_the_root_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let (_handle, server) = server(root.path(), Arc::default()).await;
+    for (name, code) in [("../etc/passwd", 2), ("a/../../b", 2), ("none", 1)] {
+        let socket = client(server, name, "").await;
+        let (refusal, _) = next(&socket).await.unwrap();
+        assert_eq!(refusal[..4], [0, ERROR, 0, code], "{name}");
+    }
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket
+        .send_to(b"\0\x02file\0octet\0", server)
+        .await
+        .unwrap();
+    let (refusal, _) = next(&socket).await.unwrap();
+    assert_eq!(refusal[..4], [0, ERROR, 0, 4]);
+}
