@@ -1,5 +1,7 @@
 //! TFTP over real sockets on loopback: what holds for one transfer holds for a thousand at once.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -68,6 +68,8 @@ pub enum Command {
     Matchbox(commands::matchbox::Args),
     /// List the machines that are known, or let one install again
     Machines(commands::machines::Args),
+    /// Turn another program's configuration into a larder.toml
+    Convert(commands::convert::Args),
     /// Print a shell's completion script
     Completions(commands::completions::Args),
     /// Print the manual page

@@ -266,6 +266,15 @@ def second_machine(lab):
     return f"the mirror sent {drawn}" if heavy else None
 
 
+def warmed(lab):
+    """`provision warm` names every file that the profiles boot, and finds them in the cache."""
+    before = sent(lab)
+    told = lab.inside("pxe", LARDER, "provision", "--config", lab.path("larder.toml"), "warm")
+    if "4 of 4 fetched" not in told.stdout or told.returncode != 0:
+        return f"warm: {told.stdout} {told.stderr}"
+    return None if sent(lab) == before else f"warm asked the mirror: {before} {sent(lab)}"
+
+
 def install_day():
     with Lab() as lab:
         lab.card = start(lab)
@@ -278,7 +287,7 @@ def install_day():
                  if count != os.path.getsize(lab.path("www" + path)) and not path.endswith(".xml")]
         if twice:
             return f"not fetched once: {twice} {totals}"
-        return second_machine(lab)
+        return second_machine(lab) or warmed(lab)
 
 
 if __name__ == "__main__":

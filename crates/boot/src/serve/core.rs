@@ -33,6 +33,9 @@ const INTERFACES_EVERY: Duration = Duration::from_secs(5);
 /// Counts by a word each.
 pub type Counts = BTreeMap<&'static str, u64>;
 
+/// A body that one transfer fetches and others wait for.
+pub type Shared = Arc<OnceCell<Bytes>>;
+
 /// What all sockets share.
 #[derive(Debug)]
 pub struct Core {
@@ -49,7 +52,7 @@ pub struct Core {
     /// The way through the cache, if there is one.
     pub fetch: Option<Arc<dyn Fetch>>,
     /// Bodies that were fetched of late, by their URLs, and since when.
-    pub copies: Mutex<HashMap<String, (Instant, Arc<OnceCell<Bytes>>)>>,
+    pub copies: Mutex<HashMap<String, (Instant, Shared)>>,
     /// Interfaces as last seen, and when.
     pub interfaces: RwLock<(Vec<Found>, Instant)>,
     /// Replies, silences and transfers.

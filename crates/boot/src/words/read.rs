@@ -127,6 +127,17 @@ impl Reader<'_> {
             "dhcp-optsfile" | "dhcp-optsdir" => {
                 self.note(word, "holds ordinary options, which a proxy does not send")
             }
+            "tftp-single-port" => {
+                let text = "is not applied: each transfer has a port of its own; tftp-port-range names \
+                            those that a firewall must let through";
+                self.note(word, text)
+            }
+            "tftp-unique-root" => self.note(word, "is not applied: one root serves every machine"),
+            "tftp-secure" => {
+                let text = "is not applied: what larder's user can read below the root is served, and \
+                            nothing outside of it";
+                self.note(word, text)
+            }
             name if name.starts_with("tftp") || name == "enable-tftp" => self.tftp(name, value),
             name if name.ends_with("interface") || name == "listen-address" => {
                 self.place(name, value)
@@ -488,14 +499,6 @@ impl Reader<'_> {
             }
             "tftp-lowercase" => tftp.is_lowercase = true,
             "tftp-no-blocksize" => tftp.has_no_blocksize = true,
-            "tftp-single-port" => tftp.is_single_port = true,
-            "tftp-unique-root" => {
-                tftp.unique_root = Some(if value.is_empty() {
-                    "ip".into()
-                } else {
-                    value.into()
-                });
-            }
             "tftp-mtu" => tftp.mtu = Some(number()?.try_into().unwrap_or(u16::MAX)),
             "tftp-max" => tftp.transfers_max = usize::try_from(number()?).ok(),
             "tftp-port-range" => {

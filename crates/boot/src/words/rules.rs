@@ -159,10 +159,6 @@ pub struct TftpWords {
     pub is_lowercase: bool,
     /// `tftp-no-blocksize`.
     pub has_no_blocksize: bool,
-    /// `tftp-single-port`.
-    pub is_single_port: bool,
-    /// `tftp-unique-root`: `ip` or `mac`.
-    pub unique_root: Option<String>,
     /// `tftp-mtu`.
     pub mtu: Option<u16>,
     /// `tftp-max`.

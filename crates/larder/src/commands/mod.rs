@@ -4,12 +4,14 @@ pub mod boot;
 mod boot_doctor;
 pub mod check;
 pub mod completions;
+pub mod convert;
 pub mod explain;
 pub mod machines;
 pub mod matchbox;
 pub mod provision;
 mod provision_files;
 pub mod provision_serve;
+mod provision_warm;
 pub mod serve;
 
 use std::process::ExitCode;
@@ -26,6 +28,7 @@ pub fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
         Command::Boot(args) => boot::run(&args, &sources),
         Command::Check(args) => check::run(&args, &sources),
         Command::Explain(args) => explain::run(&args, &sources),
+        Command::Convert(args) => convert::run(&args),
         Command::Completions(args) => completions::shell(&args),
         Command::Machines(args) => machines::run(args, &sources),
         Command::Matchbox(args) => matchbox::run(&args, environment),

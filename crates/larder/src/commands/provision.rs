@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use larder_provision::{Error, Library, Machines};
 
-use super::{provision_files as files, provision_serve as server};
+use super::{provision_files as files, provision_serve as server, provision_warm};
 use crate::config::Sources;
 use crate::output::{self, Failure};
 
@@ -20,6 +20,7 @@ Examples:
   larder provision profile ls
   larder provision group put node1.json
   larder provision select mac=52:54:00:12:34:56 os=installed
+  larder provision warm
   larder provision machines reinstall 52:54:00:12:34:56
 
 Exit codes: 0 good, 1 failed, 2 usage or configuration.";
@@ -58,6 +59,8 @@ enum Command {
     Select(files::Select),
     /// Say what is wrong with the files of the data directory
     Check,
+    /// Fetch what all profiles boot, and their trees' installer images, into the cache
+    Warm(provision_warm::Args),
     /// Machines: installed or not
     #[command(subcommand)]
     Machines(files::MachineVerb),
@@ -94,6 +97,7 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
             &verb,
         ),
         Command::Select(words) => files::select(&library(args.data, sources)?, &words),
+        Command::Warm(words) => provision_warm::run(&words, args.data, sources),
         Command::Check => files::check(&library(args.data, sources)?),
         Command::Machines(verb) => machines_of(args.data, sources, Some(verb), files::Format::Text),
     }
@@ -125,7 +129,7 @@ fn data_directory(flag: Option<PathBuf>, sources: &Sources) -> Result<PathBuf, F
     }
 }
 
-fn library(data: Option<PathBuf>, sources: &Sources) -> Result<Library, Failure> {
+pub(super) fn library(data: Option<PathBuf>, sources: &Sources) -> Result<Library, Failure> {
     Library::open(&data_directory(data, sources)?).map_err(failed)
 }
 
