@@ -7,8 +7,10 @@
 use std::fmt::Write as _;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, DATE, ETAG, EXPIRES, HOST, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    VARY, VIA,
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -21,11 +23,12 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// Removes the fields that concern one connection only: the known ones and those that Connection
-/// names. Connection cannot remove Host or what frames the message.
+/// names. Connection cannot remove Host, what frames the message, nor what caches go by: a sender
+/// must not list fields that are for all recipients.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         for name in connection_names(headers) {
-            if name != HOST && name != CONTENT_LENGTH {
+            if !is_end_to_end(&name) {
                 headers.remove(name);
             }
         }
@@ -44,6 +47,28 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
+}
+
+/// Fields that are never one connection's alone, whatever Connection says.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    [
+        AGE,
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        DATE,
+        ETAG,
+        EXPIRES,
+        HOST,
+        LAST_MODIFIED,
+        SET_COOKIE,
+        VARY,
+        VIA,
+    ]
+    .contains(name)
 }
 
 fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {

@@ -12,6 +12,7 @@
 pub mod access;
 pub mod cache_control;
 pub mod class;
+pub mod framing;
 pub mod freshness;
 pub mod headers;
 pub mod key;

@@ -161,6 +161,8 @@ pub struct Routes {
     pub never_direct: Option<AccessList>,
     /// Requests that go to the origin itself (`always_direct`).
     pub always_direct: Option<AccessList>,
+    /// Tunnels go through a parent only where they cannot go direct, as Squid's do.
+    pub tunnels_prefer_direct: bool,
 }
 
 impl Routes {
@@ -202,12 +204,32 @@ impl Routes {
         })
     }
 
-    /// True if a tunnel may go to its host itself.
-    pub fn tunnel_may_go_direct(&self, facts: &Facts<'_>) -> bool {
-        !self
-            .never_direct
-            .as_ref()
-            .is_some_and(|list| list.decide(facts).allowed)
+    /// The hops for a tunnel, in the order to try them: origins have no part in it.
+    pub fn tunnel_hops(&self, facts: &Facts<'_>) -> Vec<Hop<'_>> {
+        let allowed = |list: &Option<AccessList>| {
+            list.as_ref().is_some_and(|list| list.decide(facts).allowed)
+        };
+        if allowed(&self.always_direct) {
+            return vec![Hop::Direct];
+        }
+        let mut hops: Vec<Hop<'_>> = self.parents_for(facts).map(Hop::Parent).collect();
+        if !allowed(&self.never_direct) {
+            let first = if self.tunnels_prefer_direct {
+                0
+            } else {
+                hops.len()
+            };
+            hops.insert(first, Hop::Direct);
+        }
+        hops
+    }
+
+    /// True if a request goes to origins that larder.toml or the command line names. (Squid's peers
+    /// are judged by Squid's rules.)
+    pub fn are_configured(&self, url: &Url, accelerated: Option<&str>) -> bool {
+        self.mirrors.iter().any(|mirror| {
+            mirror.access.is_none() && (accelerated == Some(&mirror.name) || mirror.names(url))
+        })
     }
 
     /// The URL under which a mirror's files are kept: requests for any of its `hosts` share it.

@@ -2,9 +2,9 @@
 //! origins, and what a 304 does to the stored head.
 
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue,
-    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
-    SET_COOKIE,
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName,
+    HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    LAST_MODIFIED, SET_COOKIE,
 };
 
 use crate::cache_control::split_outside_quotes;
@@ -166,6 +166,13 @@ pub fn confirms(meta: &Meta, answer: &HeaderMap, url: &str) -> bool {
 #[must_use]
 pub fn refreshed(meta: &Meta, answer: &HeaderMap, fetched: Fetched) -> Meta {
     let mut headers = meta.headers().clone();
+    // Both are of one message: those of the first answer say nothing about this one (§4.2.3).
+    headers.remove(AGE);
+    if !answer.contains_key(DATE)
+        && let Ok(value) = HeaderValue::from_str(&fetched.response_time.to_http_date())
+    {
+        headers.insert(DATE, value);
+    }
     for name in answer.keys() {
         let of_the_body = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE].contains(name)
             || matches!(name.as_str(), "content-md5" | "content-digest");

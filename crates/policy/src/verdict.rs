@@ -241,15 +241,16 @@ fn forbids_storing(control: &CacheControl, status: u16) -> bool {
 
 /// The status by which the oracle judges. It refuses those that it does not know even where the
 /// origin says how long they live; RFC 9111 §3 lets a cache keep any final status then, since a
-/// cache need not understand more of it. Not so answers about this client or this exchange.
+/// cache need not understand more of it. Not so answers about this client or this exchange, nor a
+/// server's trouble, which would take a good copy's place.
 fn oracle_status(answer: Answer<'_>) -> u16 {
     let control = CacheControl::of_response(answer.headers);
     let told = control.s_maxage.or(control.max_age).is_some()
         || control.public
         || answer.headers.contains_key(EXPIRES);
     match answer.status {
-        206 | 304 | 401 | 407 | 416 => answer.status,
-        200..=599 if told => 200,
+        206 | 304 | 401 | 407 | 416 | 500 | 502..=599 => answer.status,
+        200..=499 | 501 if told => 200,
         status => status,
     }
 }

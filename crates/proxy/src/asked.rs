@@ -81,7 +81,13 @@ impl Asked {
 
     /// What access rules look at.
     pub(crate) fn facts(&self) -> Facts<'_> {
-        facts(&self.inlet, self.method.as_str(), &self.url)
+        Facts {
+            configured: self
+                .policy
+                .routes
+                .are_configured(&self.url, self.accelerated()),
+            ..facts(&self.inlet, self.method.as_str(), &self.url)
+        }
     }
 
     /// The first refresh rule that matches.
@@ -125,12 +131,16 @@ impl Asked {
 
     /// The mirror that an accelerated request is for, by name; empty where the site has none.
     pub(crate) fn accelerated(&self) -> Option<&str> {
-        match &self.inlet.mode {
-            _ if self.redirected => None,
-            larder_policy::target::Mode::Forward => None,
-            larder_policy::target::Mode::Accelerator(site) => {
-                Some(site.mirror.as_deref().unwrap_or_default())
-            }
+        accelerated(&self.inlet).filter(|_| !self.redirected)
+    }
+}
+
+/// The mirror that requests of a listener are for, by name; empty where its site has none.
+pub(crate) fn accelerated(inlet: &Inlet) -> Option<&str> {
+    match &inlet.mode {
+        larder_policy::target::Mode::Forward => None,
+        larder_policy::target::Mode::Accelerator(site) => {
+            Some(site.mirror.as_deref().unwrap_or_default())
         }
     }
 }
@@ -140,6 +150,7 @@ pub(crate) fn facts<'a>(inlet: &'a Inlet, method: &'a str, url: &'a Url) -> Fact
     Facts {
         client: inlet.client,
         client_is_self: inlet.client_is_self,
+        configured: false,
         method,
         url: Some(url),
         host: url.host(),

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use larder_store::Reader;
 use tokio::time::{Instant, Sleep};
 
+use crate::connection::Owed;
 use crate::origin::Lease;
 use crate::record::Open;
 
@@ -41,6 +42,8 @@ pub(crate) struct Body {
     record: Option<Open>,
     /// An error that came before any byte, told once the head has gone out.
     early_error: Option<BodyError>,
+    /// Held until the body ends: the connection owes it.
+    owed: Option<Owed>,
     /// It was asked for something, so that hyper had its chance to send the head.
     begun: bool,
 }
@@ -86,6 +89,7 @@ impl Body {
             source,
             record: None,
             early_error: None,
+            owed: None,
             begun: false,
         }
     }
@@ -94,6 +98,17 @@ impl Body {
     pub(crate) fn recorded(mut self, record: Open) -> Self {
         self.record = Some(record);
         self
+    }
+
+    /// Attaches what the connection owes.
+    pub(crate) fn owed(mut self, owed: Owed) -> Self {
+        self.owed = Some(owed);
+        self
+    }
+
+    /// Nothing of it is left to send.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.source.is_spent()
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
@@ -138,7 +153,12 @@ impl http_body::Body for Body {
                         record.complete();
                     }
                 }
-                Some(Err(error)) => record.broke(error),
+                Some(Err(error)) => {
+                    record.broke(error);
+                    if let Some(owed) = &this.owed {
+                        owed.broke();
+                    }
+                }
                 None => record.complete(),
             }
         }

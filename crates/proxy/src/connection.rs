@@ -6,12 +6,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Version};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,6 +24,8 @@ use crate::handle::handle;
 use crate::record::Open;
 use crate::shared::{Inlet, Shared};
 
+/// A request head has no more fields; `header-bytes` bounds their length.
+const FIELDS_MAX: usize = 500;
 /// How often a connection's state is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -32,7 +34,7 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     inlet: Arc<Inlet>,
     stream: TcpStream,
-    mut closing: watch::Receiver<bool>,
+    mut closing: watch::Receiver<Closing>,
 ) {
     let state = Arc::new(State::new());
     let stream = Watched {
@@ -45,17 +47,20 @@ pub(crate) async fn serve(
             let (shared, inlet, state) =
                 (Arc::clone(&shared), Arc::clone(&inlet), Arc::clone(&state));
             async move {
-                state.head_arrived();
+                let owed = Owed::new(&state);
                 // A body whose framing hyper has already interpreted could have been read another
                 // way by someone before us: such a connection serves no further request
                 // (RFC 9112 §11.2).
                 let last = request.headers().contains_key(TRANSFER_ENCODING);
+                let old = request.version() < Version::HTTP_11;
                 let mut response = handle(shared, inlet, request).await;
+                let unframed = old && !response.headers().contains_key(CONTENT_LENGTH);
                 if last {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
-                Ok::<_, std::convert::Infallible>(response)
+                let owed = owed.told_by_the_end(unframed);
+                Ok::<_, std::convert::Infallible>(response.map(|body| body.owed(owed)))
             }
         }
     });
@@ -65,6 +70,7 @@ pub(crate) async fn serve(
         .half_close(true)
         .title_case_headers(true)
         .auto_date_header(false)
+        .max_headers(FIELDS_MAX)
         .max_buf_size(shared.limits.header_bytes.max(8 << 10))
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -78,16 +84,39 @@ pub(crate) async fn serve(
         result
     } else {
         connection.as_mut().graceful_shutdown();
-        connection.await
+        tokio::select! {
+            result = connection.as_mut() => result,
+            () = ending(&mut closing) => return,
+        }
     };
     if let Err(error) = result {
         log_end(&shared, &inlet, &error);
     }
 }
 
+/// How far larder is on its way to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Closing {
+    /// It serves.
+    No,
+    /// No new requests; those under way have time.
+    Draining,
+    /// Connections end where they are.
+    Now,
+}
+
 /// Returns when larder stops, or whoever could say so is gone.
-pub(crate) async fn stopping(closing: &mut watch::Receiver<bool>) {
-    drop(closing.wait_for(|closing| *closing).await);
+pub(crate) async fn stopping(closing: &mut watch::Receiver<Closing>) {
+    drop(
+        closing
+            .wait_for(|closing| *closing >= Closing::Draining)
+            .await,
+    );
+}
+
+/// Returns when nothing is waited for any more.
+async fn ending(closing: &mut watch::Receiver<Closing>) {
+    drop(closing.wait_for(|closing| *closing == Closing::Now).await);
 }
 
 /// A head that hyper refused has had hyper's empty answer; it gets its line in the log.
@@ -106,12 +135,54 @@ struct State {
     /// Milliseconds since `began` when a byte last moved, in either direction.
     moved_ms: AtomicU64,
     /// Milliseconds since `began` when the first byte of a head came, plus one; 0: no head is
-    /// under way.
+    /// under way. A connection that is silent from the start is idle.
     head_ms: AtomicU64,
-    /// An answer is being made or sent.
-    busy: AtomicBool,
+    /// Answers that are being made or sent.
+    owed: AtomicUsize,
     /// Bytes wait for a client that does not take them.
     blocked: AtomicBool,
+    /// A body broke whose end only the end of the connection tells: it ends in a reset.
+    cut: AtomicBool,
+}
+
+/// An answer that the connection owes its client, from the request's head to the body's end.
+#[derive(Debug)]
+pub(crate) struct Owed {
+    state: Arc<State>,
+    /// The end of the connection is what tells the client that the body is whole (HTTP/1.0).
+    unframed: bool,
+}
+
+impl Owed {
+    fn new(state: &Arc<State>) -> Self {
+        state.owed.fetch_add(1, Ordering::Relaxed);
+        state.head_ms.store(0, Ordering::Relaxed);
+        Self {
+            state: Arc::clone(state),
+            unframed: false,
+        }
+    }
+
+    fn told_by_the_end(self, unframed: bool) -> Self {
+        let mut owed = self;
+        owed.unframed = unframed;
+        owed
+    }
+
+    /// The body broke off.
+    pub(crate) fn broke(&self) {
+        if self.unframed {
+            self.state.cut.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.state.owed.fetch_sub(1, Ordering::Relaxed);
+        let now = self.state.now_ms();
+        self.state.moved_ms.store(now, Ordering::Relaxed);
+    }
 }
 
 impl State {
@@ -119,9 +190,10 @@ impl State {
         Self {
             began: Instant::now(),
             moved_ms: AtomicU64::new(0),
-            head_ms: AtomicU64::new(1),
-            busy: AtomicBool::new(false),
+            head_ms: AtomicU64::new(0),
+            owed: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
         }
     }
 
@@ -132,24 +204,14 @@ impl State {
     fn received(&self) {
         let now = self.now_ms();
         self.moved_ms.store(now, Ordering::Relaxed);
-        if !self.busy.load(Ordering::Relaxed) && self.head_ms.load(Ordering::Relaxed) == 0 {
+        if self.owed.load(Ordering::Relaxed) == 0 && self.head_ms.load(Ordering::Relaxed) == 0 {
             self.head_ms.store(now + 1, Ordering::Relaxed);
         }
-    }
-
-    fn head_arrived(&self) {
-        self.busy.store(true, Ordering::Relaxed);
-        self.head_ms.store(0, Ordering::Relaxed);
     }
 
     fn sent(&self) {
         self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
         self.blocked.store(false, Ordering::Relaxed);
-    }
-
-    /// Everything that was written has gone: the connection may be waiting for its next request.
-    fn flushed(&self) {
-        self.busy.store(false, Ordering::Relaxed);
     }
 
     /// Returns when a limit ends the connection.
@@ -171,7 +233,8 @@ impl State {
             return true;
         }
         let quiet = since(self.moved_ms.load(Ordering::Relaxed)) > limits.idle;
-        let waits = !self.busy.load(Ordering::Relaxed) || self.blocked.load(Ordering::Relaxed);
+        let owes = self.owed.load(Ordering::Relaxed) > 0;
+        let waits = !owes || self.blocked.load(Ordering::Relaxed);
         quiet && waits
     }
 }
@@ -181,6 +244,15 @@ impl State {
 struct Watched {
     stream: TcpStream,
     state: Arc<State>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.state.cut.load(Ordering::Relaxed) {
+            // A reset in place of an orderly end; failure leaves the orderly one.
+            drop(socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)));
+        }
+    }
 }
 
 impl AsyncRead for Watched {
@@ -233,11 +305,7 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        if polled.is_ready() {
-            self.state.flushed();
-        }
-        polled
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

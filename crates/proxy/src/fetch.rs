@@ -2,6 +2,7 @@
 //! redirect to other mirrors and from http to https, and a client that knows neither TLS nor the
 //! other mirror gets the file all the same, kept under the name that it asked for.
 
+use http::header::{AUTHORIZATION, COOKIE};
 use larder_policy::route::Hop;
 use larder_policy::url::Url;
 
@@ -19,7 +20,10 @@ pub(crate) async fn fetch(
     in_hand: Option<&InHand>,
 ) -> Result<(Asked, Arrived), OriginError> {
     let arrived = ask(asked, in_hand).await?;
+    // Credentials are for the host that they were given for.
+    let personal = asked.headers.contains_key(AUTHORIZATION) || asked.headers.contains_key(COOKIE);
     if asked.class.is_package()
+        && !personal
         && let Some(found) = follow(asked, in_hand, &arrived).await
     {
         return Ok(found);
@@ -72,7 +76,7 @@ fn redirected(asked: &Asked, arrived: &Arrived) -> Option<Url> {
     (allowed && stays_on_site(asked, &url)).then_some(url)
 }
 
-/// An accelerator never reaches a host other than those of its mirror.
+/// An accelerator never reaches a host other than those of its mirror, nor an odd port of theirs.
 fn stays_on_site(asked: &Asked, url: &Url) -> bool {
     let Some(name) = asked.accelerated() else {
         return true;
@@ -83,8 +87,11 @@ fn stays_on_site(asked: &Asked, url: &Url) -> bool {
         .hops(&asked.url, &asked.facts(), Some(name));
     hops.into_iter().any(|hop| match hop {
         Hop::Origin(mirror, origin) => {
-            origin.authority.host == url.host() || mirror.hosts.iter().any(|h| h == url.host())
+            let named = origin.authority.host == url.host()
+                || mirror.hosts.iter().any(|host| host == url.host());
+            let usual = url.port() == url.scheme().default_port();
+            named && (usual || url.port() == origin.authority.port)
         }
-        Hop::Direct | Hop::Parent(_) => asked.url.host() == url.host(),
+        Hop::Direct | Hop::Parent(_) => asked.url.authority() == url.authority(),
     })
 }

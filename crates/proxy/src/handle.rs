@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use larder_policy::access::Facts;
+use larder_policy::framing;
 use larder_policy::headers::is_loop;
 use larder_policy::target::{RequestLine, Target};
 use larder_policy::url::Url;
 use larder_policy::verdict::{self, BeforeFetch};
 use larder_store::Entry;
 
-use crate::asked::{Asked, facts};
+use crate::asked::{Asked, accelerated, facts};
 use crate::body::Body;
 use crate::record::Open;
 use crate::reply::Reply;
@@ -30,7 +32,11 @@ pub(crate) async fn handle(
         version: request.version(),
         headers: request.headers(),
     };
+    if let Err(why) = framing::check_request(request.version(), request.headers()) {
+        return open.finish(reply::unframed(why));
+    }
     let reply = match Target::of(line, &inlet.mode) {
+        Ok(Target::Resource(_)) if own::is_last(&request) => own::last(request.method()),
         Ok(Target::Resource(url)) if own::is_here(&url, &inlet) => own::page(url.path(), &inlet),
         Ok(Target::Resource(url)) => {
             open.asked_for(url.as_str());
@@ -58,15 +64,20 @@ async fn resource(
     if is_loop(request.headers(), &shared.name) {
         return reply::loop_detected();
     }
-    let decision = policy
-        .access
-        .decide(&facts(inlet, request.method().as_str(), &url));
+    let facts = Facts {
+        configured: policy.routes.are_configured(&url, accelerated(inlet)),
+        ..facts(inlet, request.method().as_str(), &url)
+    };
+    let decision = policy.access.decide(&facts);
     if !decision.allowed {
         return reply::denied(decision.text);
     }
     let (parts, incoming) = request.into_parts();
     let asked = Asked::new(shared, inlet, policy, parts, url);
     if let Some(why) = asked.passes() {
+        if asked.control.only_if_cached {
+            return reply::only_if_cached();
+        }
         return pass::reply(&asked, Some(incoming), why).await;
     }
     let (mut verdict, mut held) = judged(&asked).await;

@@ -8,7 +8,8 @@
 
 use std::time::SystemTime;
 
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, SET_COOKIE};
+use larder_policy::framing::Framing;
 use larder_policy::freshness::Judgement;
 use larder_policy::headers::remove_hop_by_hop;
 use larder_policy::meta::{Fetched, UnixTime, is_authorized};
@@ -26,8 +27,27 @@ use crate::supply::Supply;
 
 /// Told to followers of a revalidation that failed: use what you hold.
 pub(crate) const KEPT_STALE: &str = "kept-stale";
-/// Told to followers when no origin answered.
-pub(crate) const ORIGIN_FAILED: &str = "origin-failed";
+/// Told to followers when no origin answered, with the status that each of their clients gets:
+/// they do not all try again at once what has just failed.
+const FAILED: [(u16, &str); 3] = [
+    (502, "origin-failed-502"),
+    (503, "origin-failed-503"),
+    (504, "origin-failed-504"),
+];
+
+/// The word for a failure; a refusal by address rules is each client's own and has none.
+fn failed_word(status: u16) -> &'static str {
+    let found = FAILED.iter().find(|(failed, _)| *failed == status);
+    found.map_or("origin-refused", |(_, word)| word)
+}
+
+/// The status that a word stands for.
+pub(crate) fn failed_status(word: &str) -> Option<u16> {
+    FAILED
+        .iter()
+        .find(|(_, failed)| *failed == word)
+        .map(|(status, _)| *status)
+}
 
 /// What is held while it is asked about.
 #[derive(Clone, Debug)]
@@ -125,7 +145,7 @@ async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::S
                 })
             }
             _ => {
-                slot.release(ORIGIN_FAILED);
+                slot.release(failed_word(error.status()));
                 Led::Failed(error)
             }
         },
@@ -160,9 +180,10 @@ async fn refresh(asked: &Asked, slot: Slot, held: &InHand, arrived: Arrived) -> 
     let (parts, fetched) = head_of(asked, &arrived);
     arrived.finish();
     if !confirms(held.entry.meta(), &parts, asked.url.as_str()) {
-        // It speaks of another version: the copy is not confirmed and not usable either.
+        // It speaks of another version: the copy is not confirmed and not usable either. It leaves
+        // while the slot is held, or another lead's newer one could be meant.
+        asked.shared.store.remove(held.entry.key());
         drop(slot);
-        asked.shared.store.remove(&asked.naming.key);
         return Led::Again;
     }
     let meta = refreshed(held.entry.meta(), &parts, fetched);
@@ -195,7 +216,7 @@ async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sende
         headers: &headers,
         length,
     };
-    let framed = length.is_some() || arrived.response.headers().contains_key(TRANSFER_ENCODING);
+    let framed = length.is_some() || arrived.framing == Framing::Chunked;
     let verdict = after_fetch(
         answer,
         &asked.headers,
@@ -208,8 +229,16 @@ async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sende
         AfterFetch::Store(..) => return pass(slot, arrived, NotStored::Unframed, tell),
         AfterFetch::PassThrough(why) => return pass(slot, arrived, why, tell),
     };
-    if key.has_variant() {
-        let names = meta.vary().iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = meta.vary().iter().map(|(name, _)| name.clone()).collect();
+    if asked
+        .shared
+        .store
+        .vary(&key.base())
+        .await
+        .unwrap_or_default()
+        != names
+    {
+        // The newest answer says by which fields answers differ, and be it by none (RFC 9111 §4.1).
         asked.shared.store.remember_vary(&key.base(), names);
     }
     let source = Source::of(&arrived);

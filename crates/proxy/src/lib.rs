@@ -22,6 +22,7 @@ mod listen;
 mod miss;
 mod origin;
 mod own;
+mod own_addresses;
 mod pass;
 pub mod record;
 mod reply;
@@ -41,6 +42,7 @@ use larder_store::Store;
 use tokio::sync::watch;
 
 use config::Config;
+use connection::Closing;
 use record::Recorder;
 use shared::Shared;
 
@@ -65,7 +67,7 @@ pub struct Handle {
     shared: Arc<Shared>,
     clients: Arc<listen::Clients>,
     addresses: Vec<(&'static str, SocketAddr)>,
-    closing: watch::Sender<bool>,
+    closing: watch::Sender<Closing>,
 }
 
 impl Proxy {
@@ -103,7 +105,7 @@ impl Proxy {
         shared
             .origins
             .never_dial(bound.iter().map(|(_, address, _)| *address).collect());
-        let (closing, closed) = watch::channel(false);
+        let (closing, closed) = watch::channel(Closing::No);
         let mut addresses = Vec::new();
         for (socket, address, listener) in bound {
             addresses.push((listener.mode.as_str(), address));
@@ -138,9 +140,19 @@ impl Handle {
     /// Closes the sockets and idle connections at once and gives requests under way `drain`.
     /// Returns true if all of them ended in time.
     pub async fn shutdown(&self, drain: Duration) -> bool {
-        self.closing.send_replace(true);
-        tokio::time::timeout(drain, self.clients.gone())
+        self.closing.send_replace(Closing::Draining);
+        let in_time = tokio::time::timeout(drain, self.clients.gone())
             .await
-            .is_ok()
+            .is_ok();
+        self.end().await;
+        in_time
+    }
+
+    /// Ends all connections where they are, and waits until their records are written.
+    pub async fn end(&self) {
+        self.closing.send_replace(Closing::Now);
+        // Handlers are dropped at once; a second is plenty.
+        let gone = tokio::time::timeout(Duration::from_secs(1), self.clients.gone());
+        drop(gone.await);
     }
 }

@@ -9,8 +9,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::Listener;
-use crate::connection;
-use crate::shared::{Inlet, Shared, is_local};
+use crate::connection::{self, Closing};
+use crate::own_addresses::is_local;
+use crate::shared::{Inlet, Shared};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -104,7 +105,7 @@ pub(crate) async fn accept(
     clients: Arc<Clients>,
     listener: TcpListener,
     config: Listener,
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Closing>,
 ) {
     let mut stop = closing.clone();
     loop {

@@ -8,7 +8,7 @@ use larder_policy::verdict::selects;
 use larder_store::{Join, Outcome as Followed, Tail};
 
 use crate::asked::Asked;
-use crate::lead::{InHand, KEPT_STALE, Led, Source, lead};
+use crate::lead::{self, InHand, KEPT_STALE, Led, Source, lead};
 use crate::record::Outcome;
 use crate::reply::{self, Reply};
 use crate::serve::{Held, Told, answer};
@@ -27,7 +27,7 @@ pub(crate) async fn reply(asked: &Asked) -> Reply {
     match cold_range(asked) {
         None => collapsed(asked, None, Forwarded::UriMiss).await,
         Some(start) => match within_reach(asked, start).await {
-            Some(tail) => follow(asked, &tail, Forwarded::UriMiss),
+            Some(tail) => follow(asked, &Held::Tail(&tail), Forwarded::UriMiss),
             None => pass::reply(asked, None, Pass::ColdRange).await,
         },
     }
@@ -58,7 +58,7 @@ async fn within_reach(asked: &Asked, start: u64) -> Option<Tail> {
 /// Joins the fetch of a key: leads it or follows it.
 pub(crate) async fn collapsed(
     asked: &Asked,
-    in_hand: Option<InHand>,
+    mut in_hand: Option<InHand>,
     forwarded: Forwarded,
 ) -> Reply {
     let key = hit::key(asked).await;
@@ -66,15 +66,23 @@ pub(crate) async fn collapsed(
         let seen = in_hand.as_ref().map(|held| &held.entry);
         match asked.shared.store.join_since(&key, seen) {
             Join::Lead(slot) => match lead(asked, slot, in_hand.clone()).await {
-                Led::Again => {}
+                // What was in hand is gone: the next question has no condition.
+                Led::Again => in_hand = None,
                 led => return led_to(asked, led, in_hand, forwarded).await,
             },
             Join::Follow(follower) => match follower.outcome().await {
                 Followed::Filling(tail) if selects(&asked.headers, &tail.meta()) => {
-                    return follow(asked, &tail, forwarded);
+                    return follow(asked, &Held::Tail(&tail), forwarded);
                 }
                 Followed::Ready(entry) if selects(&asked.headers, entry.meta()) => {
-                    return revalidate::confirmed(asked, &entry, forwarded, None);
+                    return if in_hand.is_some() {
+                        revalidate::confirmed(asked, &entry, forwarded, None)
+                    } else {
+                        follow(asked, &Held::Entry(&entry), forwarded)
+                    };
+                }
+                Followed::Released(why) if lead::failed_status(why).is_some() => {
+                    return reply::failed_for_all(lead::failed_status(why).unwrap_or(502));
                 }
                 Followed::Released(KEPT_STALE) if in_hand.is_some() => {
                     if let Some(held) = &in_hand {
@@ -146,7 +154,7 @@ async fn led_to(asked: &Asked, led: Led, in_hand: Option<InHand>, forwarded: For
 }
 
 /// A follower reads what is there and waits for the rest.
-fn follow(asked: &Asked, tail: &Tail, forwarded: Forwarded) -> Reply {
+fn follow(asked: &Asked, held: &Held<'_>, forwarded: Forwarded) -> Reply {
     let status = CacheStatus {
         forwarded: Some(forwarded),
         collapsed: true,
@@ -157,7 +165,7 @@ fn follow(asked: &Asked, tail: &Tail, forwarded: Forwarded) -> Reply {
         age: None,
         outcome: Outcome::CollapsedMiss,
     };
-    answer(asked, &Held::Tail(tail), told)
+    answer(asked, held, told)
 }
 
 /// Where a fetch came from, as the record has it.

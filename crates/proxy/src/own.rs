@@ -1,7 +1,7 @@
 //! larder's own pages on a listener: how to point clients at it.
 
-use http::header::{ALLOW, CONTENT_LENGTH, HeaderValue};
-use http::{Response, StatusCode};
+use http::header::{ALLOW, CONTENT_LENGTH, HeaderMap, HeaderValue, MAX_FORWARDS};
+use http::{Method, Request, Response, StatusCode};
 use larder_policy::target::Mode;
 use larder_policy::url::{Scheme, Url};
 
@@ -27,6 +27,35 @@ pub(crate) fn page(path: &str, inlet: &Inlet) -> Reply {
         let text = "larder has no page of this name here. The set-up page is at /.";
         reply::page(StatusCode::NOT_FOUND, "Not Found", text)
     };
+    Reply::of(response, Outcome::None)
+}
+
+/// A TRACE or OPTIONS that goes no further than here (RFC 9110 §7.6.2).
+pub(crate) fn is_last<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::TRACE | Method::OPTIONS)
+        && forwards_left(request.headers()) == Some(0)
+}
+
+/// The number in Max-Forwards, where it is one.
+pub(crate) fn forwards_left(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(MAX_FORWARDS)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// The answer to it; a TRACE would reflect credentials and is not done.
+pub(crate) fn last(method: &Method) -> Reply {
+    if method == Method::OPTIONS {
+        return options();
+    }
+    let text = "This proxy does not reflect requests.";
+    let mut response = reply::page(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", text);
+    let allowed = HeaderValue::from_static("GET, HEAD, OPTIONS, CONNECT");
+    response.headers_mut().insert(ALLOW, allowed);
     Reply::of(response, Outcome::None)
 }
 

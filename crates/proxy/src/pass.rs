@@ -1,8 +1,8 @@
 //! Answers that go straight from the origin to one client; nothing is kept.
 
-use http::Method;
-use http::header::{CONNECTION, CONTENT_LOCATION, LOCATION};
-use hyper::body::Incoming;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, LOCATION};
+use http::{Method, StatusCode};
+use hyper::body::{Body as _, Incoming};
 use larder_policy::headers::{CacheStatus, Forwarded, remove_hop_by_hop};
 use larder_policy::key::CacheKey;
 use larder_policy::reason::Pass;
@@ -87,8 +87,20 @@ pub(crate) fn hand_on(
         ..
     } = arrived;
     let origin_status = response.status().as_u16();
-    let mut response = response.map(|incoming| Body::from_origin(incoming, lease, stall));
+    let mut response = if response.body().is_end_stream() {
+        // Nobody will read it to its end, which is here.
+        lease.give_back();
+        response.map(|_empty| Body::empty())
+    } else {
+        response.map(|incoming| Body::from_origin(incoming, lease, stall))
+    };
     remove_hop_by_hop(response.headers_mut());
+    // Our own version: a body of unknown length goes out in chunks, so that a cut is seen.
+    *response.version_mut() = http::Version::HTTP_11;
+    if response.status() == StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     debug_assert!(!response.headers().contains_key(CONNECTION));
     let status = CacheStatus {
         forwarded: Some(forwarded),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::CONTENT_TYPE;
-use http_body::Body as _;
 use hyper::{Request, Response};
 
 use crate::body::{Body, BodyError};
@@ -197,7 +196,7 @@ impl Open {
             .map(str::to_owned);
         self.record.sent_bytes = head_bytes(&response);
         let no_body = self.record.method == "HEAD"
-            || response.body().is_end_stream()
+            || response.body().is_empty()
             || matches!(self.record.status, 204 | 304);
         self.complete = no_body;
         response.map(|body| body.recorded(self))

@@ -4,9 +4,10 @@
 //! to the log.
 
 use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, VIA,
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, VIA,
 };
 use http::{Response, StatusCode};
+use larder_policy::framing::FramingError;
 use larder_policy::headers::{CACHE_STATUS, CacheStatus, X_CACHE};
 use larder_policy::meta::UnixTime;
 use larder_policy::target::TargetError;
@@ -76,7 +77,8 @@ pub(crate) fn mark(asked: &Asked, headers: &mut HeaderMap, status: CacheStatus, 
     if let Some(value) = via.remove(VIA) {
         headers.insert(VIA, value);
     }
-    let word = if status.forwarded.is_none() {
+    // As Squid has it: what the origin confirmed was a hit.
+    let word = if status.forwarded.is_none() || (status.status == Some(304) && age.is_some()) {
         "HIT"
     } else {
         "MISS"
@@ -149,6 +151,24 @@ pub(crate) fn refused(error: &TargetError) -> Reply {
     Reply::of(response, Outcome::None)
 }
 
+/// The request's length can be read two ways, or its coding is unknown (RFC 9112 §6.1, §6.3). The
+/// connection ends: what follows on it is nobody's to interpret.
+pub(crate) fn unframed(why: FramingError) -> Reply {
+    let status = match why {
+        FramingError::Coding => StatusCode::NOT_IMPLEMENTED,
+        FramingError::Ambiguous => StatusCode::BAD_REQUEST,
+    };
+    let title = status.canonical_reason().unwrap_or("Bad Request");
+    let mut response = page(
+        status,
+        title,
+        &format!("This request cannot be read: {why}."),
+    );
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    Reply::of(response, Outcome::None)
+}
+
 /// An access rule says no; the page names it.
 pub(crate) fn denied(rule: &str) -> Reply {
     let text = format!(
@@ -191,6 +211,10 @@ pub(crate) fn offline_miss() -> Reply {
 
 /// No origin answered: the page says what kind of failure, the log says the rest.
 pub(crate) fn origin_failed(asked: &Asked, error: &OriginError) -> Reply {
+    if matches!(error, OriginError::Itself(_)) && asked.url.path() == "/" {
+        // The listener was asked for by its host's name.
+        return crate::own::page("/", &asked.inlet);
+    }
     log_failure(asked.url.as_str(), error);
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let title = status.canonical_reason().unwrap_or("Bad Gateway");
@@ -204,6 +228,14 @@ pub(crate) fn origin_failed(asked: &Asked, error: &OriginError) -> Reply {
         outcome,
     )
     .from(error.hierarchy(), None)
+}
+
+/// The fetch that this client waited for with others failed.
+pub(crate) fn failed_for_all(status: u16) -> Reply {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let title = status.canonical_reason().unwrap_or("Bad Gateway");
+    let text = "The host of this file gave no answer that could be used.";
+    Reply::of(page(status, title, text), Outcome::CollapsedMiss)
 }
 
 /// One line for the operator: which origin, what happened.

@@ -89,7 +89,7 @@ pub(crate) fn answer(asked: &Asked, held: &Held<'_>, told: Told) -> Reply {
 fn whole(asked: &Asked, held: &Held<'_>, meta: &Meta, told: Told) -> Reply {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(meta.status()).unwrap_or(StatusCode::OK);
-    *response.headers_mut() = stored_fields(meta);
+    *response.headers_mut() = stored_fields(meta, told);
     match held.length() {
         Some(length) => {
             let headers = response.headers_mut();
@@ -110,7 +110,7 @@ fn partial(asked: &Asked, held: &Held<'_>, spans: &[(u64, u64)], length: u64, to
     let meta = held.meta();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    *response.headers_mut() = stored_fields(&meta);
+    *response.headers_mut() = stored_fields(&meta, told);
     let headers = response.headers_mut();
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if let [span] = spans {
@@ -215,9 +215,16 @@ fn unsatisfiable(asked: &Asked, length: u64, told: Told) -> Reply {
     told_as(asked, response, told)
 }
 
-/// The stored head without what this answer says itself.
-fn stored_fields(meta: &Meta) -> HeaderMap {
-    meta.headers().clone()
+/// The stored head; where the origin was not asked, without the fields that it wants to be asked
+/// about (RFC 9111 §5.2.2.4).
+fn stored_fields(meta: &Meta, told: Told) -> HeaderMap {
+    let mut headers = meta.headers().clone();
+    if told.status.forwarded.is_none() {
+        for name in &meta.inputs().control.no_cache_fields {
+            headers.remove(name.as_str());
+        }
+    }
+    headers
 }
 
 fn told_as(asked: &Asked, mut response: Response<Body>, told: Told) -> Reply {

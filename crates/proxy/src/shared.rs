@@ -1,6 +1,6 @@
 //! What all requests share, and what one connection knows of its client.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -46,9 +46,4 @@ pub(crate) struct Inlet {
     /// Its place among the connections, given back when nothing of it is left.
     #[expect(dead_code, reason = "held for its drop")]
     pub(crate) place: Place,
-}
-
-/// True if `ip` is an address of this host: a socket can be bound to it.
-pub(crate) fn is_local(ip: IpAddr) -> bool {
-    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }

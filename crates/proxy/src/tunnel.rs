@@ -78,6 +78,7 @@ fn facts<'a>(inlet: &'a Inlet, authority: &'a Authority) -> Facts<'a> {
     Facts {
         client: inlet.client,
         client_is_self: inlet.client_is_self,
+        configured: false,
         method: "CONNECT",
         url: None,
         host: &authority.host,
@@ -135,9 +136,10 @@ async fn relay(
     let (to_origin_bytes, to_client_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let up = one_way(from_client, to_origin, &pulse, &to_origin_bytes);
     let down = one_way(from_origin, to_client, &pulse, &to_client_bytes);
-    let both = async { tokio::join!(up, down) };
+    // An end of one direction is passed on; an error of one ends both.
+    let both = async { tokio::try_join!(up, down) };
     let ended = tokio::select! {
-        (up, down) = both => up.and(down).is_ok(),
+        result = both => result.is_ok(),
         () = pulse.stopped(idle) => false,
     };
     open.sent(usize::try_from(to_client_bytes.load(Ordering::Relaxed)).unwrap_or(usize::MAX));

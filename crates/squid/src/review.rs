@@ -44,6 +44,7 @@ fn open_proxy(configuration: &Configuration, places: &[Position], found: &mut Fi
     let asked = |client: [u8; 4]| Facts {
         client: IpAddr::from(client),
         client_is_self: false,
+        configured: false,
         method: "GET",
         url: Some(&url),
         host: url.host(),

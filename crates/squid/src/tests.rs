@@ -89,6 +89,7 @@ fn allowed(configuration: &Configuration, method: &str, url: &str, client: &str)
     let decision = configuration.access.decide(&Facts {
         client: client.parse::<IpAddr>().unwrap(),
         client_is_self: false,
+        configured: false,
         method,
         url: (method != "CONNECT").then_some(&url),
         host: url.host(),

@@ -112,6 +112,7 @@ fn settings(squid: Configuration, disk: &Disk, problems: &mut Problems) -> Setti
             parents: squid.peers.iter().filter_map(parent).collect(),
             never_direct: squid.never_direct,
             always_direct: squid.always_direct,
+            tunnels_prefer_direct: true,
         },
         access: squid.access,
         store_id_access: squid.store_id_access,

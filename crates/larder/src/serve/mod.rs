@@ -181,7 +181,8 @@ impl Running {
     /// Everything that is held is written down; then the log, so that its last lines are there.
     async fn end(self) {
         drop(self.boot);
-        drop(self.proxy);
+        // Records of what is under way are written before the log ends.
+        self.proxy.end().await;
         self.store.close().await;
         let log = self.log;
         // The writer's last write may wait for a disk; nobody else is left to wait for this thread.

@@ -141,6 +141,8 @@ impl Matcher {
             Self::Never => Truth::No,
             Self::Client(set) => set.contains(facts.client).into(),
             Self::ClientIsSelf => facts.client_is_self.into(),
+            // As where an address is not known: a deny rule is skipped, an allow rule holds.
+            Self::To(_) | Self::Port(_) if facts.configured => Truth::Unresolved,
             Self::To(set) => facts
                 .to
                 .map_or(Truth::Unresolved, |to| set.contains(to).into()),

@@ -29,6 +29,9 @@ pub struct Facts<'a> {
     pub client: IpAddr,
     /// The client's address is one of this host's own.
     pub client_is_self: bool,
+    /// It goes to an origin that the configuration names: what rules say of ports and addresses is
+    /// not about it.
+    pub configured: bool,
     /// The method, as sent.
     pub method: &'a str,
     /// What is asked for, in normal form; `None` for `CONNECT`.

@@ -11,6 +11,7 @@ fn facts<'a>(url: &'a Url, client: &str) -> Facts<'a> {
     Facts {
         client: ip(client),
         client_is_self: false,
+        configured: false,
         method: "GET",
         url: Some(url),
         host: url.host(),
@@ -25,6 +26,7 @@ fn tunnel<'a>(host: &'a str, port: u16, client: &str) -> Facts<'a> {
     Facts {
         client: ip(client),
         client_is_self: false,
+        configured: false,
         method: "CONNECT",
         url: None,
         host,
@@ -266,6 +268,7 @@ fn the_remaining_matchers_look_at_what_their_names_say() {
     let asked = Facts {
         listener_name: Some("inner"),
         client_is_self: true,
+        configured: false,
         ..facts(&url, "10.0.0.1")
     };
     let holds = |matcher: Matcher| {
@@ -325,6 +328,7 @@ fn the_builtin_rules_keep_strangers_out_and_this_host_closed() {
     assert!(!list.decide(&tunnel("m", 8443, "10.0.0.1")).allowed);
     let own = Facts {
         client_is_self: true,
+        configured: false,
         ..tunnel("m", 443, "203.0.113.4")
     };
     assert!(list.decide(&own).allowed, "this host's own public address");

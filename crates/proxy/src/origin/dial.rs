@@ -8,17 +8,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use larder_policy::route::Parent;
 use larder_policy::url::{Authority, Scheme};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Address, OriginError, Origins};
 
+/// RFC 8305 §5: Connection Attempt Delay.
+const STAGGER: Duration = Duration::from_millis(250);
 /// A parent's answer to CONNECT has a head no longer than this, bytes.
 const PARENT_HEAD_MAX: usize = 16 << 10;
 
@@ -88,34 +92,32 @@ impl Origins {
         }
     }
 
-    /// A TCP connection to the first address that is permitted and answers.
+    /// A TCP connection to an address that is permitted. Addresses are tried in their order, each
+    /// a quarter of a second after the one before; the first that answers wins (RFC 8305).
     pub(super) async fn dial_plain(
         &self,
         authority: &Authority,
         permitted: impl Fn(IpAddr) -> bool,
     ) -> Result<Dialled, OriginError> {
         let mut failure = None;
+        let mut attempts = JoinSet::new();
+        let limit = self.config.connect_timeout;
         for address in self.resolve(authority).await? {
             if self.is_own(address) {
                 failure.get_or_insert(OriginError::Itself(address));
-                continue;
-            }
-            if !permitted(address.ip().to_canonical()) {
+            } else if !permitted(address.ip().to_canonical()) {
                 failure.get_or_insert(OriginError::Forbidden(address));
-                continue;
+            } else {
+                let nth = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+                attempts.spawn(connect(address, STAGGER.saturating_mul(nth), limit));
             }
-            let attempt = TcpStream::connect(address);
-            match tokio::time::timeout(self.config.connect_timeout, attempt).await {
-                Ok(Ok(stream)) => {
-                    // Latency matters more than packets; failure costs only that.
-                    drop(stream.set_nodelay(true));
-                    return Ok(Dialled {
-                        stream: Stream::Plain(stream),
-                        remote: address,
-                    });
-                }
-                Ok(Err(error)) => failure = Some(OriginError::Unreachable(address, error)),
-                Err(_elapsed) => failure = Some(OriginError::ConnectTimeout(address)),
+        }
+        while let Some(attempt) = attempts.join_next().await {
+            match attempt {
+                Ok(Ok(dialled)) => return Ok(dialled),
+                Ok(Err(error)) => failure = Some(error),
+                // Only a panic ends an attempt without a result.
+                Err(_panicked) => {}
             }
         }
         Err(failure.unwrap_or(OriginError::NoRoute))
@@ -155,6 +157,26 @@ impl Origins {
             }),
             Err(error) => Err(OriginError::Tls(remote, error)),
         }
+    }
+}
+
+async fn connect(
+    address: SocketAddr,
+    after: Duration,
+    limit: Duration,
+) -> Result<Dialled, OriginError> {
+    tokio::time::sleep(after).await;
+    match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => {
+            // Latency matters more than packets; failure costs only that.
+            drop(stream.set_nodelay(true));
+            Ok(Dialled {
+                stream: Stream::Plain(stream),
+                remote: address,
+            })
+        }
+        Ok(Err(error)) => Err(OriginError::Unreachable(address, error)),
+        Err(_elapsed) => Err(OriginError::ConnectTimeout(address)),
     }
 }
 

@@ -4,6 +4,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use larder_policy::framing::FramingError;
+
 use crate::record::Hierarchy;
 
 /// No answer came from upstream.
@@ -45,8 +47,11 @@ pub(crate) enum OriginError {
     /// What came is no HTTP.
     #[error("{0} sent what is no HTTP")]
     Garbage(SocketAddr, #[source] hyper::Error),
-    /// 101 without having been asked.
-    #[error("{0} switched protocols unasked")]
+    /// The end of its body cannot be told.
+    #[error("{0} sent a body that cannot be read: {1}")]
+    Unframed(SocketAddr, FramingError),
+    /// 101, a 304 or a part, without having been asked for it.
+    #[error("{0} answered something that was not asked")]
     Unasked(SocketAddr),
     /// The request cannot be written for this hop.
     #[error("the request cannot be written for this origin")]
@@ -92,6 +97,7 @@ impl OriginError {
             | Self::ParentRefused(_)
             | Self::Closed(..)
             | Self::Garbage(..)
+            | Self::Unframed(..)
             | Self::Unasked(_) => 502,
         }
     }
@@ -111,7 +117,7 @@ impl OriginError {
             Self::ParentRefused(_) => format!("The parent proxy would not connect to {host}."),
             Self::Silent(_) | Self::Slow(_) => format!("The host {host} did not answer in time."),
             Self::Closed(..) => format!("The host {host} closed the connection without an answer."),
-            Self::Garbage(..) | Self::Unasked(_) => {
+            Self::Garbage(..) | Self::Unframed(..) | Self::Unasked(_) => {
                 format!("The host {host} sent an answer that is not valid HTTP.")
             }
             Self::BadTarget => "The address cannot be sent to its host.".to_owned(),
@@ -128,6 +134,7 @@ impl OriginError {
             | Self::Silent(at)
             | Self::Closed(at, _)
             | Self::Garbage(at, _)
+            | Self::Unframed(at, _)
             | Self::Unasked(at) => Hierarchy::Direct(at.ip().to_canonical()),
             Self::NoRoute
             | Self::Unresolved(..)

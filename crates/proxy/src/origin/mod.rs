@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
+    CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, MAX_FORWARDS, PROXY_AUTHORIZATION, RANGE,
 };
 use http::{Method, Response, Uri};
 use http_body_util::{Either, Empty};
 use hyper::Request;
 use hyper::body::Incoming;
 use larder_policy::access::Facts;
+use larder_policy::framing::{self, Framing};
 use larder_policy::headers::{add_via, remove_hop_by_hop};
 use larder_policy::meta::UnixTime;
 use larder_policy::route::{Hop, Routes, authority_field};
@@ -94,6 +96,8 @@ impl Outgoing {
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) response: Response<Incoming>,
+    /// How the end of its body is told.
+    pub(crate) framing: Framing,
     pub(crate) lease: Lease,
     /// Who sent it.
     pub(crate) to: Destination,
@@ -279,8 +283,15 @@ impl Origins {
             Ok(Err(error)) => return Err(OriginError::of_exchange(error, remote)),
             Ok(Ok(response)) => response,
         };
-        if response.status().is_informational() {
+        let mut response = response;
+        if response.status().is_informational() || is_unasked(outgoing, &response) {
             return Err(OriginError::Unasked(remote));
+        }
+        let framing = framing::of_response(response.version(), response.headers())
+            .map_err(|why| OriginError::Unframed(remote, why))?;
+        if framing == Framing::Chunked {
+            // RFC 9112 §6.3: the chunks frame the body, whatever this says.
+            response.headers_mut().remove(CONTENT_LENGTH);
         }
         let hierarchy = if address.configured {
             Hierarchy::FirstUpParent(remote.ip().to_canonical())
@@ -289,6 +300,7 @@ impl Origins {
         };
         Ok(Arrived {
             response,
+            framing,
             lease,
             to: address.to.clone(),
             hierarchy,
@@ -298,7 +310,7 @@ impl Origins {
         })
     }
 
-    /// A connection for a tunnel: by way of a parent, or to the authority itself.
+    /// A connection for a tunnel: to the authority itself, or by way of a parent.
     pub(crate) async fn tunnel(
         &self,
         routes: &Routes,
@@ -307,14 +319,16 @@ impl Origins {
         permitted: impl Fn(IpAddr) -> bool,
     ) -> Result<Dialled, OriginError> {
         let mut failure = OriginError::NoRoute;
-        for parent in routes.parents_for(facts) {
-            match self.dial_behind(parent, authority).await {
+        for hop in routes.tunnel_hops(facts) {
+            let dialled = match hop {
+                Hop::Parent(parent) => self.dial_behind(parent, authority).await,
+                Hop::Direct => self.dial_plain(authority, &permitted).await,
+                Hop::Origin(..) => continue,
+            };
+            match dialled {
                 Ok(dialled) => return Ok(dialled),
                 Err(error) => failure = error,
             }
-        }
-        if routes.tunnel_may_go_direct(facts) {
-            return self.dial_plain(authority, permitted).await;
         }
         Err(failure)
     }
@@ -327,9 +341,19 @@ impl Origins {
                 .any(|listener| {
                     let ip = listener.ip().to_canonical();
                     ip == address.ip().to_canonical()
-                        || (ip.is_unspecified() && crate::shared::is_local(address.ip()))
+                        || (ip.is_unspecified() && crate::own_addresses::is_local(address.ip()))
                 })
         })
+    }
+}
+
+/// A 304 without a condition, or a part without a range: an answer to another question.
+fn is_unasked(outgoing: &Outgoing, response: &Response<Incoming>) -> bool {
+    let asked = |names: &[HeaderName]| names.iter().any(|n| outgoing.headers.contains_key(n));
+    match response.status().as_u16() {
+        304 => !asked(&[IF_NONE_MATCH, IF_MODIFIED_SINCE]),
+        206 => !asked(&[RANGE]),
+        _ => false,
     }
 }
 
@@ -345,6 +369,11 @@ fn prepare(headers: &mut HeaderMap, asked: &Asked) {
     remove_hop_by_hop(headers);
     headers.remove(HOST);
     headers.remove(EXPECT);
+    if matches!(asked.method, Method::TRACE | Method::OPTIONS)
+        && let Some(left) = crate::own::forwards_left(headers)
+    {
+        headers.insert(MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    }
     let private: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {

@@ -22,6 +22,8 @@ use super::{OriginError, OutBody};
 
 /// Origins close idle connections after some time; a younger one is likely to be open.
 const IDLE_MAX: Duration = Duration::from_secs(50);
+/// Idle connections to all origins together.
+const TOTAL_MAX: usize = 512;
 /// A response head may have this many bytes.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
@@ -114,12 +116,34 @@ impl Pool {
 
     fn put(&self, to: Destination, one: Idle) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        prune(&mut idle);
+        if idle.values().map(Vec::len).sum::<usize>() >= TOTAL_MAX {
+            // The oldest makes room.
+            let oldest = idle
+                .iter()
+                .filter_map(|(to, list)| Some((list.first()?.since, to.clone())))
+                .min_by_key(|(since, _)| *since);
+            if let Some(list) = oldest.and_then(|(_, to)| idle.get_mut(&to)) {
+                list.remove(0);
+            }
+        }
         let list = idle.entry(to).or_default();
-        list.retain(|held| !held.sender.is_closed() && held.since.elapsed() < IDLE_MAX);
         if list.len() < self.per_destination_max {
             list.push(one);
         }
     }
+
+    /// Closes what has lain idle for too long.
+    fn close_old(&self) {
+        prune(&mut self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn prune(idle: &mut HashMap<Destination, Vec<Idle>>) {
+    idle.retain(|_, list| {
+        list.retain(|held| !held.sender.is_closed() && held.since.elapsed() < IDLE_MAX);
+        !list.is_empty()
+    });
 }
 
 /// The use of a connection for one exchange; dropped without [`Lease::give_back`], it closes.
@@ -164,6 +188,8 @@ impl Lease {
                         since: Instant::now(),
                     },
                 );
+                tokio::time::sleep(IDLE_MAX).await;
+                pool.close_old();
             }
         });
     }

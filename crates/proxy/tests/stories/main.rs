@@ -11,6 +11,7 @@ mod collapse;
 mod directives;
 mod goes_on;
 mod hit;
+mod hostile;
 mod requests;
 mod revalidate;
 mod sharing;

@@ -102,6 +102,10 @@ async fn converse(
     counted: Arc<AtomicUsize>,
 ) {
     while let Some(head) = read_head(&mut stream).await {
+        if !head.contains(" HTTP/1.") {
+            // The end of a request's body, which scripts do not look at.
+            continue;
+        }
         let nth = counted.fetch_add(1, Ordering::SeqCst);
         seen.lock().unwrap().push(head.clone());
         for step in script(nth, &head) {

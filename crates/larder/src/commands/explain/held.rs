@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use larder_policy::cache_control::CacheControl;
 use larder_policy::key::CacheKey;
-use larder_policy::meta::UnixTime;
+use larder_policy::meta::{UnixTime, selecting_fields};
 use larder_policy::verdict::{BeforeFetch, Rules, before_fetch};
 use larder_store::{Entry, OpenError, Store};
 use serde_json::json;
@@ -25,7 +25,7 @@ pub(super) fn step(
     asked: (&HeaderMap, Rules<'_>),
 ) -> Step {
     let directory = cache_directory(settings.cache.directory.as_deref(), sources.environment());
-    match look_up(settings, &directory, key) {
+    match look_up(settings, &directory, key, asked.0) {
         Ok(Some(entry)) => found(&entry, asked),
         Ok(None) => Step::new(
             "cache",
@@ -37,7 +37,12 @@ pub(super) fn step(
 }
 
 /// A directory that is not there is not made.
-fn look_up(settings: &Settings, directory: &Path, key: &CacheKey) -> Result<Option<Entry>, String> {
+fn look_up(
+    settings: &Settings,
+    directory: &Path,
+    key: &CacheKey,
+    headers: &HeaderMap,
+) -> Result<Option<Entry>, String> {
     if !directory.exists() {
         return Ok(None);
     }
@@ -56,7 +61,14 @@ fn look_up(settings: &Settings, directory: &Path, key: &CacheKey) -> Result<Opti
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
     let entry = runtime.block_on(async {
-        let entry = store.lookup(key).await;
+        let entry = match store.vary(key).await {
+            // As a request finds it: the fields by which answers differ choose the variant.
+            Some(names) => {
+                let fields = selecting_fields(&names, headers);
+                store.lookup(&key.with_variant(&fields)).await
+            }
+            None => store.lookup(key).await,
+        };
         store.close().await;
         entry
     });

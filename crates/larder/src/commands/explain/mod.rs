@@ -105,15 +105,24 @@ fn tunnel(args: &Args, settings: &Settings, policy: &Policy, to: &Authority) -> 
         to: to.ip(),
         ..facts(args, settings)
     };
-    let hop = match policy.routes.parents_for(&facts).next() {
-        Some(parent) => format!("through the parent {}", parent.name),
-        None if policy.routes.tunnel_may_go_direct(&facts) => format!("to {to} itself"),
-        None => "nowhere: never_direct, and no parent".to_owned(),
+    let hops: Vec<String> = policy
+        .routes
+        .tunnel_hops(&facts)
+        .iter()
+        .map(|hop| match hop {
+            Hop::Parent(parent) => format!("through the parent {}", parent.name),
+            Hop::Direct | Hop::Origin(..) => format!("to {to} itself"),
+        })
+        .collect();
+    let route = if hops.is_empty() {
+        "nowhere: never_direct, and no parent".to_owned()
+    } else {
+        hops.join(", else ")
     };
     vec![
         Step::new("tunnel", to.to_string(), json!(to.to_string())),
         access(policy, &facts),
-        Step::new("route", hop.clone(), json!([hop])),
+        Step::new("route", route, json!(hops)),
         Step::new("cache", "nothing within a tunnel is kept", json!(null)),
     ]
 }
@@ -126,6 +135,7 @@ fn resource(
     sources: &Sources,
 ) -> Vec<Step> {
     let facts = Facts {
+        configured: policy.routes.are_configured(url, None),
         url: Some(url),
         host: url.host(),
         port: url.port(),
@@ -172,6 +182,7 @@ fn facts<'a>(args: &'a Args, settings: &'a Settings) -> Facts<'a> {
     Facts {
         client: args.client.to_canonical(),
         client_is_self: args.client.is_loopback(),
+        configured: false,
         method: &args.method,
         url: None,
         host: "",

@@ -1,0 +1,176 @@
+//! Clients that mean harm, or are broken: raw bytes, each case named for the rule that only it
+//! reaches. Each gets the status expected or the end of its connection, the origin never sees more
+//! requests than were made, and the proxy serves the next client.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{Origin, Rig, answer};
+
+mod cases;
+
+use cases::Want::{self, AtMostOnce, Refused, RefusedOrClosed, Served};
+use cases::{CHUNKS, FIELDS, FRAMINGS, HIDDEN, LINES, TARGETS, TUNNELS};
+
+#[derive(Debug)]
+struct Seen {
+    /// The statuses of all answers on the connection.
+    statuses: Vec<u16>,
+    requests: usize,
+}
+
+/// Sends bytes and reads until the proxy is quiet or closes; five seconds at most.
+async fn seen(rig: &Rig, origin: &Origin, bytes: &[u8]) -> Seen {
+    let before = origin.requests();
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    // A refusal may come, and the connection end, before all is written.
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let mut got = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut got)).await;
+    assert!(
+        read.is_ok(),
+        "no end within five seconds: {}",
+        String::from_utf8_lossy(&got)
+    );
+    let text = String::from_utf8_lossy(&got);
+    // Pages of larder's own name no version.
+    let statuses = text
+        .split("HTTP/1.")
+        .skip(1)
+        .filter_map(|rest| rest.get(2..5)?.parse().ok())
+        .collect();
+    Seen {
+        statuses,
+        requests: origin.requests() - before,
+    }
+}
+
+async fn origin() -> Origin {
+    Origin::start(|_, _| answer("Cache-Control: no-store\r\n", b"served")).await
+}
+
+fn filled(text: &str, origin: &Origin) -> Vec<u8> {
+    text.replace("://O", &format!("://{}", origin.address))
+        .replace("/http/O", &format!("/http/{}", origin.address))
+        .replace(": O\r\n", &format!(": {}\r\n", origin.address))
+        .into_bytes()
+}
+
+fn is_as_wanted(want: Want, seen: &Seen) -> bool {
+    let refusal = |status: &u16| *status >= 400;
+    match want {
+        Refused(status) => seen.statuses == [status] && seen.requests == 0,
+        RefusedOrClosed => {
+            seen.statuses.len() <= 1 && seen.statuses.iter().all(refusal) && seen.requests == 0
+        }
+        Served => seen.statuses == [200] && seen.requests == 1,
+        AtMostOnce => {
+            seen.statuses.len() <= 1
+                && seen.statuses.iter().all(|s| *s == 200 || refusal(s))
+                && seen.requests <= 1
+        }
+    }
+}
+
+/// The next client is served as if nothing had been.
+async fn is_well(rig: &Rig, origin: &Origin) -> bool {
+    rig.get(&origin.url("/well"), "").await.body == b"served"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_odd_request_gets_its_status_or_a_close_and_costs_nothing() {
+    let (rig, origin) = (Rig::forward(), origin().await);
+    let mut wrong = Vec::new();
+    for (name, text, want) in [LINES, FIELDS, TARGETS, TUNNELS].concat() {
+        let seen = seen(&rig, &origin, &filled(text, &origin)).await;
+        if !is_as_wanted(want, &seen) {
+            wrong.push(format!("{name}: wanted {want:?}, saw {seen:?}"));
+        }
+        if !is_well(&rig, &origin).await {
+            wrong.push(format!("{name}: the next client was not served"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_hides_in_the_body_of_another() {
+    let (rig, origin) = (Rig::forward(), origin().await);
+    let mut wrong = Vec::new();
+    let mut cases: Vec<(&str, String)> = FRAMINGS
+        .iter()
+        .map(|(name, fields)| (*name, format!("{fields}\r\n0\r\n\r\n{HIDDEN}")))
+        .collect();
+    cases.extend(CHUNKS.iter().map(|(name, body)| {
+        (
+            *name,
+            format!("Transfer-Encoding: chunked\r\n\r\n{body}{HIDDEN}"),
+        )
+    }));
+    for (name, rest) in cases {
+        let text = format!("POST http://O/a HTTP/1.1\r\nHost: O\r\n{rest}");
+        let before = origin.heads().len();
+        let seen = seen(&rig, &origin, &filled(&text, &origin)).await;
+        let heads = origin.heads();
+        let hidden = heads[before..].iter().any(|head| head.contains("/hidden"));
+        if hidden || seen.statuses.len() > 1 || seen.requests > 1 {
+            wrong.push(format!("{name}: {seen:?}, hidden request: {hidden}"));
+        }
+        if !is_well(&rig, &origin).await {
+            wrong.push(format!("{name}: the next client was not served"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_beyond_every_bound_are_refused() {
+    let (rig, origin) = (Rig::forward(), origin().await);
+    let url = origin.url("/a");
+    let many: String = (0..2000).map(|n| format!("X-{n}: y\r\n")).collect();
+    for (name, text) in [
+        (
+            "long target",
+            format!(
+                "GET {url}/{} HTTP/1.1\r\nHost: x\r\n\r\n",
+                "a".repeat(200_000)
+            ),
+        ),
+        (
+            "long field",
+            format!(
+                "GET {url} HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+                "a".repeat(200_000)
+            ),
+        ),
+        (
+            "long field name",
+            format!(
+                "GET {url} HTTP/1.1\r\nHost: x\r\n{}: y\r\n\r\n",
+                "a".repeat(200_000)
+            ),
+        ),
+        (
+            "many fields",
+            format!("GET {url} HTTP/1.1\r\nHost: x\r\n{many}\r\n"),
+        ),
+        (
+            "long method",
+            format!("{} {url} HTTP/1.1\r\nHost: x\r\n\r\n", "A".repeat(200_000)),
+        ),
+        ("no end of a line", "A".repeat(200_000)),
+    ] {
+        let seen = seen(&rig, &origin, text.as_bytes()).await;
+        assert!(is_as_wanted(RefusedOrClosed, &seen), "{name}: {seen:?}");
+        assert!(is_well(&rig, &origin).await, "{name}");
+    }
+}
+
+#[test]
+fn there_are_a_hundred_cases() {
+    let cases = [LINES, FIELDS, TARGETS, TUNNELS].concat().len() + FRAMINGS.len() + CHUNKS.len();
+    assert!(cases >= 100, "{cases}");
+}
