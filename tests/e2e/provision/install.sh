@@ -32,6 +32,6 @@ for package in $(sed -n 's/.*href="\([^"]*\.rpm\)".*/\1/p' "$folder/primary"); d
     sha256sum < "$folder/package"
 done > "$folder/sums"
 name=$(sed -n 's/^network --hostname=//p' "$folder/ks")
-done_url=$(sed -n 's/^# done: //p' "$folder/ks")
+done_url=$(sed -n "s/.*curl .*'\(http[^']*\)'.*/\1/p" "$folder/ks")
 wget -q -O "$folder/done" --post-data '' "$done_url"
 echo "INSTALLED $name $(sha256sum < "$folder/image" | cut -c1-16) $(sha256sum < "$folder/sums" | cut -c1-16)"

@@ -42,7 +42,9 @@ ip link set "$interface" up
 """
 KICKSTART = """text
 network --hostname={{.name}}
-# done: http://SERVER:8080/done?mac={{.request.query.mac}}
+%post
+curl -X POST 'http://SERVER:8080/done?mac={{.request.query.mac}}'
+%end
 """
 MIRROR = """
 import http.server, os, sys
@@ -213,11 +215,21 @@ def missing_step(steps):
     return None
 
 
+def mirror(lab):
+    """Starts the mirror; returns the name of the card that its kernel drives."""
+    card = tree(lab.folder)
+    lab.spawn("main", "python3", "-u", "-c", MIRROR, lab.path("www"), log="mirror.log")
+    probe = ("busybox", "wget", "-q", "-O", "/dev/null", TREE + "/repodata/repomd.xml")
+    answers = lambda: lab.inside("main", *probe).returncode == 0
+    if not lab.wait_for(answers):
+        raise RuntimeError("the mirror did not start: " + lab.log("mirror.log"))
+    return card
+
+
 def start(lab):
     """The mirror, the main DHCP server and larder; returns the card's name."""
-    card = tree(lab.folder)
+    card = mirror(lab)
     data(lab.folder)
-    lab.spawn("main", "python3", "-u", "-c", MIRROR, lab.path("www"), log="mirror.log")
     lab.main_server()
     pathlib.Path(lab.path("larder.toml")).write_text(CONFIGURATION.replace("FOLDER", lab.folder))
     lab.spawn("pxe", LARDER, "serve", "--config", lab.path("larder.toml"), log="larder.log")
@@ -238,6 +250,22 @@ def first_machine(lab, card):
     return missing_step(journey(lab, MAC))
 
 
+def play_machine(lab, mac, server):
+    """A machine's fetches by the same script, from the namespace of clients; returns what it prints."""
+    for words in (("link", "set", "e0", "down"), ("link", "set", "e0", "address", mac),
+                  ("link", "set", "e0", "up"), ("addr", "add", "10.77.0.99/24", "dev", "e0")):
+        lab.inside("cli", "ip", *words, check=True)
+    fetch = lambda path: lab.inside("cli", "busybox", "wget", "-q", "-O", "-", path, check=True)
+    script = fetch(f"http://{server}/ipxe?mac={mac}").stdout
+    arguments = re.search(r"^kernel \S+ (.*)$", script, re.M)[1]
+    for url in re.findall(r"^(?:kernel|initrd) (\S+)", script, re.M):
+        url = f"http://{server}{url}" if url.startswith("/") else url
+        lab.inside("cli", "busybox", "wget", "-q", "-O", lab.path("image"), url, check=True)
+    os.mkdir(lab.path("second"))
+    done = lab.inside("cli", "busybox", "sh", HERE / "install.sh", arguments, "e0", lab.path("second"))
+    return done.stdout.strip() if done.returncode == 0 else done.stdout + done.stderr
+
+
 def second_machine(lab):
     """The same fetches by the same script, from another address; a virtual machine on long runs."""
     before = sent(lab)
@@ -248,18 +276,9 @@ def second_machine(lab):
         if not lab.wait_for(lambda: "INSTALLED node2" in lab.log("serial.log"), SECONDS):
             return f"serial: {lab.log('serial.log')[-500:]}"
     else:
-        for words in (("link", "set", "e0", "down"), ("link", "set", "e0", "address", SECOND),
-                      ("link", "set", "e0", "up"), ("addr", "add", "10.77.0.99/24", "dev", "e0")):
-            lab.inside("cli", "ip", *words, check=True)
-        fetch = lambda path: lab.inside("cli", "busybox", "wget", "-q", "-O", "-", path)
-        script = fetch(f"http://{SERVER}:8080/ipxe?mac={SECOND}").stdout
-        arguments = re.search(r"^kernel \S+ (.*)$", script, re.M)[1]
-        for url in re.findall(r"^(?:kernel|initrd) (\S+)", script, re.M):
-            lab.inside("cli", "busybox", "wget", "-q", "-O", lab.path("image"), url, check=True)
-        os.mkdir(lab.path("second"))
-        done = lab.inside("cli", "busybox", "sh", HERE / "install.sh", arguments, "e0", lab.path("second"))
-        if done.stdout.strip() != expected(lab.folder, "node2"):
-            return f"{done.stdout} {done.stderr}"
+        said = play_machine(lab, SECOND, f"{SERVER}:8080")
+        if said != expected(lab.folder, "node2"):
+            return said
     drawn = {path: count - before.get(path, 0) for path, count in sent(lab).items()}
     drawn = {path: count for path, count in drawn.items() if count}
     heavy = [path for path in drawn if "/images/" in path or path.endswith(".rpm")]
@@ -283,6 +302,7 @@ def install_day():
             return why
         print(f"   first machine installed and booted from its disk in {time.time() - begun:.0f} s")
         totals = sent(lab)
+        # The indexes are small, revalidated, and asked for by the test itself.
         twice = [path for path, count in totals.items()
                  if count != os.path.getsize(lab.path("www" + path)) and not path.endswith(".xml")]
         if twice:

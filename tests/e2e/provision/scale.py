@@ -25,6 +25,23 @@ from checks import LARDER, check, end, figure
 
 KERNEL = os.urandom(1 << 20) * 10
 MACHINES = 500
+# What the server's link carries: 10 Gbit/s.
+LINK_BYTES = 1_250_000_000
+ROUNDS = 5 if os.environ.get("LARDER_TESTS_LONG") else 1
+CONFIGURATION = """
+[cache]
+directory = "FOLDER/cache"
+[[listen]]
+address = "0.0.0.0:0"
+[admin]
+address = "off"
+socket = "off"
+[provision]
+enabled = true
+data = "DATA"
+http = "127.0.0.1:0"
+rewrite = true
+"""
 
 
 class Running:
@@ -130,15 +147,13 @@ def many_groups(folder):
             server.stop()
 
 
-def one_machine(provision, number, with_kernel, errors, took):
+def one_machine(address, number, with_kernel, errors):
+    """A machine's morning: script, kernel, kickstart."""
     try:
-        begun = time.perf_counter()
-        connection = http.client.HTTPConnection(provision, timeout=120)
-        get(connection, "/boot.ipxe")
-        _, script = get(connection, f"/ipxe?mac={mac(number)}")
-        took.append(time.perf_counter() - begun)
+        script = scripts(address, number)
         if with_kernel:
             fetch_kernel(script, errors)
+        connection = http.client.HTTPConnection(address, timeout=120)
         header = {"X-RHN-Provisioning-MAC-0": f"eth0 {mac(number)}"}
         status, body = get(connection, "/kickstart", header)
         if body != f"network --hostname=n{number}\n".encode():
@@ -147,64 +162,95 @@ def one_machine(provision, number, with_kernel, errors, took):
         errors.append(repr(error))
 
 
+def scripts(address, number):
+    """boot.ipxe and ipxe, on a connection of their own."""
+    connection = http.client.HTTPConnection(address, timeout=120)
+    get(connection, "/boot.ipxe")
+    status, script = get(connection, f"/ipxe?mac={mac(number)}")
+    connection.close()
+    if status != 200:
+        raise RuntimeError(f"ipxe {status}")
+    return script
+
+
 def fetch_kernel(script, errors):
+    """Reads the kernel no faster than the machine's part of the link brings it."""
     kernel = re.search(rb"kernel http://([^/]+)(\S+)", script)
     host, path = kernel[1].decode(), kernel[2].decode()
     mirror = http.client.HTTPConnection(host, timeout=120)
     mirror.request("GET", path)
     response = mirror.getresponse()
-    read, buffer = 0, bytearray(1 << 18)
+    read, buffer, begun = 0, bytearray(1 << 18), time.monotonic()
     while got := response.readinto(buffer):
         read += got
+        time.sleep(max(0.0, begun + read / (LINK_BYTES / MACHINES) - time.monotonic()))
     if response.status != 200 or read != len(KERNEL):
         errors.append(f"kernel {response.status} {read}")
 
 
-def all_machines(provision, with_kernel, result):
-    errors, took = [], []
+def all_machines(address, with_kernel, result):
+    errors = []
     threads = [
-        threading.Thread(target=one_machine, args=(provision, number, with_kernel, errors, took))
+        threading.Thread(target=one_machine, args=(address, number, with_kernel, errors))
         for number in range(MACHINES)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    took.sort()
-    result.put((errors, took[len(took) * 99 // 100] * 1000 if took else float("nan")))
+    result.put(errors)
 
 
-def rush(address, with_kernel):
-    """All machines at once, in a process of their own: errors, and the script's p99 in ms."""
-    result = multiprocessing.Queue()
-    machines = multiprocessing.Process(target=all_machines, args=(address, with_kernel, result))
-    machines.start()
-    said = result.get(timeout=300)
-    machines.join()
-    return said
+def watcher(address, is_over, result):
+    """One more machine that asks for its scripts again and again: how long that takes, in ms."""
+    took = []
+    while not is_over.is_set():
+        begun = time.perf_counter()
+        scripts(address, len(took) % MACHINES)
+        took.append((time.perf_counter() - begun) * 1000)
+    result.put(sorted(took))
+
+
+def rush(address, with_kernel, times=1):
+    """All machines at once, and one that watches, in processes of their own: the errors, and the
+    watcher's p99 in ms."""
+    said, seen, is_over = multiprocessing.Queue(), multiprocessing.Queue(), multiprocessing.Event()
+    watching = multiprocessing.Process(target=watcher, args=(address, is_over, seen))
+    watching.start()
+    errors = []
+    for _ in range(times):
+        machines = multiprocessing.Process(target=all_machines, args=(address, with_kernel, said))
+        machines.start()
+        errors += said.get(timeout=300)
+        machines.join()
+    is_over.set()
+    took = seen.get(timeout=60)
+    watching.join()
+    return errors, took[len(took) * 99 // 100]
 
 
 def install_rush(folder):
     origin = Origin(("127.0.0.1", 0), Handler)
     threading.Thread(target=origin.serve_forever, daemon=True).start()
-    proxy = Running("forward", "serve", "--config", "/dev/null", "--listen", "127.0.0.1:0", "--admin", "off",
-                    "--cache-dir", f"{folder}/cache")
     port = origin.server_address[1]
     data = data_directory(f"{folder}/rush", MACHINES, f"http://127.0.0.1:{port}/vmlinuz-1.x86_64")
-    server = Running("provision", "provision", "serve", "--data", data, "--http", "127.0.0.1:0",
-                     "--rewrite", f"http://{proxy.address}")
+    configuration = pathlib.Path(folder, "larder.toml")
+    configuration.write_text(CONFIGURATION.replace("FOLDER", folder).replace("DATA", str(data)))
+    server = Running("provision", "serve", "--config", configuration)
     try:
-        before, without = rush(server.address, with_kernel=False)
+        figures = []
         begun = time.monotonic()
-        errors, amid = rush(server.address, with_kernel=True)
+        for _ in range(ROUNDS):
+            before, without = rush(server.address, with_kernel=False, times=6)
+            errors, amid = rush(server.address, with_kernel=True)
+            figures.append((amid / without, amid, without))
+            check("500-machines-get-everything", not before + errors, str((before + errors)[:2]))
         took = time.monotonic() - begun
-        check("500-machines-get-everything", not before + errors, str((before + errors)[:2]))
         check("one-kernel-from-the-origin", origin.bodies == 1, f"{origin.bodies} bodies")
-        figure(f"{took:.1f} s; the script's p99 {amid:.1f} ms, without the kernels {without:.1f} ms, "
-               f"ratio {amid / without:.1f}")
+        ratio, amid, without = sorted(figures)[len(figures) // 2]
+        figure(f"{took:.1f} s; the script's p99 {amid:.1f} ms, without the kernels {without:.1f} ms, ratio {ratio:.1f}")
     finally:
         server.stop()
-        proxy.stop()
         origin.shutdown()
 
 

@@ -1,37 +1,97 @@
 #!/usr/bin/env python3
-"""Replays docs/tour-bootstrap.md: every `sh` block in one shell, each line must succeed."""
-import pathlib
+"""Replays docs/tour-bootstrap.md: each `sh` block, and the machine.
+
+Its addresses become those of the test's namespaces, its mirror one of the test's own, whose initial file
+system fetches what an installer does (install.sh). On long runs the machine is a virtual one that then
+boots from its disk; else the same script plays it. Needs what install_day.py needs, and curl.
+"""
+import os
 import re
-import subprocess
-import tempfile
+import signal
+import sys
 
-from checks import LARDER, REPOSITORY, check, end
+from checks import LARDER, REPOSITORY
+from install_day import HERE, TREE, disk, expected, mirror, play_machine
 
-TOUR = REPOSITORY / "docs/tour-bootstrap.md"
+sys.path.insert(0, str(HERE.parent / "boot"))
+
+from lab import IS_LONG, MAIN, SERVER, Lab, Stories  # noqa: E402
+
+MACHINE = "52:54:00:12:34:56"
+NAME = "node1.example.com"
+SECONDS = 120
+PLACES = [("http://mirror.23media.de/centos/7/os/x86_64", TREE), ("172.26.63.242", SERVER), ("172.26.63.1", MAIN)]
 
 
-def main():
-    blocks = re.findall(r"^```sh\n(.*?)^```$", TOUR.read_text(), re.S | re.M)
-    script = "set -eu -o pipefail\ntrap 'kill $(cat server.pid 2>/dev/null) 2>/dev/null || true' ERR\n"
-    script += f'larder() {{ "{LARDER}" "$@"; }}\n'
-    for number, block in enumerate(blocks, 1):
-        # A background job of a shell function would be a shell; the program itself gets the signal.
-        block = re.sub(r"^larder (matchbox)", f'"{LARDER}" \\1', block, flags=re.M)
-        script += f"{block}\necho 'ok tour-block-{number}'\n"
-    with tempfile.TemporaryDirectory() as folder:
-        # A network of its own: the tour's ports are free there.
-        shell = ["unshare", "-n", "bash", "-c", "ip link set lo up\n" + script]
-        run = subprocess.run(shell, cwd=folder, capture_output=True, text=True, timeout=120)
-        done = run.stdout.count("ok tour-block-")
-        for number in range(1, done + 1):
-            check(f"tour-block-{number}", True)
-        if run.returncode != 0 or done < max(len(blocks), 7):
-            check(f"tour-block-{done + 1}", False, f"exit {run.returncode}: {run.stderr[-600:]!r}")
-            pid = pathlib.Path(folder, "server.pid")
-            if pid.exists():
-                subprocess.run(["kill", pid.read_text().strip()], capture_output=True)
-    end()
+def blocks():
+    """The tour's fenced blocks as (kind, text), with the test's addresses."""
+    text = (REPOSITORY / "docs/tour-bootstrap.md").read_text()
+    for theirs, ours in PLACES:
+        if theirs not in text:
+            raise RuntimeError(f"the tour does not speak of {theirs}")
+        text = text.replace(theirs, ours)
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.S | re.M)
+
+
+def run_block(lab, variables, text):
+    """Runs one block in the server's namespace; what it says if it fails."""
+    # A background job of a shell function would be a shell; the program itself gets the signal.
+    text = re.sub(r"^((?:\w+=\S+ )*)larder (matchbox|boot serve)", rf'\1"{LARDER}" \2', text, flags=re.M)
+    head = f'set -eu -o pipefail\ncd {lab.folder}\nlarder() {{ "{LARDER}" "$@"; }}\n{variables}\n'
+    done = lab.inside("pxe", "bash", "-c", head + text, timeout=60)
+    if done.returncode:
+        return f"{text}: exit {done.returncode}: {done.stdout[-200:]} {done.stderr[-300:]}"
+    return None
+
+
+def machine(lab, card, wanted):
+    """The machine installs and prints what the tour says; a virtual one then boots from its disk."""
+    if not expected(lab.folder, NAME).startswith(wanted):
+        return f"the tour promises {wanted!r}"
+    if not IS_LONG:
+        said = play_machine(lab, MACHINE, f"{SERVER}:8080")
+        return None if said == expected(lab.folder, NAME) else said
+    disk(lab.path("disk"), "DISK BOOTED")
+    drive = ("-drive", f"file={lab.path('disk')},format=raw,if=ide")
+    lab.machine("bios", *drive, card=card, mac=MACHINE, reboots=True)
+    for text in (expected(lab.folder, NAME), "DISK BOOTED"):
+        if not lab.wait_for(lambda: text in lab.log("serial.log"), SECONDS):
+            return f"no {text!r}; serial: {lab.log('serial.log')[-400:]}"
+    return None
+
+
+def tour():
+    with Lab() as lab:
+        card = mirror(lab)
+        lab.main_server()
+        try:
+            return replay(lab, card)
+        finally:
+            end_servers(lab)
+
+
+def replay(lab, card):
+    variables, kinds = "", []
+    for kind, text in blocks():
+        kinds.append(kind)
+        variables += "".join(re.findall(r"^[A-Z]+=\S+\n", text, re.M))
+        failed = machine(lab, card, text.strip()) if kind == "machine" else run_block(lab, variables, text)
+        if failed:
+            return failed
+    return None if kinds.count("sh") >= 10 and "machine" in kinds else f"blocks are missing: {kinds}"
+
+
+def end_servers(lab):
+    """Ends what the tour left running, if it did not come to its own end."""
+    for name in ("matchbox.pid", "boot.pid"):
+        try:
+            with open(lab.path(name)) as file:
+                os.kill(int(file.read()), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            pass
 
 
 if __name__ == "__main__":
-    main()
+    stories = Stories()
+    stories.tell("tour-bootstrap", tour)
+    stories.end()
