@@ -33,6 +33,54 @@ def wrk(peer, url, room, seconds):
     return requests, rate, float(number) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
 
 
+def each_once(peer, urls, room, connections):
+    """Asks for every URL once over a few connections; returns the seconds that this took. wrk itself
+    only knows runs of whole seconds, so its script takes the time and wrk is ended then."""
+    script, paths = room / "each.lua", room / "each.txt"
+    paths.write_text("".join(f"{url}\n" for url in urls))
+    script.write_text(f"""
+        local ffi = require("ffi")
+        ffi.cdef("typedef struct {{ long s; long ns; }} instant; int clock_gettime(int, instant *);")
+        local function now()
+            local at = ffi.new("instant")
+            ffi.C.clock_gettime(1, at)
+            return tonumber(at.s) + tonumber(at.ns) / 1e9
+        end
+        local asks, asked, answered, bad, begun = {{}}, 0, 0, 0, nil
+        function init()
+            for url in io.lines("{paths}") do
+                asks[#asks + 1] = wrk.format("GET", url, {{ Host = url:match("//([^/]+)") }})
+            end
+        end
+        function request()
+            begun = begun or now()
+            asked = math.min(asked + 1, #asks)
+            return asks[asked]
+        end
+        function response(status)
+            answered = answered + 1
+            if status ~= 200 then bad = bad + 1 end
+            if answered == #asks then
+                io.write(string.format("took %.6f bad %d\\n", now() - begun, bad))
+                io.flush()
+            end
+        end
+    """)
+    words = ["wrk", "-t1", f"-c{connections}", "-d60s", "-s", script]
+    run = subprocess.Popen(
+        [*words, "http://{}:{}/".format(*peer.address)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        for line in run.stdout:
+            if found := re.search(r"took ([\d.]+) bad (\d+)", line):
+                assert found[2] == "0", f"{peer.name}: {line}"
+                return float(found[1])
+        raise AssertionError(f"{peer.name}: not all of {len(urls)} answers within a minute")
+    finally:
+        run.kill()
+        run.wait()
+
+
 def drop(peer, url):
     """One download whose body the kernel throws away (MSG_TRUNC); returns bytes, seconds and the
     seconds to the first body byte."""

@@ -57,6 +57,8 @@ pub enum Command {
     Boot(commands::boot::Args),
     /// Run the proxy
     Serve(commands::serve::Args),
+    /// See and change what the cache holds
+    Cache(commands::cache::Args),
     /// Say what is wrong with a configuration, or worth knowing about it
     Check(commands::check::Args),
     /// Say what larder would do with a URL, and what it holds of it
@@ -70,6 +72,10 @@ pub enum Command {
     Machines(commands::machines::Args),
     /// Turn another program's configuration into a larder.toml
     Convert(commands::convert::Args),
+    /// Say how a running larder is
+    Status(commands::status::Args),
+    /// Let a running larder read its configuration again
+    Reload(commands::reload::Args),
     /// Print a shell's completion script
     Completions(commands::completions::Args),
     /// Print the manual page

@@ -21,6 +21,8 @@ pub struct Config {
     pub limits: Limits,
     /// What requests are judged by.
     pub policy: Arc<Policy>,
+    /// Further sockets of this program: never dialled, as the listeners are not.
+    pub own: Vec<SocketAddr>,
 }
 
 /// One socket to open.

@@ -102,9 +102,8 @@ impl Proxy {
             let address = socket.local_addr().map_err(failed)?;
             bound.push((socket, address, listener));
         }
-        shared
-            .origins
-            .never_dial(bound.iter().map(|(_, address, _)| *address).collect());
+        let own = bound.iter().map(|(_, address, _)| *address);
+        shared.origins.never_dial(own.chain(config.own).collect());
         let (closing, closed) = watch::channel(Closing::No);
         let mut addresses = Vec::new();
         for (socket, address, listener) in bound {

@@ -32,6 +32,7 @@ mod disk;
 mod entry;
 mod error;
 mod evict;
+pub mod export;
 mod fill;
 mod heap;
 mod hot;

@@ -146,6 +146,11 @@ impl Store {
         self.core.settled(key).await
     }
 
+    /// The folder that is the store's own: the cache directory, or `larder` in it.
+    pub fn root(&self) -> &std::path::Path {
+        self.core.root()
+    }
+
     /// The store in numbers.
     pub fn snapshot(&self) -> Snapshot {
         self.core.snapshot()

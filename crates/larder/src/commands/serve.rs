@@ -41,6 +41,9 @@ pub struct Args {
     /// The administrators' page; `off` for none
     #[arg(long, value_name = "ADDR", value_parser = admin_address)]
     pub admin: Option<AdminAddress>,
+    /// The administrators' unix socket; `off` for none
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<String>,
     /// Ask nothing upstream: what is held is served, anything else is a 504
     #[arg(long)]
     pub offline: bool,
@@ -127,6 +130,10 @@ fn with_flags(loaded: Loaded, args: &Args) -> Result<Settings, Problems> {
     }
     if let Some(admin) = args.admin {
         settings.admin.address = admin.0;
+        settings.admin.address_required = true;
+    }
+    if let Some(socket) = &args.socket {
+        settings.admin.socket = Some(socket.clone());
     }
     settings.offline |= args.offline;
     if !args.listen.is_empty() {

@@ -158,6 +158,8 @@ pub struct Admin {
     pub socket: Option<String>,
     /// What clients from beyond loopback must know. Never shown.
     pub token: Option<String>,
+    /// The command line names the address: that it cannot be had is no mere warning.
+    pub address_required: bool,
 }
 
 impl Default for Admin {
@@ -166,6 +168,7 @@ impl Default for Admin {
             address: Some(SocketAddr::from(([127, 0, 0, 1], 3180))),
             socket: None,
             token: None,
+            address_required: false,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! belongs to sockets and the store needs a restart, and a reload says so.
 
 pub mod access_log;
+pub mod admin;
 pub mod boot;
 pub mod notify;
 pub mod place;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use larder_admin::Wish;
 use larder_proxy::config::{Config, Listener};
 use larder_proxy::{Handle, Proxy};
 use larder_store::Store;
@@ -44,6 +46,7 @@ struct Running {
     store: Store,
     proxy: Handle,
     boot: Boot,
+    door: admin::Door,
     notifier: Notifier,
 }
 
@@ -71,15 +74,24 @@ impl Running {
             .map_err(|error| Failure::step("cannot start", error))?;
         let directory = cache_directory(settings.cache.directory.as_deref(), environment);
         let store = open_store(&settings, &directory).await?;
+        let sockets = match admin::Sockets::bind(&settings.admin, environment, store.root()) {
+            Ok(sockets) => sockets,
+            Err(failure) => {
+                store.close().await;
+                return Err(failure);
+            }
+        };
         let config = Config {
             listeners: settings.listen.iter().map(reachable).collect(),
             name: proxy_name(settings.visible_name.as_deref(), &directory),
             upstream: settings.upstream.clone(),
             limits: settings.limits.clone(),
             policy: settings.policy(),
+            own: sockets.address().into_iter().collect(),
         };
         let journeys = Arc::default();
-        let recorder = boot::recorder(log.recorder(), &journeys);
+        let metrics = admin::metrics(&store);
+        let recorder = admin::both(boot::recorder(log.recorder(), &journeys), &metrics);
         let started = Proxy::start(config, store.clone(), recorder);
         let proxy = match started {
             Ok(proxy) => proxy,
@@ -96,6 +108,7 @@ impl Running {
                 return Err(failure);
             }
         };
+        let door = sockets.open(&settings.admin, &store, metrics, proxy.addresses());
         let notifier = Notifier::new(environment);
         Ok(Self {
             settings,
@@ -104,6 +117,7 @@ impl Running {
             store,
             proxy,
             boot,
+            door,
             notifier,
         })
     }
@@ -117,6 +131,9 @@ impl Running {
         for (mode, address) in sockets.chain(self.boot.addresses()) {
             output::notice(&format!("listening mode={mode} address={address}\n"));
         }
+        for at in self.door.places() {
+            output::notice(&format!("listening mode=admin address={at}\n"));
+        }
         self.notifier.ready("serving");
     }
 
@@ -126,13 +143,19 @@ impl Running {
         loop {
             let event = tokio::select! {
                 event = signals.next() => event,
+                Wish::Reload(tell) = self.door.wish() => {
+                    // Who asked may have gone.
+                    let _unheard = tell.send(self.reload(load));
+                    continue;
+                }
                 () = tick(watchdog.as_mut()) => {
                     self.notifier.alive();
                     continue;
                 }
             };
             match event {
-                Event::Reload => self.reload(load),
+                // Said in the log.
+                Event::Reload => drop(self.reload(load)),
                 Event::ReopenLogs => self.log.reopen(),
                 Event::Drain => {
                     self.notifier.stopping();
@@ -155,10 +178,10 @@ impl Running {
     }
 
     /// Requests that come from now on are judged by the new configuration; a bad one changes
-    /// nothing.
-    fn reload(&mut self, load: Load<'_>) {
+    /// nothing, and is the error.
+    fn reload(&mut self, load: Load<'_>) -> Result<(), String> {
         self.notifier.reloading();
-        match load() {
+        let reloaded = match load() {
             Ok(settings) => {
                 self.proxy.reload(settings.policy());
                 self.telemetry.set_level(&settings.log);
@@ -167,15 +190,18 @@ impl Running {
                 }
                 self.settings.log = settings.log;
                 tracing::info!("configuration reloaded");
+                Ok(())
             }
             Err(problems) => {
                 output::notice(&problems.render(output::stderr_is_terminal()));
                 tracing::error!(
                     "the configuration is not good and was not loaded: nothing changed"
                 );
+                Err(problems.render(false))
             }
-        }
+        };
         self.notifier.ready("serving");
+        reloaded
     }
 
     /// Everything that is held is written down; then the log, so that its last lines are there.
@@ -183,6 +209,7 @@ impl Running {
         drop(self.boot);
         // Records of what is under way are written before the log ends.
         self.proxy.end().await;
+        drop(self.door);
         self.store.close().await;
         let log = self.log;
         // The writer's last write may wait for a disk; nobody else is left to wait for this thread.
@@ -242,11 +269,12 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let differ = |old: &dyn std::fmt::Debug, new: &dyn std::fmt::Debug| {
         format!("{old:?}") != format!("{new:?}")
     };
-    let parts: [(&'static str, bool); 8] = [
+    let parts: [(&'static str, bool); 9] = [
         ("the cache", differ(&old.cache, &new.cache)),
         ("a listener", differ(&old.listen, &new.listen)),
         ("an upstream bound", differ(&old.upstream, &new.upstream)),
         ("a limit", differ(&old.limits, &new.limits)),
+        ("an administrators' socket", differ(&old.admin, &new.admin)),
         ("the access log", differ(&old.log.access, &new.log.access)),
         (
             "the name in Via",

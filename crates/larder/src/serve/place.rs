@@ -25,6 +25,16 @@ pub fn cache_directory(configured: Option<&Path>, environment: &Environment) -> 
     of_user.map_or_else(|| of_system.to_owned(), |folder| folder.join("larder"))
 }
 
+/// Where the unix socket is looked for and made, the first that can be had. `root`: the store's
+/// own folder.
+pub fn sockets(environment: &Environment, root: &Path) -> Vec<PathBuf> {
+    let of_user = environment.path("XDG_RUNTIME_DIR");
+    let mut places = vec![PathBuf::from("/run/larder/larder.sock")];
+    places.extend(of_user.map(|folder| folder.join("larder.sock")));
+    places.push(root.join("larder.sock"));
+    places
+}
+
 /// True if the directory can be written, or made by whoever asks.
 fn can_write(directory: &Path) -> bool {
     let nearest = directory.ancestors().find(|folder| folder.exists());

@@ -1,0 +1,93 @@
+//! What is going on: health, metrics and a JSON API over a running larder or a stopped cache.
+//!
+//! The same API answers on a unix socket, on an administrators' TCP address, and (for the commands
+//! on a stopped cache) within one process; what a caller may do depends on which door it came
+//! through ([`Trust`]). Long answers are streams of JSON lines, so that progress is seen and a
+//! million objects need no memory.
+//!
+//! In reading order: who may do what ([`Trust`], `serve`), what is asked (`routes`), what is told of
+//! objects (`objects`), what changes them (`change`), what is counted ([`Metrics`]), and the other
+//! end of the line ([`Client`]).
+
+mod change;
+mod client;
+mod events;
+mod metrics;
+mod objects;
+mod routes;
+mod serve;
+mod through;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use larder_store::Store;
+use tokio::sync::{mpsc, oneshot};
+
+pub use client::{Client, ClientError, parameter};
+pub use metrics::Metrics;
+pub use serve::{Trust, serve_tcp, serve_unix};
+pub use through::fetch;
+
+/// What is told of the program itself.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The program's version.
+    pub version: &'static str,
+    /// When it started.
+    pub started: SystemTime,
+    /// The cache directory.
+    pub directory: PathBuf,
+    /// Mode and address of each socket of the proxy; empty for a stopped cache.
+    pub listeners: Vec<(String, SocketAddr)>,
+}
+
+/// A wish that only the program itself can grant.
+#[derive(Debug)]
+pub enum Wish {
+    /// Read the configuration again. The answer is what was wrong with it, if anything was.
+    Reload(oneshot::Sender<Result<(), String>>),
+}
+
+/// Everything that answers need.
+#[derive(Debug)]
+pub struct Admin {
+    pub(crate) about: About,
+    pub(crate) store: Store,
+    pub(crate) metrics: Option<Arc<Metrics>>,
+    pub(crate) wishes: Option<mpsc::Sender<Wish>>,
+    /// What callers from beyond this host must know; `None`: they may do nothing.
+    pub(crate) token: Option<String>,
+}
+
+impl Admin {
+    /// A running larder.
+    pub fn running(
+        about: About,
+        store: Store,
+        metrics: Arc<Metrics>,
+        wishes: mpsc::Sender<Wish>,
+        token: Option<String>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            about,
+            store,
+            metrics: Some(metrics),
+            wishes: Some(wishes),
+            token,
+        })
+    }
+
+    /// A cache that no server has open.
+    pub fn stopped(about: About, store: Store) -> Arc<Self> {
+        Arc::new(Self {
+            about,
+            store,
+            metrics: None,
+            wishes: None,
+            token: None,
+        })
+    }
+}

@@ -1,0 +1,290 @@
+//! `larder cache export`: objects as a folder by URL, as a tar file of it, or as a cacache cache.
+//!
+//! Each body is written beside its place first, compared with its digest, and only then put there:
+//! a copy for a site without a network is right or absent.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use larder_admin::parameter;
+use larder_store::Digest;
+use larder_store::export::{Cacache, Noted};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::manifest::{self, Entry};
+use super::tell::{Progress, number, text};
+use super::{Session, failed};
+use crate::config::units::show_size;
+use crate::output::{self, Failure};
+
+/// The words of `larder cache export`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// A folder, or a file whose name ends in .tar
+    to: PathBuf,
+    /// What is written there
+    #[arg(long, value_enum, default_value_t = Format::Tree)]
+    format: Format,
+    /// Only these: a URL or store ID with `*`, `?` or `[…]`, or a part of one
+    #[arg(long)]
+    pattern: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// scheme/host/path, and a manifest
+    Tree,
+    /// A complete cacache cache, index included
+    Cacache,
+}
+
+/// Where bodies go.
+enum Target {
+    Tree(PathBuf),
+    Tar(Box<tar::Builder<BufWriter<File>>>),
+    Cacache(Cacache),
+}
+
+pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode, Failure> {
+    let entries = entries(session, args)?;
+    let failed_at = |path: &Path| {
+        let step = format!("cannot write {}", path.display());
+        move |error: io::Error| Failure::step(step, error)
+    };
+    let is_tar = args.to.extension().is_some_and(|end| end == "tar") && args.format == Format::Tree;
+    // A name that no other run has, beside what is written.
+    let spare = args
+        .to
+        .with_added_extension(format!("part-{}", std::process::id()));
+    let part = spare.with_added_extension("body");
+    let mut target = match (args.format, is_tar) {
+        (Format::Cacache, _) => Cacache::create(&args.to).map(Target::Cacache),
+        (Format::Tree, true) => File::create(&spare)
+            .map(|file| Target::Tar(Box::new(tar::Builder::new(BufWriter::new(file))))),
+        (Format::Tree, false) => {
+            fs::create_dir_all(&args.to).map(|()| Target::Tree(args.to.clone()))
+        }
+    }
+    .map_err(failed_at(&args.to))?;
+    let written = write_all(session, &entries, &mut target, &part);
+    // Gone already, unless something failed.
+    let _gone = fs::remove_file(&part);
+    let ended = match (written, target) {
+        (Ok(done), Target::Tar(mut builder)) => builder
+            .finish()
+            .and_then(|()| builder.into_inner())
+            .and_then(|mut file| file.flush())
+            .and_then(|()| fs::rename(&spare, &args.to))
+            .map(|()| done)
+            .map_err(failed_at(&args.to)),
+        (Err(failure), Target::Tar(_)) => {
+            let _gone = fs::remove_file(&spare);
+            Err(failure)
+        }
+        (written, _) => written,
+    };
+    let (objects, bytes, missing) = ended?;
+    if json {
+        let done = json!({"objects": objects, "bytes": bytes, "missing": missing});
+        output::text(&format!("{done}\n"))?;
+    } else {
+        let to = args.to.display();
+        output::text(&format!(
+            "{objects} objects, {} to {to}\n",
+            show_size(bytes)
+        ))?;
+        if missing > 0 {
+            output::notice(&format!(
+                "{missing} objects were damaged or left meanwhile: not written\n"
+            ));
+        }
+    }
+    Ok(ExitCode::from(u8::from(missing > 0 || objects == 0)))
+}
+
+/// What is to be written, each with a path of its own.
+fn entries(session: &Session, args: &Args) -> Result<Vec<Entry>, Failure> {
+    let mut query = vec![parameter("sort", "key"), parameter("head", "1")];
+    query.extend(
+        args.pattern
+            .iter()
+            .map(|pattern| parameter("pattern", pattern)),
+    );
+    let mut progress = Progress::of("reading");
+    let mut paths = HashSet::new();
+    let mut entries = Vec::new();
+    session.lines(
+        &format!("/api/v1/objects?{}", query.join("&")),
+        None,
+        |line| {
+            if !progress.takes(&line) {
+                entries.push(entry(&line, &mut paths));
+            }
+            true
+        },
+    )?;
+    Ok(entries)
+}
+
+fn entry(object: &Value, paths: &mut HashSet<String>) -> Entry {
+    let sha256 = text(object, "sha256").to_owned();
+    let url = text(object, "url").to_owned();
+    let free = |path: &String| {
+        // Neither taken, nor within what is a file, nor a folder of what is there.
+        let mut above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        !paths.contains(path)
+            && !paths.contains(&format!("{path}/"))
+            && !above.any(|folder| paths.contains(folder))
+    };
+    let path = manifest::path_of(&url).filter(free);
+    let path = path.unwrap_or_else(|| format!("by-sha256/{sha256}"));
+    for (at, _) in path.match_indices('/') {
+        paths.insert(format!("{}/", &path[..at]));
+    }
+    paths.insert(path.clone());
+    let pairs = object["head"].as_array().into_iter().flatten();
+    Entry {
+        path,
+        key: text(object, "key").to_owned(),
+        variant: object["variant"].as_str().map(str::to_owned),
+        url,
+        bytes: number(object, "bytes"),
+        sha256,
+        status: u16::try_from(number(object, "status")).unwrap_or(200),
+        fetched: object["fetched"].as_i64().unwrap_or(0),
+        head: pairs
+            .filter_map(|pair| {
+                Some((
+                    pair.get(0)?.as_str()?.to_owned(),
+                    pair.get(1)?.as_str()?.to_owned(),
+                ))
+            })
+            .collect(),
+    }
+}
+
+/// Writes them. Returns objects and bytes written, and objects that could not be had whole.
+fn write_all(
+    session: &Session,
+    entries: &[Entry],
+    target: &mut Target,
+    part: &Path,
+) -> Result<(u64, u64, u64), Failure> {
+    let mut progress = Progress::of("exporting");
+    let mut manifest = Vec::new();
+    let (mut objects, mut bytes, mut missing) = (0, 0, 0);
+    for (at, entry) in entries.iter().enumerate() {
+        progress.show(at as u64 + 1, entries.len() as u64);
+        let put = put(session, entry, target, part);
+        match put {
+            Ok(true) => {
+                objects += 1;
+                bytes += entry.bytes;
+                let line = serde_json::to_vec(entry).unwrap_or_default();
+                manifest.extend_from_slice(&line);
+                manifest.push(b'\n');
+            }
+            Ok(false) => missing += 1,
+            Err(failure) => return Err(failure),
+        }
+    }
+    let named = |error| Failure::step(format!("cannot write {}", manifest::NAME), error);
+    match target {
+        Target::Tree(folder) => fs::write(folder.join(manifest::NAME), &manifest).map_err(named)?,
+        Target::Tar(builder) => {
+            let mut header = tar_header(manifest.len() as u64, 0);
+            builder
+                .append_data(&mut header, manifest::NAME, &manifest[..])
+                .map_err(named)?;
+        }
+        Target::Cacache(_) => {}
+    }
+    Ok((objects, bytes, missing))
+}
+
+/// Writes one object. False: it could not be had whole.
+fn put(
+    session: &Session,
+    entry: &Entry,
+    target: &mut Target,
+    part: &Path,
+) -> Result<bool, Failure> {
+    let failed_at = |error| Failure::step(format!("cannot write {}", entry.path), error);
+    let Some(digest) = Digest::from_hex(&entry.sha256) else {
+        return Ok(false);
+    };
+    if let Target::Cacache(cache) = target
+        && cache.has(&digest)
+    {
+        name(cache, entry, digest).map_err(failed_at)?;
+        return Ok(true);
+    }
+    if !bring(session, entry, digest, part)? {
+        return Ok(false);
+    }
+    let placed = match target {
+        Target::Tree(folder) => {
+            let path = folder.join(&entry.path);
+            let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+            made.and_then(|()| fs::rename(part, path))
+        }
+        Target::Tar(builder) => {
+            let mut header = tar_header(entry.bytes, entry.fetched);
+            File::open(part).and_then(|file| builder.append_data(&mut header, &entry.path, file))
+        }
+        Target::Cacache(cache) => cache
+            .place(part, &digest)
+            .and_then(|()| name(cache, entry, digest)),
+    };
+    placed.map_err(failed_at)?;
+    Ok(true)
+}
+
+/// Writes a body to `part`. False: it is not there any more, or not what it should be.
+fn bring(session: &Session, entry: &Entry, digest: Digest, part: &Path) -> Result<bool, Failure> {
+    let failed_at = |error| Failure::step(format!("cannot write {}", part.display()), error);
+    let mut file = File::create(part).map_err(failed_at)?;
+    let (mut hasher, mut wrong) = (Sha256::new(), None);
+    let path = format!("/api/v1/bodies/{}", entry.sha256);
+    let read = session.wait(session.client.bytes(&path, |bytes| {
+        hasher.update(bytes);
+        file.write_all(bytes).inspect_err(|error| {
+            wrong = Some(io::Error::from(error.kind()));
+        })
+    }));
+    if let Some(error) = wrong {
+        return Err(failed_at(error));
+    }
+    match read {
+        Err(larder_admin::ClientError::Refused { .. }) => Ok(false),
+        Err(error) => Err(failed(error)),
+        Ok(()) => Ok(Digest(hasher.finalize().into()) == digest),
+    }
+}
+
+fn name(cache: &Cacache, entry: &Entry, digest: Digest) -> io::Result<()> {
+    let key = match &entry.variant {
+        Some(variant) => format!("{}\n{variant}", entry.key),
+        None => entry.key.clone(),
+    };
+    cache.name(&Noted {
+        key: &key,
+        digest,
+        len: entry.bytes,
+        time: u64::try_from(entry.fetched).unwrap_or(0),
+        metadata: json!({"url": entry.url, "status": entry.status, "head": entry.head}),
+    })
+}
+
+fn tar_header(bytes: u64, time: i64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes);
+    header.set_mode(0o644);
+    header.set_mtime(u64::try_from(time).unwrap_or(0));
+    header
+}

@@ -1,0 +1,375 @@
+//! `larder cache import`: objects from a folder or a tar file into the cache, under the keys that
+//! clients ask for.
+//!
+//! What an export has written comes back as it was: its manifest says key, head and digest, and
+//! what does not have its digest is refused. Any other folder (a mounted DVD, a copied repository)
+//! is taken as what lies below a URL; where a folder has a `SHA256SUMS`, its files must agree.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use larder_policy::url::Url;
+use serde_json::json;
+
+use super::manifest::{self, Entry};
+use super::tell::{Progress, text};
+use super::{Session, show};
+use crate::output::{self, Failure};
+
+/// A manifest may have this many bytes.
+const MANIFEST_MAX: u64 = 4 << 30;
+/// Octets of a file's name that stand for themselves in a URL's path (RFC 3986 §3.3).
+const PLAIN: &[u8] = b"-._~!$&'()*+,;=:@";
+
+/// The words of `larder cache import`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Folders, or files whose names end in .tar
+    #[arg(required = true)]
+    from: Vec<PathBuf>,
+    /// The URL below which clients will ask for what has no manifest
+    #[arg(long = "as", value_name = "BASE-URL")]
+    base: Option<String>,
+}
+
+/// What became of files.
+#[derive(Debug, Default)]
+struct Sum {
+    stored: u64,
+    held: u64,
+    refused: u64,
+}
+
+pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode, Failure> {
+    let base = match &args.base {
+        Some(base) => {
+            let mut base = base.clone();
+            if !base.ends_with('/') {
+                base.push('/');
+            }
+            Url::parse(&base).map_err(|error| Failure::Usage(format!("{base}: {error}")))?;
+            Some(base)
+        }
+        None => None,
+    };
+    let mut sum = Sum::default();
+    for from in &args.from {
+        let is_tar = from.extension().is_some_and(|end| end == "tar") && from.is_file();
+        let taken = if is_tar {
+            tar_file(session, from, base.as_deref(), &mut sum)
+        } else {
+            folder(session, from, base.as_deref(), &mut sum)
+        };
+        taken.map_err(|error| match error {
+            Wrong::Io(error) => Failure::step(format!("cannot read {}", from.display()), error),
+            Wrong::NoBase => Failure::Usage(format!(
+                "{} has no manifest: say with --as which URL it stands for",
+                from.display()
+            )),
+            Wrong::Failed(failure) => failure,
+        })?;
+    }
+    if json {
+        let sum = json!({"stored": sum.stored, "held": sum.held, "refused": sum.refused});
+        output::text(&format!("{sum}\n"))?;
+    } else {
+        let Sum {
+            stored,
+            held,
+            refused,
+        } = &sum;
+        output::text(&format!(
+            "{stored} objects stored, {held} held already, {refused} refused\n"
+        ))?;
+    }
+    Ok(ExitCode::from(u8::from(sum.refused > 0)))
+}
+
+enum Wrong {
+    Io(io::Error),
+    NoBase,
+    Failed(Failure),
+}
+
+impl From<io::Error> for Wrong {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn folder(session: &Session, top: &Path, base: Option<&str>, sum: &mut Sum) -> Result<(), Wrong> {
+    let mut progress = Progress::of("importing");
+    let of_manifest = top.join(manifest::NAME);
+    if of_manifest.exists() && base.is_none() {
+        let entries = entries(File::open(of_manifest)?)?;
+        for (at, entry) in entries.iter().enumerate() {
+            progress.show(at as u64 + 1, entries.len() as u64);
+            let opened = entry.path_below().map(|path| File::open(top.join(path)));
+            match opened {
+                Some(Ok(file)) => take(session, entry, file, sum)?,
+                Some(Err(error)) => refuse(sum, &entry.path, &error.to_string()),
+                None => refuse(sum, &entry.path, "this path leads out of the folder"),
+            }
+        }
+        return Ok(());
+    }
+    let base = base.ok_or(Wrong::NoBase)?;
+    let mut files = Vec::new();
+    list(top, &mut files)?;
+    files.sort();
+    let mut sums = Sums::default();
+    for (at, path) in files.iter().enumerate() {
+        progress.show(at as u64 + 1, files.len() as u64);
+        let relative = path.strip_prefix(top).unwrap_or(path);
+        let file = File::open(path)?;
+        let data = file.metadata()?;
+        let wanted = sums.of(path);
+        match made_up(session, base, relative, &data, wanted) {
+            Some(entry) => take(session, &entry, file, sum)?,
+            None => refuse(
+                sum,
+                &relative.display().to_string(),
+                "no URL can be made of this name",
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// A tar file is read twice: its manifest is at its end.
+fn tar_file(
+    session: &Session,
+    from: &Path,
+    base: Option<&str>,
+    sum: &mut Sum,
+) -> Result<(), Wrong> {
+    let mut known = HashMap::new();
+    for entry in tar::Archive::new(File::open(from)?).entries_with_seek()? {
+        let entry = entry?;
+        if entry.path()?.as_os_str() == manifest::NAME {
+            for entry in entries(entry)? {
+                known.insert(entry.path_below(), entry);
+            }
+        }
+    }
+    if known.is_empty() && base.is_none() {
+        return Err(Wrong::NoBase);
+    }
+    let mut progress = Progress::of("importing");
+    let mut archive = tar::Archive::new(File::open(from)?);
+    for (at, entry) in archive.entries_with_seek()?.enumerate() {
+        let mut file = entry?;
+        progress.show(at as u64 + 1, known.len().max(at + 1) as u64);
+        let path = file.path()?.into_owned();
+        if !file.header().entry_type().is_file() || path.as_os_str() == manifest::NAME {
+            continue;
+        }
+        let from_manifest = manifest::below(&path).and_then(|below| known.get(&Some(below)));
+        let size = file.size();
+        let entry = match (from_manifest, base) {
+            (Some(entry), None) => Some(entry.clone()),
+            (_, Some(base)) => url_below(base, &path).map(|url| {
+                let time = file.header().mtime().unwrap_or(0);
+                described(session, &url, size, i64::try_from(time).unwrap_or(0), None)
+            }),
+            (None, None) => None,
+        };
+        match entry {
+            // The archive lends its entries one by one; a body goes its way before the next.
+            Some(entry) => take(session, &entry, spooled(&mut file)?, sum)?,
+            None => refuse(
+                sum,
+                &path.display().to_string(),
+                "the manifest does not name it",
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// A file of its own, without a name, that holds what `from` reads.
+fn spooled(from: &mut impl Read) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(from, &mut file)?;
+    io::Seek::rewind(&mut file)?;
+    Ok(file)
+}
+
+fn entries(from: impl Read) -> io::Result<Vec<Entry>> {
+    let mut text = String::new();
+    from.take(MANIFEST_MAX).read_to_string(&mut text)?;
+    text.lines()
+        .map(|line| serde_json::from_str(line).map_err(io::Error::other))
+        .collect()
+}
+
+fn refuse(sum: &mut Sum, what: &str, why: &str) {
+    sum.refused += 1;
+    output::notice(&format!("refused: {what}: {why}\n"));
+}
+
+fn take(session: &Session, entry: &Entry, file: File, sum: &mut Sum) -> Result<(), Wrong> {
+    let head = json!({
+        "key": entry.key,
+        "variant": entry.variant,
+        "url": entry.url,
+        "bytes": entry.bytes,
+        "sha256": (!entry.sha256.is_empty()).then_some(&entry.sha256),
+        "status": entry.status,
+        "fetched": entry.fetched,
+        "head": entry.head,
+    });
+    match session.wait(session.client.import(&head, file)) {
+        Ok(answer) => match text(&answer, "became") {
+            "held" => sum.held += 1,
+            _ => sum.stored += 1,
+        },
+        Err(larder_admin::ClientError::Refused { why, .. }) => refuse(sum, &entry.url, &why),
+        Err(error) => return Err(Wrong::Failed(super::failed(error))),
+    }
+    Ok(())
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            list(&entry.path(), files)?;
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// What is said of a file that no manifest names.
+fn made_up(
+    session: &Session,
+    base: &str,
+    relative: &Path,
+    data: &fs::Metadata,
+    sha256: Option<String>,
+) -> Option<Entry> {
+    let modified = data.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let modified = i64::try_from(modified.as_secs()).ok()?;
+    let url = url_below(base, relative)?;
+    Some(described(session, &url, data.len(), modified, sha256))
+}
+
+fn described(
+    session: &Session,
+    url: &Url,
+    bytes: u64,
+    modified: i64,
+    sha256: Option<String>,
+) -> Entry {
+    let now = SystemTime::now();
+    let at = |seconds: i64| {
+        UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    };
+    let fetched = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs());
+    let field = |name: &str, value: String| (name.to_owned(), value);
+    Entry {
+        path: url.path().to_owned(),
+        key: show::name(&session.settings.policy(), url).to_string(),
+        variant: None,
+        url: url.as_str().to_owned(),
+        bytes,
+        sha256: sha256.unwrap_or_default(),
+        status: 200,
+        fetched: i64::try_from(fetched).unwrap_or(0),
+        head: vec![
+            field("date", httpdate::fmt_http_date(now)),
+            field("last-modified", httpdate::fmt_http_date(at(modified))),
+            field("content-length", bytes.to_string()),
+            field("content-type", content_type(url.path()).to_owned()),
+        ],
+    }
+}
+
+/// The URL of a file below a base.
+fn url_below(base: &str, relative: &Path) -> Option<Url> {
+    let mut text = base.to_owned();
+    for (at, part) in manifest::below(relative)?.iter().enumerate() {
+        if at > 0 {
+            text.push('/');
+        }
+        for &byte in part.as_encoded_bytes() {
+            if byte.is_ascii_alphanumeric() || PLAIN.contains(&byte) {
+                text.push(char::from(byte));
+            } else {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+    }
+    Url::parse(&text).ok()
+}
+
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit('.').next() {
+        Some("rpm" | "drpm") => "application/x-rpm",
+        Some("deb" | "udeb") => "application/vnd.debian.binary-package",
+        Some("xml") => "text/xml",
+        Some("gz") => "application/gzip",
+        _ => "application/octet-stream",
+    }
+}
+
+/// The digests that `SHA256SUMS` files announce, read once a folder.
+#[derive(Debug, Default)]
+struct Sums(HashMap<PathBuf, HashMap<String, String>>);
+
+impl Sums {
+    fn of(&mut self, path: &Path) -> Option<String> {
+        let folder = path.parent()?;
+        let name = path.file_name()?.to_str()?;
+        let sums = self.0.entry(folder.to_owned()).or_insert_with(|| {
+            let text = fs::read_to_string(folder.join("SHA256SUMS")).unwrap_or_default();
+            text.lines().filter_map(sum_line).collect()
+        });
+        sums.get(name).cloned()
+    }
+}
+
+/// `DIGEST  NAME` or `DIGEST *NAME`, as sha256sum writes it.
+fn sum_line(line: &str) -> Option<(String, String)> {
+    let (digest, name) = line.split_once(' ')?;
+    let name = name.trim_start_matches([' ', '*']).trim_start_matches("./");
+    (digest.len() == 64).then(|| (name.to_owned(), digest.to_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_is_written_as_a_url_has_it() {
+        let of = |path: &str| {
+            url_below("http://h/7/", Path::new(path)).map(|url| url.as_str().to_owned())
+        };
+        assert_eq!(
+            of("a/libstdc++-1.rpm").as_deref(),
+            Some("http://h/7/a/libstdc++-1.rpm")
+        );
+        assert_eq!(of("a b%.rpm").as_deref(), Some("http://h/7/a%20b%25.rpm"));
+        assert_eq!(of("../a"), None);
+    }
+
+    #[test]
+    fn lines_of_sha256sum_are_read_in_both_forms() {
+        let digest = "ab".repeat(32);
+        for line in [format!("{digest}  a.iso"), format!("{digest} *./a.iso")] {
+            assert_eq!(sum_line(&line), Some(("a.iso".to_owned(), digest.clone())));
+        }
+        assert_eq!(sum_line("no sum"), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! `larder cache ls`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use larder_admin::parameter;
+use serde_json::Value;
+
+use super::Session;
+use super::tell::{Progress, ago, number, text};
+use crate::config::units::show_size;
+use crate::output::Failure;
+
+/// The words of `larder cache ls`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Which: a URL or store ID with `*`, `?` or `[…]`, or a part of one
+    pattern: Option<String>,
+    /// In which order
+    #[arg(long, value_enum, default_value_t = Sort::Key)]
+    sort: Sort,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    /// By URL or store ID
+    Key,
+    /// The largest first
+    Size,
+    /// The most often delivered first
+    Uses,
+    /// The last delivered first
+    Used,
+    /// The newest first
+    Added,
+    /// Who would leave next first
+    Leaving,
+}
+
+pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode, Failure> {
+    let sort = args.sort.to_possible_value();
+    let mut query = vec![parameter(
+        "sort",
+        sort.as_ref().map_or("key", |sort| sort.get_name()),
+    )];
+    query.extend(
+        args.pattern
+            .iter()
+            .map(|pattern| parameter("pattern", pattern)),
+    );
+    query.extend(
+        args.limit
+            .map(|limit| parameter("limit", &limit.to_string())),
+    );
+    let path = format!("/api/v1/objects?{}", query.join("&"));
+    let mut progress = Progress::of("reading");
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut found = false;
+    session.lines(&path, None, |line| {
+        if progress.takes(&line) {
+            return true;
+        }
+        found = true;
+        let line = if json { line.to_string() } else { words(&line) };
+        // A reader that goes away (`| head`) has had enough.
+        writeln!(out, "{line}").is_ok()
+    })?;
+    // As above.
+    let _gone = out.flush();
+    Ok(ExitCode::from(u8::from(!found && args.pattern.is_some())))
+}
+
+fn words(object: &Value) -> String {
+    let shared = if text(object, "key").starts_with("id:") {
+        '*'
+    } else {
+        ' '
+    };
+    format!(
+        "{:>10} {:>6} {:>9} {shared} {}",
+        show_size(number(object, "bytes")),
+        number(object, "uses"),
+        ago(number(object, "used")),
+        text(object, "url"),
+    )
+}

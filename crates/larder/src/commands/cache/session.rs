@@ -1,0 +1,222 @@
+//! The line to a cache: a running larder's socket, or the cache opened here where nobody has it.
+
+use std::future::Future;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use larder_admin::{About, Admin, Client, ClientError};
+use larder_store::{OpenError, Store};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::config::{Settings, Sources};
+use crate::output::Failure;
+use crate::serve::{cache_directory, place, store_config};
+
+/// Which cache is meant.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Which {
+    /// The unix socket of the running larder that is meant
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The cache directory that is meant [default: the configuration's]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// A line to a cache.
+#[derive(Debug)]
+pub struct Session {
+    runtime: Runtime,
+    /// The line itself.
+    pub client: Client,
+    /// What the configuration says.
+    pub settings: Settings,
+    /// Where the store was opened here.
+    pub stopped: Option<Store>,
+}
+
+impl Session {
+    /// Finds the cache that is meant, running or stopped.
+    pub fn open(which: &Which, sources: &Sources) -> Result<Self, Failure> {
+        let settings = sources.load().map_err(Failure::Configuration)?.settings;
+        let runtime = runtime()?;
+        let directory = which.cache_dir.clone().unwrap_or_else(|| {
+            cache_directory(settings.cache.directory.as_deref(), sources.environment())
+        });
+        if let Some(client) = runtime.block_on(running(which, &settings, sources, &directory))? {
+            return Ok(Self {
+                runtime,
+                client,
+                settings,
+                stopped: None,
+            });
+        }
+        let store = open_stopped(&settings, &directory)?;
+        let about = About {
+            version: env!("CARGO_PKG_VERSION"),
+            started: SystemTime::now(),
+            directory: store.root().to_owned(),
+            listeners: Vec::new(),
+        };
+        let admin = Admin::stopped(about, store.clone());
+        let client = runtime.block_on(Client::within(admin)).map_err(failed)?;
+        Ok(Self {
+            runtime,
+            client,
+            settings,
+            stopped: Some(store),
+        })
+    }
+
+    /// As [`Session::open`], where only a running larder will do. A configuration that is not good
+    /// any more is for that larder to judge: here it only says where the socket may be.
+    pub fn of_running(which: &Which, sources: &Sources) -> Result<Self, Failure> {
+        let settings = sources
+            .load()
+            .map_or_else(|_not_good| Settings::default(), |loaded| loaded.settings);
+        let runtime = runtime()?;
+        let directory = which.cache_dir.clone().unwrap_or_else(|| {
+            cache_directory(settings.cache.directory.as_deref(), sources.environment())
+        });
+        let found = runtime.block_on(running(which, &settings, sources, &directory))?;
+        let client = found.ok_or_else(|| {
+            let places = places(which, &settings, sources, &directory);
+            let tried: Vec<String> = places
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            Failure::step(
+                "no larder is running here",
+                format!("nobody answers on {}", tried.join(", ")),
+            )
+        })?;
+        Ok(Self {
+            runtime,
+            client,
+            settings,
+            stopped: None,
+        })
+    }
+
+    /// Waits for what is asked.
+    pub fn wait<T>(&self, asked: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asked)
+    }
+
+    /// Asks for lines and hands each to `each` until it returns false.
+    pub fn lines(
+        &self,
+        path: &str,
+        asked: Option<&Value>,
+        each: impl FnMut(Value) -> bool,
+    ) -> Result<(), Failure> {
+        self.wait(self.client.lines(path, asked, each))
+            .map_err(failed)
+    }
+
+    /// Asks for one value.
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.wait(self.client.get(path)).map_err(failed)
+    }
+
+    /// Ends in order: a cache that was opened here is written down.
+    pub fn close(self) {
+        if let Some(store) = &self.stopped {
+            self.runtime.block_on(store.close());
+        }
+    }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::step("cannot start the runtime", error))
+}
+
+/// What the other side said.
+pub fn failed(error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused { why, .. } => Failure::Usage(why),
+        error => Failure::step("the cache does not answer", error),
+    }
+}
+
+fn places(which: &Which, settings: &Settings, sources: &Sources, directory: &Path) -> Vec<PathBuf> {
+    if let Some(socket) = &which.socket {
+        return vec![socket.clone()];
+    }
+    let configured = settings.admin.socket.as_ref().filter(|path| *path != "off");
+    let mut places: Vec<PathBuf> = configured.map(PathBuf::from).into_iter().collect();
+    // Beside another cache's files the store is in a folder of its own.
+    for root in [directory.to_owned(), directory.join("larder")] {
+        for place in place::sockets(sources.environment(), &root) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+    }
+    places
+}
+
+/// The running larder that has the cache, if one answers.
+async fn running(
+    which: &Which,
+    settings: &Settings,
+    sources: &Sources,
+    directory: &Path,
+) -> Result<Option<Client>, Failure> {
+    for place in places(which, settings, sources, directory) {
+        let named = which.socket.is_some();
+        let client = match Client::connect(&place).await {
+            Ok(client) => client,
+            Err(error) if named => {
+                let step = format!("nobody answers on {}", place.display());
+                return Err(Failure::step(step, error));
+            }
+            Err(_) => continue,
+        };
+        if named || has_cache(&client, directory).await {
+            return Ok(Some(client));
+        }
+    }
+    Ok(None)
+}
+
+/// True if it is this directory that the larder at the other end has open.
+async fn has_cache(client: &Client, directory: &Path) -> bool {
+    let Ok(status) = client.get("/api/v1/status").await else {
+        return false;
+    };
+    let theirs = status["directory"].as_str().unwrap_or_default();
+    let Ok(theirs) = std::fs::canonicalize(theirs) else {
+        return false;
+    };
+    [directory.to_owned(), directory.join("larder")]
+        .iter()
+        .filter_map(|ours| std::fs::canonicalize(ours).ok())
+        .any(|ours| ours == theirs)
+}
+
+/// Opens a cache that nobody has open. A directory that is not there is not made.
+fn open_stopped(settings: &Settings, directory: &Path) -> Result<Store, Failure> {
+    let step = || format!("cannot open the cache in {}", directory.display());
+    let data = std::fs::metadata(directory).map_err(|error| Failure::step(step(), error))?;
+    if rustix::process::geteuid().is_root() && data.uid() != 0 {
+        // What root makes there the owner could not read again.
+        let owner = data.uid();
+        let why =
+            format!("it belongs to user {owner}: run this as that user (sudo -u '#{owner}' …)");
+        return Err(Failure::step(step(), why));
+    }
+    Store::open(store_config(settings, directory)).map_err(|error| match error {
+        OpenError::Held { .. } => Failure::step(
+            step(),
+            "a running larder has it, and answers on no socket that is known here: name its socket with --socket",
+        ),
+        error => Failure::step(step(), error),
+    })
+}
