@@ -23,7 +23,7 @@ fn unit(name: &str) -> BTreeMap<(String, String), Vec<String>> {
             continue;
         }
         if let Some(name) = line.strip_prefix('[') {
-            section = name.trim_end_matches(']').to_owned();
+            name.trim_end_matches(']').clone_into(&mut section);
             continue;
         }
         let (key, value) = line

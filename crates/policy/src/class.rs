@@ -106,7 +106,7 @@ pub fn class(path: &str) -> Class {
 /// worth remembering for a while.
 pub fn is_often_missing(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    matches!(name, "updates.img" | "product.img") || name.ends_with(".sig")
+    matches!(name, "updates.img" | "product.img") || ends_in(name, &[".sig"])
 }
 
 const ROOT_ENDINGS: [&str; 5] = [".metalink", ".meta4", ".db", ".db.sig", ".db.tar.gz"];

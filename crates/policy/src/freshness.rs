@@ -301,7 +301,7 @@ mod tests {
                 min: 7 * DAY,
                 percent: 90,
                 max: 30 * DAY,
-                options: crate::refresh::Overrides::default(),
+                options: refresh::Overrides::default(),
                 catch_all: false,
                 text: String::new(),
             };

@@ -248,3 +248,74 @@ fn hops_are_final(hops: &[Hop<'_>]) -> bool {
     hops.iter()
         .any(|hop| matches!(hop, Hop::Origin(mirror, _) if mirror.access.is_none()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Rule;
+
+    fn everything() -> AccessList {
+        AccessList::squid_selection(vec![Rule {
+            allow: true,
+            conditions: Vec::new(),
+            text: String::new(),
+        }])
+    }
+
+    fn tunnel(routes: &Routes) -> Vec<&'static str> {
+        let facts = Facts {
+            client: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            client_is_self: true,
+            configured: false,
+            method: "CONNECT",
+            url: None,
+            host: "m.example",
+            port: 443,
+            listener_port: 3128,
+            listener_name: None,
+            to: None,
+        };
+        routes
+            .tunnel_hops(&facts)
+            .iter()
+            .map(|hop| match hop {
+                Hop::Direct => "direct",
+                Hop::Parent(_) => "parent",
+                Hop::Origin(..) => "origin",
+            })
+            .collect()
+    }
+
+    #[test]
+    fn tunnels_go_where_direct_rules_and_parents_let_them() {
+        let parent = Parent {
+            name: "p".to_owned(),
+            authority: Authority {
+                host: "p.example".to_owned(),
+                port: 3128,
+            },
+            authorization: None,
+            access: None,
+        };
+        let routes = Routes {
+            parents: vec![parent],
+            ..Routes::default()
+        };
+        assert_eq!(tunnel(&routes), ["parent", "direct"]);
+        let squid = Routes {
+            tunnels_prefer_direct: true,
+            ..routes.clone()
+        };
+        assert_eq!(tunnel(&squid), ["direct", "parent"]);
+        let never = Routes {
+            never_direct: Some(everything()),
+            ..squid.clone()
+        };
+        assert_eq!(tunnel(&never), ["parent"]);
+        let always = Routes {
+            always_direct: Some(everything()),
+            ..never
+        };
+        assert_eq!(tunnel(&always), ["direct"]);
+    }
+}

@@ -40,12 +40,10 @@ pub(crate) enum BodyError {
 pub(crate) struct Body {
     source: Source,
     record: Option<Open>,
-    /// An error that came before any byte, told once the head has gone out.
-    early_error: Option<BodyError>,
+    /// An error that is told once what came before it has gone out.
+    put_off: Option<BodyError>,
     /// Held until the body ends: the connection owes it.
     owed: Option<Owed>,
-    /// It was asked for something, so that hyper had its chance to send the head.
-    begun: bool,
 }
 
 #[derive(Debug)]
@@ -88,9 +86,8 @@ impl Body {
         Self {
             source,
             record: None,
-            early_error: None,
+            put_off: None,
             owed: None,
-            begun: false,
         }
     }
 
@@ -130,20 +127,19 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let mut polled = match this.early_error.take() {
+        let polled = match this.put_off.take() {
             Some(error) => Poll::Ready(Some(Err(error))),
-            None => this.poll_source(cx),
+            None => match this.poll_source(cx) {
+                Poll::Ready(Some(Err(error))) => {
+                    // On an error hyper closes at once and forgets what it has not written, the
+                    // head included; while a body has nothing to give it writes.
+                    this.put_off = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                polled => polled,
+            },
         };
-        let begun = std::mem::replace(&mut this.begun, true);
-        if !begun
-            && let Poll::Ready(Some(Err(_))) = &polled
-            && let Poll::Ready(Some(Err(error))) = std::mem::replace(&mut polled, Poll::Pending)
-        {
-            // hyper writes the head with the first piece of the body or while it waits for one; an
-            // error at once would close the connection without a word.
-            this.early_error = Some(error);
-            cx.waker().wake_by_ref();
-        }
         if let (Poll::Ready(next), Some(record)) = (&polled, &mut this.record) {
             match next {
                 Some(Ok(bytes)) => {

@@ -6,7 +6,8 @@
 //! The task owns the slot. Whatever ends it early (an error, a panic) drops the slot or the fill,
 //! which counts as failed: followers then compete for one new lead.
 
-use std::time::SystemTime;
+use std::future::poll_fn;
+use std::time::{Duration, SystemTime};
 
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, SET_COOKIE};
 use larder_policy::framing::Framing;
@@ -271,6 +272,7 @@ async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
             Ok(None) => break,
             Err(error) => {
                 tracing::warn!(url, received, %error, "the fill is dropped");
+                written(&fill.tail(), received).await;
                 return;
             }
         };
@@ -289,6 +291,18 @@ async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
         }
         Ok(_) => tracing::debug!(url, received, "stored"),
         Err(error) => tracing::warn!(url, received, %error, "the fill is dropped"),
+    }
+}
+
+/// Waits until what came has reached the readers: it has been paid for, and a client that resumes
+/// begins there.
+async fn written(tail: &Tail, received: u64) {
+    const LIMIT: Duration = Duration::from_secs(2);
+    if received > tail.available() {
+        let mut last = tail.reader(received - 1, Some(received));
+        let reading = poll_fn(|cx| last.poll_next(cx));
+        // A disk that is slower than that keeps nobody waiting for a failure.
+        drop(tokio::time::timeout(LIMIT, reading).await);
     }
 }
 

@@ -21,7 +21,7 @@ use larder_store::Tail;
 
 use crate::asked::Asked;
 use crate::lead::fill_fields;
-use crate::origin::{Arrived, Outgoing};
+use crate::origin::{Arrived, Outgoing, leads_to};
 
 /// How much of the file two mirrors are compared by before one goes on for the other, bytes.
 const OVERLAP: u64 = 64 << 10;
@@ -196,12 +196,9 @@ impl<'a> Supply<'a> {
         }
         let hops = self.asked.shared.origins.hops(self.asked);
         let current = self.arrived.to.clone();
-        let (same, others): (Vec<_>, Vec<_>) = hops.into_iter().partition(|hop| {
-            self.asked
-                .shared
-                .origins
-                .leads_to(*hop, self.asked, &current)
-        });
+        let (same, others): (Vec<_>, Vec<_>) = hops
+            .into_iter()
+            .partition(|hop| leads_to(*hop, self.asked, &current));
         for (hop, is_same) in same
             .into_iter()
             .map(|hop| (hop, true))
@@ -258,16 +255,14 @@ impl<'a> Supply<'a> {
         };
         let compared = self.received - start;
         if compared > 0 {
-            match agrees(&mut arrived, &self.tail, start, self.received).await {
-                Some(ahead) => self.ahead = Some(ahead).filter(|ahead| !ahead.is_empty()),
-                None => {
-                    tracing::warn!(
-                        url = self.asked.url.as_str(),
-                        "another mirror has other bytes under this name: it is not gone on with"
-                    );
-                    return false;
-                }
-            }
+            let Some(ahead) = agrees(&mut arrived, &self.tail, start, self.received).await else {
+                tracing::warn!(
+                    url = self.asked.url.as_str(),
+                    "another mirror has other bytes under this name: it is not gone on with"
+                );
+                return false;
+            };
+            self.ahead = Some(ahead).filter(|ahead| !ahead.is_empty());
         }
         tracing::info!(
             url = self.asked.url.as_str(),

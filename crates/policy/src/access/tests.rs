@@ -351,3 +351,21 @@ fn public_addresses_are_those_that_are_no_special_ones() {
         assert!(!public.contains(ip(address)), "{address}");
     }
 }
+
+#[test]
+fn origins_that_the_configuration_names_are_exempt_from_ports_and_addresses() {
+    let url = Url::parse("http://127.0.0.1:81/a").unwrap();
+    let asked = facts(&url, "192.168.0.7");
+    let list = AccessList::builtin();
+    assert!(!list.decide(&asked).allowed);
+    let named = Facts {
+        configured: true,
+        ..asked
+    };
+    assert!(list.decide(&named).allowed);
+    let stranger = Facts {
+        client: ip("203.0.113.9"),
+        ..named
+    };
+    assert!(!list.decide(&stranger).allowed);
+}

@@ -49,8 +49,8 @@ impl Seen {
     }
 }
 
-fn mean(held: Option<f64>, sample: f64) -> Option<f64> {
-    Some(held.map_or(sample, |held| held + NEWEST * (sample - held)))
+fn mean(held: Option<f64>, sample: f64) -> f64 {
+    held.map_or(sample, |held| held + NEWEST * (sample - held))
 }
 
 impl Health {
@@ -74,7 +74,7 @@ impl Health {
         self.note(of, |seen| {
             seen.failures = 0;
             seen.retry_at = None;
-            seen.first_byte_s = mean(seen.first_byte_s, after.as_secs_f64());
+            seen.first_byte_s = Some(mean(seen.first_byte_s, after.as_secs_f64()));
         });
     }
 
@@ -82,7 +82,9 @@ impl Health {
     pub(super) fn delivered(&self, of: &Destination, bytes: u64, took: Duration) {
         if bytes >= SAMPLE_MIN {
             let rate = bytes as f64 / took.as_secs_f64().max(0.000_1);
-            self.note(of, |seen| seen.bytes_per_s = mean(seen.bytes_per_s, rate));
+            self.note(of, |seen| {
+                seen.bytes_per_s = Some(mean(seen.bytes_per_s, rate));
+            });
         }
     }
 
@@ -212,7 +214,7 @@ mod tests {
         let (health, mirror) = (Health::default(), mirror(Select::Ordered));
         health.failed(&named(&mirror, 0));
         health.note(&named(&mirror, 0), |seen| {
-            seen.retry_at = Some(Instant::now())
+            seen.retry_at = Some(Instant::now());
         });
         assert_eq!(order(&health, &mirror), "abc");
         assert_eq!(order(&health, &mirror), "bca");

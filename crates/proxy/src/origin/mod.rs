@@ -153,11 +153,6 @@ impl Origins {
         self.health.ordered(hops, |hop| Address::of(hop, asked).to)
     }
 
-    /// True if a hop of a request leads to `destination`.
-    pub(crate) fn leads_to(&self, hop: Hop<'_>, asked: &Asked, destination: &Destination) -> bool {
-        Address::of(hop, asked).to == *destination
-    }
-
     /// An origin broke off in mid-body.
     pub(crate) fn broke(&self, arrived: &Arrived) {
         self.health.failed(&arrived.to);
@@ -345,6 +340,11 @@ impl Origins {
                 })
         })
     }
+}
+
+/// True if a hop of a request leads to `destination`.
+pub(crate) fn leads_to(hop: Hop<'_>, asked: &Asked, destination: &Destination) -> bool {
+    Address::of(hop, asked).to == *destination
 }
 
 /// A 304 without a condition, or a part without a range: an answer to another question.

@@ -130,7 +130,7 @@ async fn no_request_hides_in_the_body_of_another() {
 async fn heads_beyond_every_bound_are_refused() {
     let (rig, origin) = (Rig::forward(), origin().await);
     let url = origin.url("/a");
-    let many: String = (0..2000).map(|n| format!("X-{n}: y\r\n")).collect();
+    let many = "X-Many: y\r\n".repeat(2000);
     for (name, text) in [
         (
             "long target",

@@ -15,5 +15,6 @@ mod hostile;
 mod requests;
 mod revalidate;
 mod sharing;
+mod strict;
 mod support;
 mod tunnel;

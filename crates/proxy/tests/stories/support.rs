@@ -148,7 +148,7 @@ impl Recorder for Kept {
 /// A proxy with a fresh store.
 pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
-    _handle: Handle,
+    pub(crate) handle: Handle,
     kept: Arc<Kept>,
     _folder: tempfile::TempDir,
 }
@@ -175,6 +175,11 @@ pub(crate) fn open_policy() -> Policy {
 
 impl Rig {
     pub(crate) fn start(policy: Policy, mode: Mode) -> Self {
+        Self::within(policy, mode, Limits::default())
+    }
+
+    /// With other limits than the usual ones.
+    pub(crate) fn within(policy: Policy, mode: Mode, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(larder_store::Config::new(folder.path())).unwrap();
         let kept = Arc::new(Kept::default());
@@ -191,7 +196,7 @@ impl Rig {
                 stall_timeout: Duration::from_secs(1),
                 ..Upstream::default()
             },
-            limits: Limits::default(),
+            limits,
             policy: Arc::new(policy),
         };
         let recorder = Arc::clone(&kept) as Arc<dyn Recorder>;
@@ -199,7 +204,7 @@ impl Rig {
         let address = handle.addresses()[0].1;
         Self {
             address,
-            _handle: handle,
+            handle,
             kept,
             _folder: folder,
         }
