@@ -21,8 +21,6 @@ pub struct Config {
     pub limits: Limits,
     /// What requests are judged by.
     pub policy: Arc<Policy>,
-    /// Further sockets of this program: never dialled, as the listeners are not.
-    pub own: Vec<SocketAddr>,
 }
 
 /// One socket to open.
@@ -49,6 +47,8 @@ pub struct Upstream {
     pub connections_per_host: usize,
     /// A PEM file of further certificate authorities.
     pub ca_file: Option<PathBuf>,
+    /// Further sockets of this program: never dialled, as the listeners are not.
+    pub never: Vec<SocketAddr>,
 }
 
 impl Default for Upstream {
@@ -59,6 +59,7 @@ impl Default for Upstream {
             stall_timeout: Duration::from_secs(10),
             connections_per_host: 16,
             ca_file: None,
+            never: Vec::new(),
         }
     }
 }

@@ -81,6 +81,7 @@ impl Proxy {
         store: Store,
         recorder: Arc<dyn Recorder>,
     ) -> Result<Handle, StartError> {
+        let never = config.upstream.never.clone();
         let origins = origin::Origins::new(config.upstream)
             .map_err(|error| StartError::Tls(Box::new(error)))?;
         let shared = Arc::new(Shared {
@@ -103,7 +104,7 @@ impl Proxy {
             bound.push((socket, address, listener));
         }
         let own = bound.iter().map(|(_, address, _)| *address);
-        shared.origins.never_dial(own.chain(config.own).collect());
+        shared.origins.never_dial(own.chain(never).collect());
         let (closing, closed) = watch::channel(Closing::No);
         let mut addresses = Vec::new();
         for (socket, address, listener) in bound {

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use larder_admin::Wish;
-use larder_proxy::config::{Config, Listener};
+use larder_proxy::config::{Config, Listener, Upstream};
 use larder_proxy::{Handle, Proxy};
 use larder_store::Store;
 use tokio::time::{Interval, interval};
@@ -84,10 +84,12 @@ impl Running {
         let config = Config {
             listeners: settings.listen.iter().map(reachable).collect(),
             name: proxy_name(settings.visible_name.as_deref(), &directory),
-            upstream: settings.upstream.clone(),
+            upstream: Upstream {
+                never: sockets.address().into_iter().collect(),
+                ..settings.upstream.clone()
+            },
             limits: settings.limits.clone(),
             policy: settings.policy(),
-            own: sockets.address().into_iter().collect(),
         };
         let journeys = Arc::default();
         let metrics = admin::metrics(&store);

@@ -239,7 +239,6 @@ fn start(policy: &Policy, store: &Store) -> Result<Handle, Failure> {
         upstream: larder_proxy::config::Upstream::default(),
         limits: larder_proxy::config::Limits::default(),
         policy: Arc::new(policy),
-        own: Vec::new(),
     };
     Proxy::start(config, store.clone(), Arc::new(Unrecorded))
         .map_err(|error| Failure::step("cannot start the proxy that repairs", error))
