@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::packet::hardware::HardwareAddress;
-use crate::serve::core::Core;
+use crate::serve::core::{Core, Counts};
 use crate::tftp::files::{self, Content, NoFile};
 use crate::tftp::transfer::Source;
 use crate::timeline::{Machine, Step, Traits};
@@ -115,6 +115,13 @@ impl Web {
     /// The machines that were heard of, last heard of first.
     pub fn known_machines(&self) -> Vec<Machine> {
         self.core.timeline.machines()
+    }
+
+    /// How often each kind of reply was given, each reason for silence held, and each way a
+    /// transfer ended.
+    pub fn counts(&self) -> [Counts; 3] {
+        let counts = self.core.counts.lock();
+        counts.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The machine behind an address, if it is known.

@@ -16,7 +16,7 @@ MAC = '52:54:00:77:00:20'
 
 
 def run(*command, check=True, **more):
-    return subprocess.run(command, check=check, capture_output=True, text=True, **more)
+    return subprocess.run(command, check=check, capture_output=True, **{'text': True, **more})
 
 
 def can_unshare():
@@ -100,14 +100,14 @@ class Lab:
             time.sleep(0.1)
         return False
 
-    def main_server(self, *lines):
+    def main_server(self, *lines, namespace='main'):
         conf = ['start 10.77.0.100', 'end 10.77.0.150', 'interface e0', 'option subnet 255.255.255.0',
                 'option router 10.77.0.1', 'option lease 3600', 'pidfile ' + self.path('udhcpd.pid'),
                 'lease_file ' + self.path('udhcpd.leases'), *lines]
         with open(self.path('udhcpd.conf'), 'w') as file:
             file.write('\n'.join(conf) + '\n')
         open(self.path('udhcpd.leases'), 'w').close()
-        self.spawn('main', 'busybox', 'udhcpd', '-f', self.path('udhcpd.conf'), log='udhcpd.log')
+        self.spawn(namespace, 'busybox', 'udhcpd', '-f', self.path('udhcpd.conf'), log='udhcpd.log')
 
     def larder(self, *words):
         """Starts larder and waits until its sockets accept."""

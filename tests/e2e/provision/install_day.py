@@ -294,6 +294,16 @@ def warmed(lab):
     return None if sent(lab) == before else f"warm asked the mirror: {before} {sent(lab)}"
 
 
+def shared_listener(lab):
+    """On the one port, scripts are provisioning's and boot programs the boot part's."""
+    fetch = lambda path: lab.inside("pxe", "busybox", "wget", "-q", "-O", "-", f"http://{SERVER}:8080{path}", text=False)
+    program = pathlib.Path("/usr/lib/ipxe/undionly.kpxe").read_bytes()
+    wanted = {"/": b"matchbox\n", "/boot/undionly.kpxe": program}
+    wrong = [path for path, body in wanted.items() if fetch(path).stdout != body]
+    wrong += [path for path, word in (("/menu.ipxe", b"Rocky"), ("/m", b"item p0 c9")) if word not in fetch(path).stdout]
+    return f"wrong on the shared port: {wrong}" if wrong else None
+
+
 def install_day():
     with Lab() as lab:
         lab.card = start(lab)
@@ -307,7 +317,7 @@ def install_day():
                  if count != os.path.getsize(lab.path("www" + path)) and not path.endswith(".xml")]
         if twice:
             return f"not fetched once: {twice} {totals}"
-        return second_machine(lab) or warmed(lab)
+        return second_machine(lab) or warmed(lab) or shared_listener(lab)
 
 
 if __name__ == "__main__":

@@ -128,6 +128,45 @@ mod tests {
         }
     }
 
+    /// A listener that gives one answer; its address and, later, the request's first line.
+    async fn answering(answer: &'static str) -> (Cache, tokio::task::JoinHandle<String>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let cache = Cache::at(listener.local_addr().unwrap());
+        let asked = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let text = String::from_utf8_lossy(&request[..length]).into_owned();
+            text.lines().next().unwrap_or_default().to_owned()
+        });
+        (cache, asked)
+    }
+
+    #[tokio::test]
+    async fn tftp_gets_a_body_whole_or_an_error() {
+        let (cache, asked) = answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody").await;
+        let fetched = larder_boot::Fetch::fetch(&cache, "http://h/a")
+            .await
+            .unwrap();
+        assert_eq!(fetched.length, Some(4));
+        let body = fetched.body.collect().await.unwrap().to_bytes();
+        assert_eq!(
+            (&body[..], asked.await.unwrap()),
+            (&b"body"[..], "GET /http/h/a HTTP/1.1".to_owned())
+        );
+        let (cache, _asked) =
+            answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+        let refused = larder_boot::Fetch::fetch(&cache, "http://h/a").await;
+        assert!(refused.unwrap_err().to_string().contains("404"));
+        let (cache, _asked) = answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbody").await;
+        let cut = larder_boot::Fetch::fetch(&cache, "http://h/a")
+            .await
+            .unwrap();
+        assert!(cut.body.collect().await.is_err(), "a torn body is no body");
+    }
+
     #[test]
     fn a_wildcard_is_reached_by_loopback_and_a_loopback_listener_is_for_nobody_else() {
         let wildcard = Cache::at("[::]:3128".parse().unwrap());

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use larder_boot::serve::core::Counts;
 use larder_boot::web::Web;
 use larder_provision::{Body, Mac, Provision, Step};
 use larder_proxy::record::{Record, Recorder};
@@ -105,6 +106,12 @@ impl Journeys {
             journey.events.sort_by_key(|event| event.at);
         }
         journeys.into_values().collect()
+    }
+
+    /// Replies by kind, silences by reason and TFTP transfers by result, for the metrics; `None`
+    /// where machines are not booted.
+    pub fn counts(&self) -> Option<[Counts; 3]> {
+        self.boot.get().map(|web| web.counts())
     }
 
     /// Answers what is not provisioning's on a listener that both share, and tells the boot part

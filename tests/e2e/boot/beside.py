@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Larder on the same host as the main DHCP server: one that shares port 67, and one that holds it alone.
+Needs busybox, dnsmasq and iproute2; run as root: beside.py [STORY…]"""
+import json, time
+from lab import LARDER, SERVER, Lab, Stories
+
+# A BIOS machine's DISCOVER; prints [yiaddr, boot file] of each answer of four seconds.
+PROBE = r'''
+import json, socket, struct, time
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for option in (socket.SO_REUSEADDR, socket.SO_BROADCAST):
+    udp.setsockopt(socket.SOL_SOCKET, option, 1)
+udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'e0')
+udp.bind(('', 68))
+mac = bytes.fromhex('525400770030')
+head = struct.pack('!BBBBIHH4s4s4s4s16s64s128s', 1, 1, 6, 0, 0x11223344, 4, 0x8000, *[bytes(4)] * 4, mac, b'', b'')
+options = bytes([53, 1, 1, 93, 2, 0, 0, 94, 3, 1, 2, 1, 60, 32]) + b'PXEClient:Arch:00000:UNDI:002001'
+options += bytes([97, 17, 0]) + bytes(range(16)) + bytes([55, 4, 1, 3, 60, 67, 255])
+udp.sendto(head + b'\x63\x82\x53\x63' + options, ('255.255.255.255', 67))
+answers, end = [], time.time() + 4
+while (left := end - time.time()) > 0:
+    udp.settimeout(left)
+    try:
+        packet = udp.recv(2048)
+    except TimeoutError:
+        break
+    if packet[:1] == b'\2' and packet[4:8] == head[4:8]:
+        answers.append([socket.inet_ntoa(packet[16:20]), packet[108:236].split(b'\0')[0].decode()])
+print(json.dumps(answers))
+'''
+
+
+def offers(lab):
+    """Leases and boot files that a machine is offered."""
+    lab.inside('cli', 'ip', 'addr', 'add', '10.77.0.10/24', 'dev', 'e0')
+    told = lab.inside('cli', 'python3', '-c', PROBE)
+    answers = json.loads(told.stdout)
+    leases = [address for address, _ in answers if address != '0.0.0.0']
+    return leases, [file for address, file in answers if address == '0.0.0.0']
+
+
+def both_answer(lab):
+    leases, files = offers(lab)
+    good = len(leases) == 1 and leases[0].startswith('10.77.0.1') and files == ['undionly.kpxe']
+    return None if good else 'leases %s, boot files %s; %s' % (leases, files, lab.log('larder.log')[-300:])
+
+
+def sharing(*words):
+    def story():
+        with Lab() as lab:
+            lab.main_server(namespace='pxe')
+            time.sleep(0.5)
+            lab.larder(*words)
+            return both_answer(lab)
+    return story
+
+
+def alone():
+    """dnsmasq lets nobody in: larder says what to do, and that works."""
+    with Lab() as lab:
+        lab.spawn('pxe', 'dnsmasq', '-k', '--port=0', '--conf-file=/dev/null', '--user=root', '--leasefile-ro',
+                  '--dhcp-leasefile=/dev/null', '--pid-file=', '--dhcp-range=10.77.0.100,10.77.0.150,1h')
+        time.sleep(1)
+        refused = lab.inside('pxe', LARDER, 'boot', 'serve', timeout=20)
+        if refused.returncode != 1 or 'boot.socket = "packet"' not in refused.stderr:
+            return 'exit %d: %s' % (refused.returncode, refused.stderr)
+        lab.larder('--packet-socket')
+        return both_answer(lab)
+
+
+stories = Stories()
+stories.tell('beside-a-sharing-server', sharing())
+stories.tell('beside-a-sharing-server-by-packets', sharing('--packet-socket'))
+stories.tell('beside-a-server-that-holds-the-port', alone)
+stories.end()
