@@ -124,9 +124,10 @@ impl Web {
         counts.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The machine behind an address, if it is known.
+    /// The machine that was last heard of from an address, if one was. Asks the timelines alone,
+    /// so that every request of a busy proxy may ask.
     pub fn machine_at(&self, client: IpAddr) -> Option<HardwareAddress> {
-        self.core.machine_at(client.to_canonical())
+        self.core.timeline.machine_at(client.to_canonical())
     }
 
     fn file(&self, name: &str, client: IpAddr, is_head: bool) -> Response<WebBody> {
