@@ -8,7 +8,7 @@
 //! never keeps a root file fresh beyond a minute. [`Semantics::Squid`] has none of the three.
 //!
 //! Class and rules speak of files: an answer of another status than 200 lives as long as RFC 9111
-//! lets it, and a 404 of a file that is often missing for a minute.
+//! lets it, and a 404 for a second, or for a minute where the file is often missing.
 
 use crate::cache_control::CacheControl;
 use crate::class::{Class, is_often_missing};
@@ -21,8 +21,10 @@ const DAY: i64 = 86_400;
 const IMMUTABLE_LIFETIME: i64 = 30 * DAY;
 /// A rule that matches everything keeps a root file no longer than this.
 const CAUGHT_ROOT_LIFETIME: i64 = 60;
-/// How long a 404 or 410 of a file that is often missing is believed.
+/// How long a 404 or 410 of a file that is often missing is believed, and how long any other: as
+/// long as a herd that asks for the same file takes.
 const MISSING_LIFETIME: i64 = 60;
+const HERD_LIFETIME: i64 = 1;
 /// RFC 9111 §4.2.2 suggests a tenth of the time since the last change.
 const HEURISTIC_PERCENT: i64 = 10;
 
@@ -175,11 +177,15 @@ fn heuristic(meta: &Meta, bound: i64) -> i64 {
     if !heuristic_status(meta.status()) && !inputs.control.public {
         return 0;
     }
-    if matches!(meta.status(), 404 | 410) && is_often_missing(path_of(meta.url())) {
+    let missing = matches!(meta.status(), 404 | 410);
+    if missing && is_often_missing(path_of(meta.url())) {
         return MISSING_LIFETIME;
     }
-    inputs.last_modified.map_or(0, |modified| {
-        percent_of(inputs.date.since(modified).max(0), HEURISTIC_PERCENT).min(bound)
+    let least = if missing { HERD_LIFETIME } else { 0 };
+    inputs.last_modified.map_or(least, |modified| {
+        percent_of(inputs.date.since(modified).max(least), HEURISTIC_PERCENT)
+            .min(bound)
+            .max(least)
     })
 }
 
@@ -311,7 +317,7 @@ mod tests {
             judge(&meta, Class::Immutable, Some(&rule), larder, &request, at).lifetime
         };
         let rpm = "http://m/x-1.rpm";
-        assert_eq!(judged(404, rpm, &[]), 0);
+        assert_eq!(judged(404, rpm, &[]), 1);
         assert_eq!(judged(404, rpm, &[control("max-age=9")]), 9);
         assert_eq!(judged(404, "http://m/images/updates.img", &[]), 60);
         assert_eq!(judged(503, "http://m/images/updates.img", &[]), 0);

@@ -15,6 +15,7 @@ use crate::meta::{Fetched, Meta, UnixTime, selecting_fields, vary_names};
 use crate::policy::Semantics;
 use crate::reason::{Ask, NotStored};
 use crate::refresh::RefreshRule;
+use crate::url::Url;
 
 /// What a request needs to know of the rules that apply to it.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +159,15 @@ pub fn after_fetch(
     }
     let names = varying(answer.headers, rules.class);
     fetched.vary = selecting_fields(&names, request);
-    let base = key.base();
+    let base = if answer.status == 200 {
+        key.base()
+    } else {
+        // That one mirror has not got a file says nothing about the others.
+        match Url::parse(&fetched.url) {
+            Ok(url) => CacheKey::of_url(&url),
+            Err(_) => return AfterFetch::PassThrough(NotStored::Status),
+        }
+    };
     let key = if names.is_empty() {
         base
     } else {
@@ -191,7 +200,7 @@ fn refusal(
     if answer.status == 206 || answer.headers.contains_key("content-range") {
         return Some(NotStored::Partial);
     }
-    if key.is_store_id() && answer.status != 200 {
+    if key.is_store_id() && !matches!(answer.status, 200 | 404 | 410) {
         return Some(NotStored::Status);
     }
     if forbids_storing(&control, answer.status) && !options.is_some_and(|o| o.ignore_no_store) {

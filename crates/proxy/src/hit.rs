@@ -15,8 +15,17 @@ use crate::serve::{Held, Told, answer};
 
 /// What is held for a request.
 pub(crate) async fn lookup(asked: &Asked) -> Option<Entry> {
-    let entry = asked.shared.store.lookup(&key(asked).await).await?;
-    selects(&asked.headers, entry.meta()).then_some(entry)
+    let store = &asked.shared.store;
+    let held = match store.lookup(&key(asked).await).await {
+        Some(entry) => Some(entry),
+        // That a mirror has not got the file is kept under its own URL.
+        None if asked.naming.key.is_store_id() => store
+            .lookup(&CacheKey::of_url(&asked.url))
+            .await
+            .filter(|entry| entry.meta().status() != 200),
+        None => None,
+    };
+    held.filter(|entry| selects(&asked.headers, entry.meta()))
 }
 
 /// The key of a request, with the variant that its fields select where earlier answers under this

@@ -2,6 +2,7 @@
 
 use http::header::SET_COOKIE;
 use larder_policy::headers::{CacheStatus, Forwarded};
+use larder_policy::meta::Meta;
 use larder_policy::range::Spec;
 use larder_policy::reason::Pass;
 use larder_policy::verdict::selects;
@@ -71,6 +72,9 @@ pub(crate) async fn collapsed(
                 led => return led_to(asked, led, in_hand, forwarded).await,
             },
             Join::Follow(follower) => match follower.outcome().await {
+                // Another mirror has not got it: this one may.
+                Followed::Filling(tail) if !is_for(asked, &tail.meta()) => {}
+                Followed::Ready(entry) if !is_for(asked, entry.meta()) => {}
                 Followed::Filling(tail) if selects(&asked.headers, &tail.meta()) => {
                     return follow(asked, &Held::Tail(&tail), forwarded);
                 }
@@ -95,6 +99,11 @@ pub(crate) async fn collapsed(
         }
     }
     pass::reply(asked, None, Pass::NotShared).await
+}
+
+/// An answer about a file is for all who want it, one about a mirror for those who asked that.
+fn is_for(asked: &Asked, meta: &Meta) -> bool {
+    meta.status() == 200 || !asked.naming.key.is_store_id() || meta.url() == asked.url.as_str()
 }
 
 /// What a lead came to is what its client gets.

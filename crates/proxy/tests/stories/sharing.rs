@@ -3,7 +3,7 @@
 use larder_policy::store_id::{Pattern, StoreIdRule, StoreIds};
 use larder_policy::target::Mode;
 
-use crate::support::{Origin, Rig, answer, open_policy, raw};
+use crate::support::{Origin, Rig, Step, answer, open_policy, raw};
 
 const PATH: &str = "/p/a-1.0-1.x86_64.rpm";
 
@@ -116,4 +116,46 @@ async fn an_unsafe_method_that_succeeds_invalidates() {
     assert_eq!(rig.ask("DELETE", &url, "").await.status, 204);
     rig.get(&url, "").await;
     assert_eq!(origin.requests(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_one_mirror_lacks_a_file_is_remembered_for_that_mirror_alone() {
+    let none =
+        "HTTP/1.1 404 Not Found\r\nCache-Control: max-age=600\r\nContent-Length: 2\r\n\r\nno";
+    let a = Origin::start(move |_, _| raw(none)).await;
+    let b = Origin::start(|_, _| answer("", b"good")).await;
+    let rig = mapped();
+    for _ in 0..3 {
+        assert_eq!(rig.get(&a.url(PATH), "").await.status, 404);
+    }
+    assert_eq!(a.requests(), 1);
+    assert_eq!(rig.get(&b.url(PATH), "").await.body, b"good");
+    // And now that it is held, nobody lacks it.
+    assert_eq!(rig.get(&a.url(PATH), "").await.body, b"good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_herd_that_asks_for_what_is_not_there_asks_once_for_each_mirror() {
+    let none = || {
+        vec![
+            Step::Pause(std::time::Duration::from_millis(200)),
+            Step::Send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno".to_vec()),
+        ]
+    };
+    let a = Origin::start(move |_, _| none()).await;
+    let b = Origin::start(|_, _| answer("", b"good")).await;
+    let rig = std::sync::Arc::new(mapped());
+    let ask = |url: String| {
+        let rig = std::sync::Arc::clone(&rig);
+        tokio::spawn(async move { rig.get(&url, "").await })
+    };
+    let lacking: Vec<_> = (0..6).map(|_| ask(a.url(PATH))).collect();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let other = ask(b.url(PATH));
+    for one in lacking {
+        let got = one.await.unwrap();
+        assert!(got.status == 404 || got.body == b"good");
+    }
+    assert_eq!(other.await.unwrap().body, b"good");
+    assert_eq!((a.requests(), b.requests()), (1, 1));
 }
