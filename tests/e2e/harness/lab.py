@@ -118,6 +118,10 @@ class Lab:
         """A larder under a larder.toml."""
         return self._keep(self.driver.toml(self.room, str(self.write("larder.toml", text))))
 
+    def larder(self, words):
+        """A larder with these words after `serve`."""
+        return self._keep(self.driver.launch(self.room, words))
+
     # -- the room --
 
     def mounted(self, name, options):

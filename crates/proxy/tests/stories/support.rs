@@ -198,7 +198,6 @@ impl Rig {
             },
             limits,
             policy: Arc::new(policy),
-            own: Vec::new(),
         };
         let recorder = Arc::clone(&kept) as Arc<dyn Recorder>;
         let handle = Proxy::start(config, store, recorder).unwrap();
