@@ -271,3 +271,23 @@ async fn ranks_of_another_policy_do_not_keep_what_is_new_from_staying() {
     }
     assert!(get(&store, "new").await.is_some(), "evicted before the old");
 }
+
+#[tokio::test]
+async fn the_plain_cacache_crate_reads_and_verifies_a_body_by_its_digest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    for (name, len) in [("small", 3_000), ("big", 800_000)] {
+        let whole = body(name, len);
+        let entry = put(&store, name, &whole).await;
+        let hex = entry.digest.to_string();
+        let integrity = cacache::Integrity::from_hex(hex, cacache::Algorithm::Sha256);
+        let integrity = integrity.expect("a digest");
+        let read = cacache::read_hash_sync(folder.path(), &integrity).expect("verified");
+        assert!(read == whole);
+        let path = folder.path().join(entry.digest.content_path());
+        let mut bytes = fs::read(&path).expect("in place");
+        bytes[1] ^= 1;
+        fs::write(&path, bytes).expect("written");
+        assert!(cacache::read_hash_sync(folder.path(), &integrity).is_err());
+    }
+}
