@@ -15,6 +15,7 @@ use larder_policy::reason::Pass;
 use larder_policy::refresh::RefreshRule;
 use larder_policy::url::Url;
 use larder_policy::verdict::Rules;
+use larder_store::Entry;
 
 use crate::shared::{Inlet, Shared};
 
@@ -43,6 +44,14 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// Counts a delivery of an entry; slices of one download count once.
+    pub(crate) fn count(&self, entry: &Entry) {
+        match self.ranges {
+            Some(_) => self.shared.store.touch_slice(entry, self.inlet.client),
+            None => self.shared.store.touch(entry),
+        }
+    }
+
     /// Understands a request for `url`.
     pub(crate) fn new(
         shared: &Arc<Shared>,

@@ -49,7 +49,7 @@ pub(crate) async fn settled(asked: &Asked) -> bool {
 
 /// A fresh entry.
 pub(crate) fn reply(asked: &Asked, entry: &Entry, judged: Judgement) -> Reply {
-    asked.shared.store.touch(entry);
+    asked.count(entry);
     let outcome = if entry.is_in_memory() {
         Outcome::MemHit
     } else {
@@ -96,7 +96,7 @@ fn stale(
     why: &'static str,
     outcome: Outcome,
 ) -> Reply {
-    asked.shared.store.touch(entry);
+    asked.count(entry);
     let status = CacheStatus {
         ttl: Some(judged.ttl()),
         detail: Some(why),

@@ -25,7 +25,7 @@ pub(crate) fn confirmed(
     forwarded: Forwarded,
     source: Option<Source>,
 ) -> Reply {
-    asked.shared.store.touch(entry);
+    asked.count(entry);
     let rules = asked.rules();
     let judged = freshness::judge(
         entry.meta(),
@@ -53,7 +53,7 @@ pub(crate) fn confirmed(
 
 /// The origin could not say; what is held is used (RFC 9111 §4.2.4).
 pub(crate) fn stale(asked: &Asked, held: &InHand, source: Option<Source>) -> Reply {
-    asked.shared.store.touch(&held.entry);
+    asked.count(&held.entry);
     let status = CacheStatus {
         status: source.as_ref().and_then(|source| source.status),
         ttl: Some(held.judged.ttl()),

@@ -157,15 +157,18 @@ pub(crate) fn place(disk: &Disk, part: &Path, root: &Path, digest: &Digest) -> i
 
 /// Makes the two folders above a body; returns how many were new.
 fn make_folders(folder: &Path) -> io::Result<u64> {
-    let mut made = 0;
-    for path in [folder.parent().unwrap_or(folder), folder] {
-        match fs::create_dir(path) {
-            Ok(()) => made += 1,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
+    let make = |path: &Path| match fs::create_dir(path) {
+        Ok(()) => Ok(1),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(0),
+        Err(e) => Err(e),
+    };
+    match make(folder) {
+        // Of the upper ones there are few: mostly they are there.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Ok(make(folder.parent().unwrap_or(folder))? + make(folder)?)
         }
+        made => made,
     }
-    Ok(made)
 }
 
 /// Makes body and name survive a power loss.

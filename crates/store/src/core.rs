@@ -30,6 +30,7 @@ use crate::keeper::{Nudge, Touches};
 use crate::layout::Layout;
 use crate::lock;
 use crate::room::{Limits, Space};
+use crate::slices::Slices;
 use crate::table::{Facts, Table};
 use crate::vary::Vary;
 
@@ -115,6 +116,7 @@ pub(crate) struct Core {
     /// Where not everything is worth room.
     pub(crate) sketch: Option<Sketch>,
     pub(crate) touches: Touches,
+    pub(crate) slices: Slices,
     pub(crate) nudge: Nudge,
     /// Victims whose files the keeper is to remove.
     pub(crate) to_remove: Mutex<Vec<Gone>>,

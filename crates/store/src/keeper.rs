@@ -275,13 +275,16 @@ impl Core {
     /// Brings everything that has changed into the index file. `closing`: the run ends in order.
     /// False: it could not be; what has changed is still in the journal, and waits in memory.
     pub(crate) fn commit(&self, closing: bool) -> bool {
-        let (batch, journal_file) = match self.take_batch(closing) {
+        let (mut batch, journal_file) = match self.take_batch(closing) {
             Ok(taken) => taken,
             Err(e) => {
                 self.counters.fault(Fault::Journal, &e);
                 return false;
             }
         };
+        // Neighbours in the file are written together.
+        batch.heads.sort_unstable_by_key(|(key, _)| *key);
+        batch.blobs.sort_unstable_by_key(|(id, _)| *id);
         let mut committed = self.table.commit(&batch);
         if committed.is_err() {
             committed = self.table.reopen().and_then(|()| self.table.commit(&batch));

@@ -51,6 +51,7 @@ mod room;
 mod running;
 mod salvage;
 mod settle;
+mod slices;
 mod snapshot;
 mod store;
 mod table;

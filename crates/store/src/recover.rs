@@ -27,6 +27,7 @@ use crate::keeper::{Nudge, Touches};
 use crate::layout::{FileSystem, Layout};
 use crate::rank::Ranking;
 use crate::room::{Limits, Space};
+use crate::slices::Slices;
 use crate::table::{ENDED_UNTIDY, Loaded, RUNNING, Table, TableError};
 use crate::vary::Vary;
 
@@ -100,6 +101,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         counters,
         sketch: (config.admission == Admission::Frequency).then(Sketch::default),
         touches: Touches::default(),
+        slices: Slices::default(),
         nudge: Nudge::default(),
         to_remove: Mutex::new(Vec::new()),
         nowait: AtomicBool::new(true),

@@ -1,5 +1,6 @@
 //! The handle that the proxy holds.
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 
 use larder_policy::key::CacheKey;
@@ -7,7 +8,7 @@ use larder_policy::key::CacheKey;
 use crate::codec;
 use crate::collapse::{Join, Seen};
 use crate::config::Config;
-use crate::core::Core;
+use crate::core::{Core, now_u32};
 use crate::counters::Fault;
 use crate::digest::KeyHash;
 use crate::disk::Disk;
@@ -115,6 +116,13 @@ impl Store {
         self.core.counters.hit_bytes.add(entry.len);
         if !self.core.touches.push(entry.hot.slot, entry.hot.id) {
             self.core.counters.touches_dropped.add(1);
+        }
+    }
+
+    /// Counts a delivery of a part: slices that one client takes one after the other count once.
+    pub fn touch_slice(&self, entry: &Entry, client: IpAddr) {
+        if self.core.slices.begin(entry.hot.id, client, now_u32()) {
+            self.touch(entry);
         }
     }
 

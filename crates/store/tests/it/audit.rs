@@ -128,3 +128,23 @@ async fn the_background_finds_a_flipped_body_by_itself() {
     }
     panic!("{:?}", store.snapshot());
 }
+
+#[tokio::test]
+async fn the_slices_of_one_download_count_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let entry = put(&store, "image", &body("image", 400_000)).await;
+    for client in [[10, 0, 0, 1], [10, 0, 0, 2]] {
+        for _ in 0..20 {
+            store.touch_slice(&entry, client.into());
+        }
+    }
+    for _ in 0..500 {
+        // The fill itself, and one download each.
+        if store.object(&key("image")).expect("stored").uses == 3 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{:?}", store.object(&key("image")));
+}
