@@ -100,10 +100,25 @@ impl Follower {
 pub(crate) struct Lead {
     core: Arc<Core>,
     key: CacheKey,
+    /// The key under which the answer will be stored, where that is another one that nobody fetches.
+    stored_as: Option<CacheKey>,
     tell: watch::Sender<Option<Outcome>>,
 }
 
 impl Lead {
+    /// Lets those who ask for the key that the answer will be stored under find this fetch too:
+    /// between its last byte and its being in place they would fetch it again.
+    fn will_store_as(&mut self, key: &CacheKey) {
+        if *key == self.key {
+            return;
+        }
+        let mut table = lock(&self.core.flights.table);
+        if !table.contains_key(key) {
+            table.insert(key.clone(), self.tell.subscribe());
+            self.stored_as = Some(key.clone());
+        }
+    }
+
     pub(crate) fn tell(&self, outcome: Outcome) {
         self.tell.send_replace(Some(outcome));
     }
@@ -113,7 +128,13 @@ impl Drop for Lead {
     fn drop(&mut self) {
         // First out of the table, then (with the sender) heard by those who follow: who joins
         // anew finds the key free, or a new lead.
-        lock(&self.core.flights.table).remove(&self.key);
+        {
+            let mut table = lock(&self.core.flights.table);
+            table.remove(&self.key);
+            if let Some(key) = &self.stored_as {
+                table.remove(key);
+            }
+        }
         self.tell.send_if_modified(|outcome| {
             let unfinished = matches!(outcome, None | Some(Outcome::Filling(_)));
             if unfinished {
@@ -160,6 +181,7 @@ impl Core {
             lead: Lead {
                 core: Arc::clone(core),
                 key: key.clone(),
+                stored_as: None,
                 tell,
             },
         })
@@ -208,13 +230,15 @@ impl Slot {
     /// Starts to store an answer. `length`: the body's, where the origin has said it;
     /// `commit_key`: the joined key or a variant of it. On an error the followers are released.
     pub async fn begin(
-        self,
+        mut self,
         meta: Meta,
         length: Option<u64>,
         commit_key: CacheKey,
     ) -> Result<Fill, BeginError> {
-        match Fill::begin(&self.core, meta, length, commit_key).await {
+        let begun = Fill::begin(&self.core, meta, length, commit_key.clone()).await;
+        match begun {
             Ok(started) => {
+                self.lead.will_store_as(&commit_key);
                 self.lead.tell(Outcome::Filling(started.tail()));
                 Ok(started.led_by(self.lead))
             }

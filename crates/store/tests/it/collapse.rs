@@ -197,3 +197,27 @@ async fn who_joins_after_the_object_was_stored_does_not_fetch_it_again() {
         Join::Lead(_)
     ));
 }
+
+#[tokio::test]
+async fn who_asks_for_the_key_that_an_answer_will_be_stored_under_follows_its_fetch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let variant = key("k").with_variant(&[("accept".into(), None)]);
+    let mut fill = lead(&store, &variant)
+        .begin(meta("k"), Some(4), key("k"))
+        .await
+        .expect("room");
+    let Join::Follow(follower) = store.join(&key("k")) else {
+        panic!("would be fetched twice");
+    };
+    let whole = Bytes::from_static(b"body");
+    fill.write(whole).await.expect("written");
+    assert_eq!(fill.tail().available(), 4);
+    fill.commit().await.expect("stored");
+    assert!(matches!(
+        follower.outcome().await,
+        Outcome::Ready(_) | Outcome::Filling(_)
+    ));
+    // Both keys are free again.
+    drop((lead(&store, &variant), lead(&store, &key("k"))));
+}
