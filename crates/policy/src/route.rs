@@ -35,6 +35,9 @@ pub struct Origin {
 impl Origin {
     /// Reads `https://host/base/`.
     pub fn parse(text: &str) -> Result<Self, crate::url::UrlError> {
+        if text.contains(['?', '#']) {
+            return Err(crate::url::UrlError::NotASite);
+        }
         let url = Url::parse(text)?;
         Ok(Self {
             scheme: url.scheme(),

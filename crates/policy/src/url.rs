@@ -56,6 +56,9 @@ pub enum UrlError {
     /// A port that is no number from 1 to 65535.
     #[error("the port is not valid")]
     BadPort,
+    /// A query or fragment where an address of a server is meant.
+    #[error("the address of a server has no ?query and no #fragment")]
+    NotASite,
     /// White space or a control character.
     #[error("the address contains white space or control characters")]
     BadCharacter,

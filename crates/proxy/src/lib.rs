@@ -50,11 +50,25 @@ use shared::Shared;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A socket cannot be opened.
-    #[error("cannot listen on {0}")]
+    #[error("cannot listen on {at}{}", hint(.1), at = .0)]
     Listen(SocketAddr, #[source] std::io::Error),
     /// TLS to origins cannot be set up.
     #[error("cannot set up TLS to origins")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What to do about a socket that cannot be opened.
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            " (a Squid or another larder that runs? `ss -ltnp` tells who has the port)"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            " (ports below 1024 want the capability CAP_NET_BIND_SERVICE)"
+        }
+        std::io::ErrorKind::AddrNotAvailable => " (this host has no such address)",
+        _ => "",
+    }
 }
 
 /// The proxy, before it runs.

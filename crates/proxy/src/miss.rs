@@ -86,7 +86,7 @@ pub(crate) async fn collapsed(
                     };
                 }
                 Followed::Released(why) if lead::failed_status(why).is_some() => {
-                    return reply::failed_for_all(lead::failed_status(why).unwrap_or(502));
+                    return reply::failed_for_all(asked, lead::failed_status(why).unwrap_or(502));
                 }
                 Followed::Released(KEPT_STALE) if in_hand.is_some() => {
                     if let Some(held) = &in_hand {

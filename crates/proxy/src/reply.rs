@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 use larder_policy::framing::FramingError;
-use larder_policy::headers::{CACHE_STATUS, CacheStatus, X_CACHE};
+use larder_policy::headers::{CACHE_STATUS, CacheStatus, Forwarded, X_CACHE};
 use larder_policy::meta::UnixTime;
 use larder_policy::target::TargetError;
 
@@ -223,19 +223,30 @@ pub(crate) fn origin_failed(asked: &Asked, error: &OriginError) -> Reply {
     } else {
         Outcome::Miss
     };
-    Reply::of(
-        page(status, title, &error.for_client(asked.url.host())),
-        outcome,
-    )
-    .from(error.hierarchy(), None)
+    let mut response = page(status, title, &error.for_client(asked.url.host()));
+    let told = CacheStatus {
+        forwarded: Some(Forwarded::UriMiss),
+        detail: Some("origin-failed"),
+        ..CacheStatus::default()
+    };
+    mark(asked, response.headers_mut(), told, None);
+    Reply::of(response, outcome).from(error.hierarchy(), None)
 }
 
 /// The fetch that this client waited for with others failed.
-pub(crate) fn failed_for_all(status: u16) -> Reply {
+pub(crate) fn failed_for_all(asked: &Asked, status: u16) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let title = status.canonical_reason().unwrap_or("Bad Gateway");
     let text = "The host of this file gave no answer that could be used.";
-    Reply::of(page(status, title, text), Outcome::CollapsedMiss)
+    let mut response = page(status, title, text);
+    let told = CacheStatus {
+        forwarded: Some(Forwarded::UriMiss),
+        collapsed: true,
+        detail: Some("origin-failed"),
+        ..CacheStatus::default()
+    };
+    mark(asked, response.headers_mut(), told, None);
+    Reply::of(response, Outcome::CollapsedMiss)
 }
 
 /// One line for the operator: which origin, what happened.
