@@ -172,7 +172,12 @@ fn make_folders(folder: &Path) -> io::Result<u64> {
 }
 
 /// Makes body and name survive a power loss.
-pub(crate) fn sync_in_place(file: &File, root: &Path, digest: &Digest) -> io::Result<()> {
+pub(crate) fn sync_in_place(
+    disk: &Disk,
+    file: &File,
+    root: &Path,
+    digest: &Digest,
+) -> io::Result<()> {
     file.sync_data()?;
     let target = root.join(digest.content_path());
     let mut folder = target.parent();
@@ -182,7 +187,7 @@ pub(crate) fn sync_in_place(file: &File, root: &Path, digest: &Digest) -> io::Re
         File::open(path)?.sync_all()?;
         folder = path.parent();
     }
-    Ok(())
+    disk.note_body_sync(digest)
 }
 
 /// Hashes a file of exactly `len` bytes; `None` if it has another length or digest.

@@ -14,7 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::codec::Scan;
+use crate::digest::Digest;
 use crate::lock;
+
+/// Where syncs are noted: beside the notes of the index.
+const SYNCED: &str = "synced";
 
 /// Which operation fails.
 #[derive(Debug)]
@@ -30,7 +34,16 @@ struct Plan {
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     plan: Option<Arc<Plan>>,
-    notes: Option<Arc<Mutex<File>>>,
+    notes: Option<Arc<Notes>>,
+}
+
+/// What a test wants noted.
+#[derive(Debug)]
+struct Notes {
+    /// Writes to the index since its last sync.
+    index: Mutex<File>,
+    /// Syncs of bodies and of the journal, a line each.
+    synced: Mutex<File>,
 }
 
 impl Disk {
@@ -49,14 +62,17 @@ impl Disk {
 
     /// Notes in a file what has been written to the index and not yet synced.
     pub fn noting(notes: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .open(notes)?;
+        let open = |path: &Path| {
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(true).write(true).open(path)
+        };
+        let notes = Notes {
+            index: Mutex::new(open(notes)?),
+            synced: Mutex::new(open(&notes.with_added_extension(SYNCED))?),
+        };
         Ok(Self {
             plan: None,
-            notes: Some(Arc::new(Mutex::new(file))),
+            notes: Some(Arc::new(notes)),
         })
     }
 
@@ -103,7 +119,7 @@ impl Disk {
                 more => read += more,
             }
         }
-        append(notes, file.metadata()?.len(), offset, [&old, data])
+        append(&notes.index, file.metadata()?.len(), offset, [&old, data])
     }
 
     /// Notes that the file's length is going to change: bytes that a cut takes come back too.
@@ -116,17 +132,34 @@ impl Disk {
         if !cut.is_empty() {
             file.read_exact_at(&mut cut, len)?;
         }
-        append(notes, held, len.min(held), [&cut, &[]])
+        append(&notes.index, held, len.min(held), [&cut, &[]])
     }
 
     /// What was noted is on the disk.
     pub(crate) fn note_sync(&self) -> io::Result<()> {
         match &self.notes {
             Some(notes) => {
-                let mut notes = lock(notes);
+                let mut notes = lock(&notes.index);
                 notes.set_len(0)?;
                 io::Seek::rewind(&mut *notes)
             }
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that a body and its name are on the disk.
+    pub(crate) fn note_body_sync(&self, digest: &Digest) -> io::Result<()> {
+        self.note_line(&format!("body {digest}\n"))
+    }
+
+    /// Notes that so many bytes of a journal file are on the disk.
+    pub(crate) fn note_journal_sync(&self, number: u64, len: u64) -> io::Result<()> {
+        self.note_line(&format!("journal {number} {len}\n"))
+    }
+
+    fn note_line(&self, line: &str) -> io::Result<()> {
+        match &self.notes {
+            Some(notes) => lock(&notes.synced).write_all(line.as_bytes()),
             None => Ok(()),
         }
     }
@@ -143,11 +176,12 @@ fn append(notes: &Mutex<File>, held: u64, offset: u64, bytes: [&[u8]; 2]) -> io:
     lock(notes).write_all(&record)
 }
 
-/// The index file's writes that no sync had followed when the process ended.
+/// What no sync had followed when the process ended.
 #[derive(Debug)]
 pub struct Unsynced {
     index: PathBuf,
     writes: Vec<Write>,
+    synced: String,
 }
 
 #[derive(Debug)]
@@ -174,7 +208,23 @@ impl Unsynced {
         Ok(Self {
             index: directory.join("index.redb"),
             writes: std::iter::from_fn(&mut next).collect(),
+            synced: std::fs::read_to_string(notes.with_added_extension(SYNCED))?,
         })
+    }
+
+    /// True if a body was synced by itself.
+    pub fn is_body_synced(&self, digest: &Digest) -> bool {
+        let line = format!("body {digest}");
+        self.synced.lines().any(|noted| noted == line)
+    }
+
+    /// Bytes of a journal file that were synced.
+    pub fn journal_synced(&self, number: u64) -> u64 {
+        let noted = self.synced.lines().filter_map(|line| {
+            let (of, len) = line.strip_prefix("journal ")?.split_once(' ')?;
+            (of.parse() == Ok(number)).then(|| len.parse().ok())?
+        });
+        noted.max().unwrap_or(0)
     }
 
     /// How many writes there are.

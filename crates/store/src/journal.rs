@@ -100,7 +100,9 @@ impl Journal {
         };
         let written = self.file.write_all(part).and(gate).and_then(|()| {
             if self.synced {
-                self.file.sync_data()
+                let len = self.len + bytes.len() as u64;
+                self.file.sync_data()?;
+                self.disk.note_journal_sync(self.number, len)
             } else {
                 Ok(())
             }

@@ -126,7 +126,7 @@ fn place(core: &Core, whole: &Whole, body: Option<&[u8]>, digest: &Digest) -> io
             let blocks = asked.map(|asked| asked.max(blocks_of(data.len())));
             let folders = body::place(&core.disk, &path, core.root(), digest)?;
             if core.is_full_durability() {
-                body::sync_in_place(held, core.root(), digest)?;
+                body::sync_in_place(&core.disk, held, core.root(), digest)?;
             }
             Ok((folders, blocks, Some(Arc::clone(file))))
         }
@@ -144,7 +144,7 @@ fn write_new(core: &Core, path: &std::path::Path, body: &[u8], digest: &Digest) 
     file.write_all(body)?;
     let folders = body::place(&core.disk, path, core.root(), digest)?;
     if core.is_full_durability() {
-        body::sync_in_place(&file, core.root(), digest)?;
+        body::sync_in_place(&core.disk, &file, core.root(), digest)?;
     }
     Ok(folders)
 }

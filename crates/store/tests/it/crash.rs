@@ -275,7 +275,7 @@ fn note(all: &[Said], ending: Ending, model: &mut HashMap<u64, Known>) {
 
 /// Takes from the bodies what a power loss may take. A sync that has begun may have saved what
 /// came before it.
-fn lose_bodies(folder: &Path, all: &[Said]) {
+fn lose_bodies(folder: &Path, unsynced: &Unsynced, all: &[Said]) {
     let begun = all.iter().rposition(|said| *said == Said::BeginSync);
     let after = &all[begun.map_or(0, |at| at + 1)..];
     let stored = after.iter().filter_map(|said| match said {
@@ -283,7 +283,11 @@ fn lose_bodies(folder: &Path, all: &[Said]) {
         _ => None,
     });
     for (at, whole) in stored.enumerate() {
-        let path = folder.join(Digest::of(&whole).content_path());
+        let digest = Digest::of(&whole);
+        if unsynced.is_body_synced(&digest) {
+            continue;
+        }
+        let path = folder.join(digest.content_path());
         let Ok(file) = fs::OpenOptions::new().write(true).open(&path) else {
             continue;
         };
@@ -298,30 +302,32 @@ fn lose_bodies(folder: &Path, all: &[Said]) {
     }
 }
 
-/// Cuts the ends off journal files.
-fn lose_journal(folder: &Path, random: &mut Random) {
+/// Cuts the ends off journal files, as far as they were not synced.
+fn lose_journal(folder: &Path, unsynced: &Unsynced, random: &mut Random) {
     for entry in fs::read_dir(folder.join("journal")).expect("there") {
         let path = entry.expect("readable").path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.expect("text").parse().expect("a number");
+        let synced = unsynced.journal_synced(number);
         let file = fs::OpenOptions::new()
             .write(true)
             .open(path)
             .expect("there");
         let len = file.metadata().expect("there").len();
         if random.below(2) == 0 {
-            file.set_len(random.below(len + 1)).expect("cut");
+            let kept = synced + random.below(len - synced + 1);
+            file.set_len(kept).expect("cut");
         }
     }
 }
 
 /// Loses what a power loss may take. Returns how many writes to the index were unsynced.
-fn lose(folder: &Path, notes: &Path, all: &[Said], seed: u64, ending: Ending) -> usize {
+fn lose(folder: &Path, notes: &Path, all: &[Said], seed: u64) -> usize {
     let mut random = Random::new(seed + 7);
     let unsynced = Unsynced::read(notes, folder).expect("noted");
     unsynced.lose(|| random.below(2) == 0).expect("taken back");
-    if ending == Ending::PowerLostFast {
-        lose_bodies(folder, all);
-        lose_journal(folder, &mut random);
-    }
+    lose_bodies(folder, &unsynced, all);
+    lose_journal(folder, &unsynced, &mut random);
     unsynced.count()
 }
 
@@ -380,7 +386,7 @@ fn rounds(ending: Ending, short: u64) {
         stored += all.iter().filter(is_stored).count() as u64;
         note(&all, ending, &mut model);
         if ending != Ending::Killed {
-            unsynced += lose(folder.path(), notes.path(), &all, seed + at, ending);
+            unsynced += lose(folder.path(), notes.path(), &all, seed + at);
         }
         runtime.block_on(compare(folder.path(), &mut model, at));
     }
