@@ -76,11 +76,13 @@ impl Disk {
         })
     }
 
-    /// From now on every operation fails, or none does.
-    pub fn set_failing(&self, failing: bool) {
+    /// From the `after`-th operation on every one fails; `None`: none does.
+    pub fn set_failing(&self, after: Option<u64>) {
         if let Some(plan) = &self.plan {
-            plan.fail_at.store(0, Ordering::Relaxed);
-            let failures = if failing { u64::MAX } else { 0 };
+            let passed = plan.passed.load(Ordering::Relaxed);
+            let fail_at = after.map_or(0, |after| passed + after);
+            let failures = if after.is_some() { u64::MAX } else { 0 };
+            plan.fail_at.store(fail_at, Ordering::Relaxed);
             plan.failures.store(failures, Ordering::Relaxed);
         }
     }
