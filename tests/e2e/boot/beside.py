@@ -68,8 +68,28 @@ def alone():
         return both_answer(lab)
 
 
+def few_capabilities():
+    """Two capabilities suffice, one of them for packet sockets alone; without any it says which."""
+    def only(*names):
+        return ['setpriv', '--bounding-set=' + ','.join(['-all', *('+' + name for name in names)])]
+    with Lab() as lab:
+        lab.main_server()
+        refused = lab.inside('pxe', *only(), LARDER, 'boot', 'serve', timeout=20)
+        if refused.returncode != 1 or 'CAP_NET_BIND_SERVICE' not in refused.stderr:
+            return 'exit %d: %s' % (refused.returncode, refused.stderr)
+        for names, words in ((['net_bind_service'], ['--interface', 'e0']),
+                             (['net_bind_service', 'net_raw'], ['--packet-socket'])):
+            serving = lab.larder(*words, through=only(*names))
+            if why := both_answer(lab):
+                return '%s: %s' % (names, why)
+            serving.terminate()
+            serving.wait(10)
+    return None
+
+
 stories = Stories()
 stories.tell('beside-a-sharing-server', sharing())
 stories.tell('beside-a-sharing-server-by-packets', sharing('--packet-socket'))
 stories.tell('beside-a-server-that-holds-the-port', alone)
+stories.tell('two-capabilities', few_capabilities)
 stories.end()

@@ -121,9 +121,9 @@ class Lab:
         open(self.path('udhcpd.leases'), 'w').close()
         self.spawn(namespace, 'busybox', 'udhcpd', '-f', self.path('udhcpd.conf'), log='udhcpd.log')
 
-    def larder(self, *words):
+    def larder(self, *words, through=()):
         """Starts larder and waits until its sockets accept."""
-        process = self.spawn('pxe', LARDER, 'boot', 'serve', *words, log='larder.log')
+        process = self.spawn('pxe', *through, LARDER, 'boot', 'serve', *words, log='larder.log')
         if not self.wait_for(lambda: 'mode=pxe' in self.log('larder.log') or process.poll() is not None):
             raise RuntimeError('larder did not start')
         if process.poll() is not None:
