@@ -51,7 +51,7 @@ fn content(length: usize) -> Bytes {
 }
 
 /// A server on loopback with ports of its own, and where it serves TFTP.
-async fn server(root: &std::path::Path, origin: Arc<Origin>) -> (Handle, SocketAddr) {
+fn server(root: &std::path::Path, origin: Arc<Origin>) -> (Handle, SocketAddr) {
     let mut config = Config {
         interfaces: vec!["lo".to_owned()],
         root: Some(root.to_owned()),
@@ -68,7 +68,6 @@ async fn server(root: &std::path::Path, origin: Arc<Origin>) -> (Handle, SocketA
         config.files.insert(name.to_owned(), url);
     }
     let handle = Boot::start(config, Some(origin), std::future::pending())
-        .await
         .expect("loopback has an address, and any port will do");
     let tftp = handle.listening().iter().find(|at| at.mode == "tftp");
     let port = tftp.expect("TFTP is on").address.port();
@@ -140,7 +139,7 @@ async fn a_thousand_transfers_at_once_all_arrive_whole() {
     let root = tempfile::tempdir().unwrap();
     let wanted = content(100_003);
     std::fs::write(root.path().join("file"), &wanted).unwrap();
-    let (handle, server) = server(root.path(), Arc::default()).await;
+    let (handle, server) = server(root.path(), Arc::default());
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..1000 {
         clients.spawn(async move { read(server, "file").await });
@@ -159,7 +158,7 @@ async fn a_stranger_gets_error_five_and_the_transfer_goes_on() {
     let root = tempfile::tempdir().unwrap();
     let wanted = content(1000);
     std::fs::write(root.path().join("file"), &wanted).unwrap();
-    let (_handle, server) = server(root.path(), Arc::default()).await;
+    let (_handle, server) = server(root.path(), Arc::default());
     let socket = client(server, "file", "").await;
     let (first, transfer) = next(&socket).await.unwrap();
     assert_ne!(
@@ -182,7 +181,7 @@ async fn a_stranger_gets_error_five_and_the_transfer_goes_on() {
 async fn a_url_is_fetched_once_for_all_who_ask_and_its_failure_is_told() {
     let root = tempfile::tempdir().unwrap();
     let origin = Arc::new(Origin::default());
-    let (_handle, server) = server(root.path(), Arc::clone(&origin)).await;
+    let (_handle, server) = server(root.path(), Arc::clone(&origin));
     let mut clients = tokio::task::JoinSet::new();
     for name in ["mirrored", "mirrored.0", "mirrored", "/mirrored"] {
         clients.spawn(async move { read(server, name).await });
@@ -198,7 +197,7 @@ async fn a_url_is_fetched_once_for_all_who_ask_and_its_failure_is_told() {
 #[tokio::test]
 async fn writers_and_names_that_leave_the_root_are_refused() {
     let root = tempfile::tempdir().unwrap();
-    let (_handle, server) = server(root.path(), Arc::default()).await;
+    let (_handle, server) = server(root.path(), Arc::default());
     for (name, code) in [("../etc/passwd", 2), ("a/../../b", 2), ("none", 1)] {
         let socket = client(server, name, "").await;
         let (refusal, _) = next(&socket).await.unwrap();

@@ -3,13 +3,19 @@
 //! `start` binds, says where, and gives a handle with the real address; dropping the handle stops
 //! accepting. A connection in flight ends by itself or by [`DRAIN`].
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
@@ -19,6 +25,9 @@ use crate::{Provision, error::Error, tls};
 
 /// Connections at a time; more wait in the kernel's queue.
 pub(crate) const CONNECTIONS_MAX: usize = 4096;
+/// Connections that wait to be accepted. With 128, the usual number, the rest of five hundred machines that
+/// are switched on together would ask again a second later.
+const BACKLOG: u32 = 4096;
 /// How long a client may take for its request head or its TLS handshake.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long answers in flight may last once the server stops.
@@ -58,16 +67,39 @@ pub(crate) async fn bind(address: &str) -> Result<TcpListener, Error> {
         if !address.contains(':') {
             return Err(Error::Address(address.to_owned()));
         }
-        return TcpListener::bind(address).await.map_err(failed);
+        return open_first(address).await.map_err(failed);
     };
     let port: u16 = port
         .parse()
         .map_err(|_not_a_port| Error::Address(address.to_owned()))?;
-    match TcpListener::bind(("::", port)).await {
+    match open((Ipv6Addr::UNSPECIFIED, port).into()) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(failed(error)),
-        Err(_) => TcpListener::bind(("0.0.0.0", port)).await.map_err(failed),
+        Err(_) => open((Ipv4Addr::UNSPECIFIED, port).into()).map_err(failed),
         Ok(listener) => Ok(listener),
     }
+}
+
+/// Opens the first address of a name that can be opened.
+async fn open_first(address: &str) -> io::Result<TcpListener> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in tokio::net::lookup_host(address).await? {
+        match open(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Opens a socket in whose queue a whole room of machines has its place.
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Answers a request before provisioning sees it, or leaves it to provisioning: for a listener that

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
 use self::core::{Core, choice};
@@ -30,6 +30,9 @@ use crate::web::{self, Web};
 
 /// Under dnsmasq's words, how many ports behind a taken one are tried for the script endpoint.
 const HTTP_PORTS_TRIED: u16 = 100;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
 
 const DHCP: Purpose = Purpose {
     what: "proxyDHCP",
@@ -92,11 +95,11 @@ pub struct Handle {
 }
 
 impl Boot {
-    /// Opens all sockets and serves until `shutdown` is done.
+    /// Opens all sockets and serves until `shutdown` is done. Called within a Tokio runtime.
     ///
     /// # Errors
     /// [`Error`] says what cannot be opened and what to do; nothing stays open then.
-    pub async fn start(
+    pub fn start(
         config: Config,
         fetch: Option<Arc<dyn Fetch>>,
         shutdown: impl Future<Output = ()> + Send + 'static,
@@ -105,7 +108,7 @@ impl Boot {
         let all = interfaces::list().map_err(Error::Interfaces)?;
         let served = choice(&config).pick(&all)?;
         let loaders = loaders::find(config.root.as_deref(), config.secure_boot);
-        let (http, notice) = open_http(&config).await?;
+        let (http, notice) = open_http(&config)?;
         let sockets = open(&config, &served)?;
         let core = Arc::new(core(config, fetch, served, &loaders, http.as_ref())?);
         let web = Arc::new(Web::new(Arc::clone(&core)));
@@ -282,7 +285,7 @@ fn open(config: &Config, served: &[Found]) -> Result<Sockets, Error> {
 
 /// Opens the script endpoint. Under dnsmasq's words nobody asked for it, and the same host may well run
 /// another server on its port: then the next free one does as well.
-async fn open_http(config: &Config) -> Result<(Option<TcpListener>, Option<String>), Error> {
+fn open_http(config: &Config) -> Result<(Option<TcpListener>, Option<String>), Error> {
     let Some(wanted) = config.http else {
         return Ok((None, None));
     };
@@ -293,7 +296,7 @@ async fn open_http(config: &Config) -> Result<(Option<TcpListener>, Option<Strin
     };
     let mut address = wanted;
     loop {
-        match bind(address).await {
+        match bind(address) {
             Ok(listener) => {
                 let notice = (address != wanted).then(|| {
                     format!(
@@ -319,16 +322,27 @@ async fn open_http(config: &Config) -> Result<(Option<TcpListener>, Option<Strin
 }
 
 /// Binds a TCP socket; on a host without IPv6 the wildcard address of IPv4 stands in.
-async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match listen(address) {
         Err(error)
             if address.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
                 && error.kind() != std::io::ErrorKind::AddrInUse =>
         {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+            listen((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
         bound => bound,
     }
+}
+
+/// Opens a TCP socket in whose queue a whole room of machines has its place.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn core(

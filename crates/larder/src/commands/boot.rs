@@ -183,6 +183,8 @@ pub fn from_settings(boot: &settings::Boot) -> Result<Config, Failure> {
         http: Some(boot.http),
         next: boot.next.clone(),
         serial: boot.serial.clone(),
+        menu_seconds: boot.menu_seconds,
+        has_install_menus: boot.install_menus,
         files: boot.files.clone(),
         ..Config::default()
     };
@@ -194,11 +196,11 @@ pub fn from_settings(boot: &settings::Boot) -> Result<Config, Failure> {
     }
     config.menu.extend(boot.menu.iter().map(|entry| Entry {
         title: entry.title.clone(),
-        repo: String::new(),
+        repo: entry.repo.clone(),
         kernel: entry.kernel.clone(),
         initrd: entry.initrd.clone(),
         args: entry.args.join(" "),
-        chain: String::new(),
+        chain: entry.chain.clone(),
         console: None,
         form: larder_boot::menu::Form::Usual,
     }));
@@ -277,7 +279,7 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
     runtime.block_on(async {
         let mut signals =
             Signals::listen().map_err(|error| Failure::step("cannot listen for signals", error))?;
-        let started = Boot::start(config, None, async move { signals.end().await }).await;
+        let started = Boot::start(config, None, async move { signals.end().await });
         let mut handle = started.map_err(|error| Failure::step("cannot start", error))?;
         for notice in handle.notices() {
             output::notice(&format!("note: {notice}\n"));

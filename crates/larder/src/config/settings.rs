@@ -263,6 +263,10 @@ pub struct Boot {
     pub serial: Option<String>,
     /// UEFI machines get the signed chain.
     pub secure_boot: bool,
+    /// Seconds until the menu's first entry boots by itself; 0 waits for ever.
+    pub menu_seconds: u32,
+    /// The built-in install menus follow the operator's entries.
+    pub install_menus: bool,
     /// The entries of larder's own menu.
     pub menu: Vec<MenuEntry>,
     /// Names that TFTP serves from a URL, through the cache.
@@ -282,6 +286,8 @@ impl Default for Boot {
             packet_socket: false,
             serial: None,
             secure_boot: false,
+            menu_seconds: 30,
+            install_menus: true,
             menu: Vec::new(),
             files: BTreeMap::new(),
             machines: Vec::new(),
@@ -294,12 +300,16 @@ impl Default for Boot {
 pub struct MenuEntry {
     /// What the menu shows.
     pub title: String,
-    /// The URL of the kernel.
+    /// The URL that `${repo}` stands for in the others.
+    pub repo: String,
+    /// The URL of the kernel; empty where there is a chain.
     pub kernel: String,
     /// The URLs of the initial file systems.
     pub initrd: Vec<String>,
     /// The kernel's arguments.
     pub args: Vec<String>,
+    /// The URL of a script to go on to, in place of a kernel.
+    pub chain: String,
 }
 
 /// `[[boot.machine]]`.

@@ -4,6 +4,9 @@
 //! left (`/boot/…`, `/menu.ipxe`, `/autoexec.ipxe`) is the boot part's. Both get files through the
 //! proxy's own forward listener ([`cache`]), and the proxy's requests appear in the timelines of the
 //! machines that made them ([`journey`]).
+//!
+//! They run on threads of their own: firmware gives up on a DHCP answer after a second or two, and on
+//! the proxy's threads it would wait behind every machine that is being sent its kernel.
 
 mod cache;
 mod journey;
@@ -14,6 +17,8 @@ use std::sync::Arc;
 use larder_boot::Handle;
 use larder_provision::{First, Listening, Provision, listen_rpc, listen_shared_http};
 use larder_proxy::record::Recorder;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::commands::{boot, provision_serve};
 use crate::config::{Settings, settings};
@@ -22,6 +27,9 @@ use crate::output::Failure;
 pub use cache::Cache;
 pub use journey::{Journey, Journeys};
 
+/// Scripts and DHCP answers are small; two of them may be worked on at a time.
+const THREADS: usize = 2;
+
 /// The address of a socket, with the mode that is told.
 pub type Address = (&'static str, SocketAddr);
 
@@ -29,10 +37,36 @@ pub type Address = (&'static str, SocketAddr);
 #[derive(Debug)]
 pub struct Boot {
     journeys: Arc<Journeys>,
+    threads: Threads,
     handle: Option<Handle>,
     listeners: Vec<Listening>,
     addresses: Vec<Address>,
     notices: Vec<String>,
+}
+
+/// Threads that are left to themselves when they are dropped: they may not be waited for where other
+/// tasks run.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        match &self.0 {
+            Some(runtime) => runtime.spawn(task),
+            None => tokio::spawn(task),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Takes finished requests for the access log, and for the timelines.
@@ -53,13 +87,41 @@ impl Boot {
         proxy: &[Address],
         journeys: Arc<Journeys>,
     ) -> Result<Self, Failure> {
-        let mut started = Self {
+        if !settings.boot.enabled && !settings.provision.enabled {
+            return Ok(Self::nothing(journeys));
+        }
+        let threads = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("larder-boot")
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::step("cannot start threads for network boot", error))?;
+        let threads = Threads(Some(threads));
+        let (settings, proxy) = (settings.clone(), proxy.to_vec());
+        let opened = threads.spawn(async move { Self::open(&settings, &proxy, journeys).await });
+        let opened = opened.await;
+        let mut started = opened.map_err(|error| Failure::step("cannot start", error))??;
+        started.threads = threads;
+        Ok(started)
+    }
+
+    fn nothing(journeys: Arc<Journeys>) -> Self {
+        Self {
+            threads: Threads(None),
             journeys,
             handle: None,
             listeners: Vec::new(),
             addresses: Vec::new(),
             notices: Vec::new(),
-        };
+        }
+    }
+
+    async fn open(
+        settings: &Settings,
+        proxy: &[Address],
+        journeys: Arc<Journeys>,
+    ) -> Result<Self, Failure> {
+        let mut started = Self::nothing(journeys);
         let cache = Cache::behind(proxy);
         let mut shared = None;
         if settings.provision.enabled {
@@ -70,9 +132,7 @@ impl Boot {
             shared = is_shared.then_some(http.port());
         }
         if settings.boot.enabled {
-            started
-                .network_boot(&settings.boot, cache.as_ref(), shared)
-                .await?;
+            started.network_boot(&settings.boot, cache.as_ref(), shared)?;
         }
         Ok(started)
     }
@@ -113,7 +173,7 @@ impl Boot {
         Ok(address)
     }
 
-    async fn network_boot(
+    fn network_boot(
         &mut self,
         settings: &settings::Boot,
         cache: Option<&Cache>,
@@ -127,7 +187,7 @@ impl Boot {
         }
         let fetch = cache.map(|cache| Arc::new(*cache) as Arc<dyn larder_boot::Fetch>);
         let never = std::future::pending();
-        let started = larder_boot::Boot::start(config, fetch, never).await;
+        let started = larder_boot::Boot::start(config, fetch, never);
         let handle = started.map_err(|error| Failure::step("cannot start network boot", error))?;
         self.notices.extend(handle.notices());
         let sockets = handle.listening().iter();
