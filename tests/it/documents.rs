@@ -62,6 +62,7 @@ fn defines(path: &Path, text: &str, name: &str) -> bool {
     let is_type = [
         format!("impl {owner} "),
         format!("impl {owner}<"),
+        format!("> {owner}<"),
         format!(" for {owner} "),
         format!("enum {owner} "),
     ]
