@@ -5,7 +5,7 @@
 //! §1.2.2); of two different `max-age` the smaller one holds (§4.2.1 lets a cache choose).
 
 use http::HeaderMap;
-use http::header::{CACHE_CONTROL, PRAGMA};
+use http::header::{CACHE_CONTROL, IF_MODIFIED_SINCE, PRAGMA};
 
 /// The largest number of seconds that larder keeps (RFC 9111 §1.2.2).
 pub const DELTA_SECONDS_MAX: u64 = 1 << 31;
@@ -51,6 +51,9 @@ pub struct CacheControl {
     pub only_if_cached: bool,
     /// `no-transform`.
     pub no_transform: bool,
+    /// The request has If-Modified-Since. That is another field, and asks of freshness all the
+    /// same: under `refresh-ims` the origin is asked.
+    pub if_modified_since: bool,
 }
 
 impl CacheControl {
@@ -58,6 +61,7 @@ impl CacheControl {
     /// no-cache where no Cache-Control is present (RFC 9111 §5.4); a response's does not count.
     pub fn of_request(headers: &HeaderMap) -> Self {
         let mut read = Self::of_response(headers);
+        read.if_modified_since = headers.contains_key(IF_MODIFIED_SINCE);
         if !headers.contains_key(CACHE_CONTROL) {
             read.no_cache = headers.get_all(PRAGMA).iter().any(|value| {
                 value.to_str().is_ok_and(|text| {

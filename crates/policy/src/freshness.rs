@@ -5,7 +5,9 @@
 //! RFC 9111 with a bounded heuristic (§4.2.2). Where a rule matches, Squid's algorithm decides,
 //! with three departures: override-expire does not end a week after Expires; what ignore-private
 //! or ignore-no-store admitted is not revalidated each time; and a rule that matches every URL
-//! never keeps a root file fresh beyond a minute. [`Semantics::Squid`] has none of the three.
+//! never keeps a root file fresh beyond a minute. A rule's max-stale bounds how stale a copy is
+//! used when the origin cannot be asked; without one there is no bound. [`Semantics::Squid`] has
+//! none of this: there [`refresh::squid()`] alone decides.
 //!
 //! Class and rules speak of files: an answer of another status than 200 lives as long as RFC 9111
 //! lets it, and a 404 for a second, or for a minute where the file is often missing.
@@ -126,11 +128,13 @@ fn by_rule(meta: &Meta, class: Class, rule: &RefreshRule, now: UnixTime) -> Judg
         // Squid's order: must-revalidate comes before override-expire and is not rescued by it.
         lifetime = inputs.explicit_lifetime.map_or(lifetime, seconds);
     }
+    let staleness = age.saturating_sub(lifetime);
+    let too_stale = options.max_stale.is_some_and(|bound| staleness > bound);
     Judgement {
         lifetime,
         age,
         always_ask,
-        strict,
+        strict: strict || too_stale,
     }
 }
 

@@ -16,7 +16,9 @@ pub enum Semantics {
     /// Classes, refresh rules and RFC 9111, departing from Squid in listed points.
     #[default]
     Larder,
-    /// Squid's algorithm, bit for bit.
+    /// Squid's algorithm, step for step: whether what is held is used or asked about, and which
+    /// answers are kept. Larder's own remain: a client's reload asks with a condition; `Vary: *`
+    /// is never kept; a package outlives its origin's errors.
     Squid,
 }
 

@@ -164,6 +164,8 @@ pub struct Routes {
     pub never_direct: Option<AccessList>,
     /// Requests that go to the origin itself (`always_direct`).
     pub always_direct: Option<AccessList>,
+    /// Accelerated requests that may go to the host that they name (`allow-direct`); `None`: none.
+    pub allow_direct: Option<AccessList>,
     /// Tunnels go through a parent only where they cannot go direct, as Squid's do.
     pub tunnels_prefer_direct: bool,
 }
@@ -174,7 +176,8 @@ impl Routes {
         let allowed = |list: &Option<AccessList>| {
             list.as_ref().is_some_and(|list| list.decide(facts).allowed)
         };
-        if accelerated.is_none() && allowed(&self.always_direct) {
+        let may_go_direct = accelerated.is_none() || allowed(&self.allow_direct);
+        if may_go_direct && allowed(&self.always_direct) {
             return vec![Hop::Direct];
         }
         let named = accelerated.filter(|name| self.mirrors.iter().any(|m| m.name == *name));
@@ -193,7 +196,7 @@ impl Routes {
             })
             .collect();
         hops.extend(self.parents_for(facts).map(Hop::Parent));
-        if accelerated.is_none() && !allowed(&self.never_direct) && !hops_are_final(&hops) {
+        if may_go_direct && !allowed(&self.never_direct) && !hops_are_final(&hops) {
             hops.push(Hop::Direct);
         }
         hops
@@ -255,7 +258,7 @@ fn hops_are_final(hops: &[Hop<'_>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Rule;
+    use crate::access::{Matcher, Rule};
 
     fn everything() -> AccessList {
         AccessList::squid_selection(vec![Rule {
@@ -320,5 +323,38 @@ mod tests {
             ..never
         };
         assert_eq!(tunnel(&always), ["direct"]);
+    }
+
+    #[test]
+    fn an_accelerator_goes_direct_only_where_it_may() {
+        let url = Url::parse("http://site.example/").unwrap();
+        let facts = |listener| Facts {
+            client: std::net::IpAddr::from([10, 0, 0, 1]),
+            client_is_self: false,
+            configured: false,
+            method: "GET",
+            url: Some(&url),
+            host: url.host(),
+            port: 80,
+            listener_port: 80,
+            listener_name: Some(listener),
+            to: None,
+        };
+        let rule = Rule {
+            allow: true,
+            conditions: vec![Matcher::ListenerName(vec!["open".to_owned()]).into()],
+            text: String::new(),
+        };
+        let routes = Routes {
+            allow_direct: Some(AccessList::squid_selection(vec![rule])),
+            ..Routes::default()
+        };
+        let direct = |listener, accelerated| {
+            let hops = routes.hops(&url, &facts(listener), accelerated);
+            matches!(hops[..], [Hop::Direct])
+        };
+        assert!(direct("open", Some("")));
+        assert!(!direct("closed", Some("")));
+        assert!(direct("closed", None));
     }
 }

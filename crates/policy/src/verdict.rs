@@ -14,8 +14,11 @@ use crate::key::CacheKey;
 use crate::meta::{Fetched, Meta, UnixTime, selecting_fields, vary_names};
 use crate::policy::Semantics;
 use crate::reason::{Ask, NotStored};
-use crate::refresh::RefreshRule;
+use crate::refresh::{self, Admission, RefreshRule, RevalidateBecause, SquidVerdict};
 use crate::url::Url;
+
+/// Squid's `negative_ttl` where nothing is said, seconds: errors are not kept.
+const NEGATIVE_TTL: i64 = 0;
 
 /// What a request needs to know of the rules that apply to it.
 #[derive(Clone, Copy, Debug)]
@@ -80,11 +83,36 @@ pub fn before_fetch(
             BeforeFetch::OfflineHit(judged)
         };
     }
+    if rules.semantics == Semantics::Squid {
+        return by_squid(control, meta, judged, rules, now);
+    }
     match ask(control, judged, rules.refresh) {
         None => BeforeFetch::Hit(judged),
         Some(_) if control.only_if_cached => BeforeFetch::OnlyIfCached,
         Some(Ask::Stale) if may_ask_meanwhile(meta, judged) => BeforeFetch::HitWhileAsking(judged),
         Some(why) => BeforeFetch::Revalidate(why, judged),
+    }
+}
+
+/// Squid's order of steps, the client's words among them, and no other.
+fn by_squid(
+    control: &CacheControl,
+    meta: &Meta,
+    judged: Judgement,
+    rules: Rules<'_>,
+    now: UnixTime,
+) -> BeforeFetch {
+    use RevalidateBecause::{Always, ClientMaxAge, RefreshIms, ReloadIntoIms};
+    match refresh::squid(meta, rules.refresh, control, now) {
+        SquidVerdict::Use(_) => BeforeFetch::Hit(judged),
+        _ if control.only_if_cached => BeforeFetch::OnlyIfCached,
+        SquidVerdict::Revalidate(Always) => BeforeFetch::Revalidate(Ask::Always, judged),
+        // A reload asks with the condition that Squid leaves out: the client gets the same bytes.
+        SquidVerdict::Reload
+        | SquidVerdict::Revalidate(ClientMaxAge | RefreshIms | ReloadIntoIms) => {
+            BeforeFetch::Revalidate(Ask::Client, judged)
+        }
+        SquidVerdict::Revalidate(_) => BeforeFetch::Revalidate(Ask::Stale, judged),
     }
 }
 
@@ -107,6 +135,9 @@ fn ask(control: &CacheControl, judged: Judgement, rule: Option<&RefreshRule>) ->
         if control.no_cache || too_old {
             return Some(Ask::Client);
         }
+    }
+    if control.if_modified_since && rule.is_some_and(|rule| rule.options.refresh_ims) {
+        return Some(Ask::Client);
     }
     if judged.always_ask {
         return Some(Ask::Always);
@@ -182,7 +213,12 @@ pub fn after_fetch(
         headers.insert(DATE, value);
     }
     let meta = Meta::new(answer.status, headers, fetched);
-    if is_useless(&meta, rules) {
+    if rules.semantics == Semantics::Squid {
+        let now = meta.inputs().response_time;
+        if refresh::admits(&meta, rules.refresh, NEGATIVE_TTL, now) == Admission::Refuse {
+            return AfterFetch::PassThrough(NotStored::Status);
+        }
+    } else if is_useless(&meta, rules) {
         return AfterFetch::PassThrough(NotStored::Useless);
     }
     AfterFetch::Store(Box::new(meta), key)
@@ -197,13 +233,19 @@ fn refusal(
 ) -> Option<NotStored> {
     let control = CacheControl::of_response(answer.headers);
     let options = rules.refresh.map(|rule| &rule.options);
+    let by_squid = rules.semantics == Semantics::Squid;
     if answer.status == 206 || answer.headers.contains_key("content-range") {
         return Some(NotStored::Partial);
     }
     if key.is_store_id() && !matches!(answer.status, 200 | 404 | 410) {
         return Some(NotStored::Status);
     }
-    if forbids_storing(&control, answer.status) && !options.is_some_and(|o| o.ignore_no_store) {
+    let forbidden = if by_squid {
+        control.no_store
+    } else {
+        forbids_storing(&control, answer.status)
+    };
+    if forbidden && !options.is_some_and(|o| o.ignore_no_store) {
         return Some(NotStored::NoStore);
     }
     if control.private && !options.is_some_and(|o| o.ignore_private) {
@@ -218,6 +260,10 @@ fn refusal(
     {
         return Some(NotStored::TooLarge);
     }
+    if by_squid {
+        // What is left is asked of the whole answer: see `refresh::admits`.
+        return None;
+    }
     let page = answer
         .headers
         .get(CONTENT_TYPE)
@@ -227,7 +273,10 @@ fn refusal(
         return Some(NotStored::NotAPackage);
     }
     // The operator's word or the class admit a whole 200; anything else is the RFC's to admit.
-    let admitted = answer.status == 200 && (options.is_some() || rules.class == Class::Immutable);
+    let lasting = options.is_some_and(|options| options.store_stale)
+        && matches!(answer.status, 200 | 203 | 300 | 301 | 308 | 410);
+    let admitted =
+        lasting || (answer.status == 200 && (options.is_some() || rules.class == Class::Immutable));
     if fetched.authorized || !admitted {
         return (!rfc_admits(answer, fetched)).then_some(if fetched.authorized {
             NotStored::Authorization
@@ -324,8 +373,12 @@ fn varying(headers: &HeaderMap, class: Class) -> Vec<String> {
         .collect()
 }
 
-/// Neither fresh for a second nor a validator to ask with.
+/// Neither fresh for a second nor a validator to ask with, and no rule that wants it all the same
+/// (`store-stale`).
 fn is_useless(meta: &Meta, rules: Rules<'_>) -> bool {
+    if rules.refresh.is_some_and(|rule| rule.options.store_stale) {
+        return false;
+    }
     let judged = freshness::judge(
         meta,
         rules.class,
@@ -370,3 +423,6 @@ pub fn on_error(judged: Judgement, class: Class, status: Option<u16>) -> OnError
         OnError::PassOn
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,12 @@
 
 use std::collections::HashMap;
 
-use larder_policy::access::{AddressSet, Condition, HostSet, Matcher, PortSet, Protocol};
+use larder_policy::access::{
+    AddressSet, Condition, HostSet, InvalidAddress, Matcher, PortSet, Protocol,
+};
 use larder_policy::store_id::Pattern;
 
+use crate::address;
 use crate::ere;
 use crate::note::{Findings, Position};
 use crate::source::{Files, Statement, Token, unquoted};
@@ -114,6 +117,15 @@ pub(crate) struct Acls {
     meanings: HashMap<String, Meaning>,
 }
 
+/// Why a name in an access line stands for no condition.
+#[derive(Clone, Debug)]
+pub(crate) enum Undecided {
+    /// A problem was reported.
+    Told,
+    /// Squid knows the type of the ACL, larder has no facts for it.
+    Type { name: String, kind: String },
+}
+
 /// What is declared under one name.
 struct Declared<'a> {
     kind: String,
@@ -137,12 +149,25 @@ impl Acls {
         acls
     }
 
-    /// The condition that a name in an access line stands for. `None`: a problem was reported.
-    pub(crate) fn condition(&self, token: &Token, found: &mut Findings) -> Option<Condition> {
+    /// The condition that a name in an access line stands for.
+    ///
+    /// # Errors
+    ///
+    /// It stands for none that larder can decide.
+    pub(crate) fn condition(
+        &self,
+        token: &Token,
+        found: &mut Findings,
+    ) -> Result<Condition, Undecided> {
         self.resolve(token, 0, found)
     }
 
-    fn resolve(&self, token: &Token, depth: usize, found: &mut Findings) -> Option<Condition> {
+    fn resolve(
+        &self,
+        token: &Token,
+        depth: usize,
+        found: &mut Findings,
+    ) -> Result<Condition, Undecided> {
         let name = token.text.strip_prefix('!');
         let negated = name.is_some();
         let name = name.unwrap_or(&token.text);
@@ -151,33 +176,36 @@ impl Acls {
             Some(_) if depth >= GROUPS_MAX => {
                 let text = format!("the groups around `{name}` are nested too deep");
                 found.problem(&token.at, text, "remove the circle of groups");
-                return None;
+                return Err(Undecided::Told);
             }
             Some(Meaning::AnyOf(names)) => Matcher::AnyOf(self.all(names, depth, found)?),
             Some(Meaning::AllOf(lines)) => {
                 let lines = lines.iter().map(|names| {
                     let conditions = self.all(names, depth, found)?;
-                    Some(Matcher::AllOf(conditions).into())
+                    Ok(Matcher::AllOf(conditions).into())
                 });
-                Matcher::AnyOf(lines.collect::<Option<_>>()?)
+                Matcher::AnyOf(lines.collect::<Result<_, _>>()?)
             }
             Some(Meaning::Unsupported(kind)) => {
-                found.problem(
-                    &token.at,
-                    format!("`{name}` is of the type {kind}, which larder cannot decide"),
-                    "write the rule with addresses, names, ports, methods or URLs",
-                );
-                return None;
+                return Err(Undecided::Type {
+                    name: name.to_owned(),
+                    kind: kind.clone(),
+                });
             }
             None => {
                 self.undefined(name, token, found);
-                return None;
+                return Err(Undecided::Told);
             }
         };
-        Some(Condition { negated, matcher })
+        Ok(Condition { negated, matcher })
     }
 
-    fn all(&self, names: &[Token], depth: usize, found: &mut Findings) -> Option<Vec<Condition>> {
+    fn all(
+        &self,
+        names: &[Token],
+        depth: usize,
+        found: &mut Findings,
+    ) -> Result<Vec<Condition>, Undecided> {
         names
             .iter()
             .map(|name| self.resolve(name, depth + 1, found))
@@ -377,8 +405,13 @@ fn address_matcher<'a>(
             "all" | "0.0.0.0/0.0.0.0" => everything = true,
             "ipv4" => set = set.with(&addresses(&["0.0.0.0/0"])),
             "ipv6" => set = set.with(&addresses(&["::/0"])),
-            text => match AddressSet::parse([with_prefix(text).as_str()]) {
+            "localhost" => set = set.with(&addresses(&["127.0.0.1", "::1"])),
+            text => match address::set(text) {
                 Ok(more) => set = set.with(&more),
+                Err(InvalidAddress::Backwards(range)) => {
+                    let text = format!("`{range}` ends before it begins, and matches nothing");
+                    found.warn(&token.at, text, "exchange the two addresses");
+                }
                 Err(error) => found.problem(
                     &token.at,
                     error.to_string(),
@@ -388,16 +421,6 @@ fn address_matcher<'a>(
         }
     }
     if everything { Matcher::Any } else { make(set) }
-}
-
-/// `10.0.0.0/255.0.0.0` as `10.0.0.0/8`; anything else as it is.
-fn with_prefix(text: &str) -> String {
-    let netmask = text.split_once('/').and_then(|(network, mask)| {
-        let bits = mask.parse::<std::net::Ipv4Addr>().ok()?.to_bits();
-        let prefix = bits.leading_ones();
-        (bits.count_ones() == prefix).then(|| format!("{network}/{prefix}"))
-    });
-    netmask.unwrap_or_else(|| text.to_owned())
 }
 
 fn ports<'a>(tokens: impl Iterator<Item = &'a Token>, found: &mut Findings) -> PortSet {

@@ -15,6 +15,9 @@ use crate::note::{Note, Position};
 /// Squid's `maximum_object_size` where nothing is said, bytes.
 pub const MAXIMUM_OBJECT_SIZE: u64 = 4 << 20;
 
+/// Squid's `cache_mem` where nothing is said, bytes.
+pub const CACHE_MEM: u64 = 256 << 20;
+
 /// Everything that a squid.conf says and larder acts on.
 #[derive(Clone, Debug)]
 pub struct Configuration {
@@ -22,14 +25,12 @@ pub struct Configuration {
     pub http_ports: Vec<HttpPort>,
     /// Who may ask for what (`http_access`); no lines: nobody.
     pub access: AccessList,
-    /// Where objects are kept; `None`: no cache_dir, or `null`.
+    /// Where objects are kept; `None`: no cache_dir, or `null`: in `cache_mem` alone.
     pub cache_dir: Option<CacheDir>,
     /// Larger bodies are not kept, bytes (4 MB if the file says nothing).
     pub maximum_object_size: u64,
     /// Bound on memory for hot objects, bytes.
     pub cache_mem: Option<u64>,
-    /// Larger bodies are not kept in memory, bytes.
-    pub maximum_object_size_in_memory: Option<u64>,
     /// Which objects leave first.
     pub replacement: Option<Replacement>,
     /// Which URLs are one object.
@@ -54,8 +55,6 @@ pub struct Configuration {
     pub access_logs: Option<Vec<AccessLog>>,
     /// URLs are logged without what follows their `?` (on by default).
     pub strip_query_terms: bool,
-    /// Where the program's own messages go.
-    pub cache_log: Option<String>,
     /// The name in Via and in pages (`unique_hostname` wins over `visible_hostname` in Via).
     pub visible_hostname: Option<String>,
     /// The name in Via alone.

@@ -5,12 +5,15 @@
 //! line is dropped in silence: it is applied, noted or refused. [`logline`] writes the native
 //! access log.
 //!
-//! In reading order: text to statements (`source`), which directives there are (`words`), named
-//! conditions (`acl`, `ere`) and the lists made of them (`lists`), the directives with a grammar of
+//! In reading order: text to statements (`source`), which directives there are (`words`) and what
+//! is said of those that are not applied (`treat`), named
+//! conditions (`acl`, `address`,
+//! `ere`) and the lists made of them (`lists`), the directives with a grammar of
 //! their own (`ports`, `peers`, `patterns`, `ids`, `logs`, `values`), all of it put together
 //! (`read`), and what the whole is likely not to mean (`review`).
 
 mod acl;
+mod address;
 mod configuration;
 mod ere;
 mod ids;
@@ -25,15 +28,16 @@ mod read;
 mod review;
 mod source;
 mod suggest;
+mod treat;
 mod values;
 mod words;
 
 pub use configuration::{
-    Accelerator, AccessLog, CacheDir, Configuration, Helper, HttpPort, LogDestination,
+    Accelerator, AccessLog, CACHE_MEM, CacheDir, Configuration, Helper, HttpPort, LogDestination,
     MAXIMUM_OBJECT_SIZE, Peer, PeerKind, PortMode, Replacement, Secret, StoreIdSource,
 };
 pub use logline::{Hierarchy, LogRecord, ResultCode, Tag, logline, write_logline};
-pub use note::{Note, Position, Problem, Severity};
+pub use note::{Note, Position, Problem, Refused, Severity};
 pub use read::read;
 pub use source::Files;
 

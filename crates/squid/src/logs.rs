@@ -1,6 +1,6 @@
 //! `access_log [module:]place [options] [acl…]`.
 
-use crate::acl::Acls;
+use crate::acl::{Acls, Undecided};
 use crate::configuration::{AccessLog, LogDestination};
 use crate::note::Findings;
 use crate::source::{Statement, unquoted};
@@ -56,7 +56,15 @@ fn access_log(
         } else if index == 1 && has_format && (FORMATS.contains(&word.text.as_str()) || defined()) {
             word.text.clone_into(&mut format);
         } else if !word.text.contains('=') {
-            conditions.push(acls.condition(word, found)?);
+            match acls.condition(word, found) {
+                Ok(condition) => conditions.push(condition),
+                Err(Undecided::Told) => return None,
+                Err(Undecided::Type { name, kind }) => {
+                    let text =
+                        format!("`{name}` is of the type {kind}, which larder cannot decide");
+                    found.warn(&word.at, text, "write the line without it");
+                }
+            }
         }
     }
     if format != "squid" {

@@ -84,6 +84,15 @@ pub struct Problem {
     pub mend: String,
 }
 
+/// A configuration that cannot be used: all that was found in it.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Why, in the order of the lines; never empty.
+    pub problems: Vec<Problem>,
+    /// What else is worth saying about it.
+    pub notes: Vec<Note>,
+}
+
 /// Collects what is found while a configuration is read.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {

@@ -10,11 +10,32 @@ use crate::source::{Statement, Token};
 use crate::suggest;
 use crate::values;
 
+/// They forbid what larder never does.
+const OBEYED: [&str; 5] = [
+    "no-delay",
+    "no-digest",
+    "no-netdb-exchange",
+    "no-query",
+    "no-tproxy",
+];
+
+/// Ways to choose among peers.
+const IN_ORDER: [&str; 6] = [
+    "carp",
+    "round-robin",
+    "sourcehash",
+    "userhash",
+    "weight",
+    "weighted-round-robin",
+];
+
 /// Options that tune what larder does by itself, or does not do.
-const HARMLESS: [&str; 31] = [
+const HARMLESS: [&str; 22] = [
     "allow-miss",
     "auth-no-keytab",
     "background-ping",
+    "basetime",
+    "carp-key",
     "closest-only",
     "connect-fail-limit",
     "connect-timeout",
@@ -29,20 +50,9 @@ const HARMLESS: [&str; 31] = [
     "monitorurl",
     "multicast-responder",
     "multicast-siblings",
-    "no-delay",
-    "no-digest",
-    "no-netdb-exchange",
-    "no-query",
-    "no-tproxy",
-    "proxy-only",
-    "round-robin",
-    "carp",
-    "sourcehash",
+    "no-proxy-connection-auth",
     "standby",
     "ttl",
-    "userhash",
-    "weight",
-    "weighted-round-robin",
 ];
 
 /// Reads all peers, and which requests each may have.
@@ -100,11 +110,11 @@ fn unknown(name: &Token, peers: &[Peer], statements: &[Statement], found: &mut F
         Some(meant) => format!("did you mean `{meant}`?"),
         None => "declare it with cache_peer".to_owned(),
     };
-    found.problem(
-        &name.at,
-        format!("there is no cache_peer `{}`", name.text),
-        mend,
+    let text = format!(
+        "there is no cache_peer `{}`; the line is left out",
+        name.text
     );
+    found.warn(&name.at, text, mend);
 }
 
 fn peer(statement: &Statement, found: &mut Findings) -> Option<Peer> {
@@ -121,8 +131,11 @@ fn peer(statement: &Statement, found: &mut Findings) -> Option<Peer> {
             let text = format!("a {} is never asked: larder has no such peers", kind.text);
             found.info(&kind.at, text, "");
         } else {
-            let text = format!("`{}` is no type of peer", kind.text);
-            found.problem(&kind.at, text, "write parent");
+            let text = format!(
+                "`{}` is no type of peer: Squid takes it for a sibling, which larder never asks",
+                kind.text
+            );
+            found.warn(&kind.at, text, "write parent");
         }
         return None;
     }
@@ -145,6 +158,8 @@ struct Options {
     forced_domain: Option<String>,
     name: Option<String>,
     login: Option<String>,
+    /// Options without effect here, as written.
+    ignored: Vec<String>,
 }
 
 impl Options {
@@ -152,6 +167,10 @@ impl Options {
         let mut options = Self::default();
         for token in tokens {
             options.take(token, found);
+        }
+        if let (Some((first, _)), false) = (tokens.split_first(), options.ignored.is_empty()) {
+            let text = format!("no effect in larder: {}", options.ignored.join(", "));
+            found.info(&first.at, text, "");
         }
         options
     }
@@ -179,18 +198,29 @@ impl Options {
                 format!("`{word}` has no effect yet"),
                 "the system's certificate authorities are used",
             ),
-            _ if HARMLESS.contains(&word) => {}
+            "proxy-only" => found.warn(
+                &token.at,
+                "`proxy-only` has no effect: what comes from this peer is kept too",
+                "write `cache deny` with an acl for these requests",
+            ),
+            _ if IN_ORDER.contains(&word) => found.warn(
+                &token.at,
+                format!(
+                    "`{word}` has no effect: the first peer that answers is used, in the \
+                     order of the lines"
+                ),
+                "put the peer first that you prefer",
+            ),
+            _ if OBEYED.contains(&word) => {}
+            _ if HARMLESS.contains(&word) => self.ignored.push(word.to_owned()),
             _ => {
                 let mend =
                     match suggest::nearest(word, HARMLESS.into_iter().chain(["originserver"])) {
                         Some(meant) => format!("did you mean `{meant}`?"),
                         None => "remove it".to_owned(),
                     };
-                found.problem(
-                    &token.at,
-                    format!("cache_peer has no option `{word}`"),
-                    mend,
-                );
+                let text = format!("cache_peer has no option `{word}`; it is left out");
+                found.warn(&token.at, text, mend);
             }
         }
     }

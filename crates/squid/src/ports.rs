@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use larder_policy::url::Authority;
+
 use crate::configuration::{Accelerator, HttpPort, PortMode};
 use crate::note::Findings;
 use crate::source::{Statement, Token};
@@ -11,10 +13,12 @@ const INTERCEPT_MEND: &str =
     "tell the clients of the proxy (proxy=… in yum.conf, dnf.conf, apt.conf)";
 
 /// Options that tune what larder does by itself.
-const HARMLESS: [&str; 17] = [
+const HARMLESS: [&str; 19] = [
     "act-as-origin",
     "cipher",
     "connection-auth",
+    "crlfile",
+    "dhparams",
     "disable-pmtu-discovery",
     "dynamic_cert_mem_cache_size",
     "generate-host-certificates",
@@ -22,11 +26,11 @@ const HARMLESS: [&str; 17] = [
     "no-connection-auth",
     "options",
     "protocol",
-    "require-proxy-header",
     "rate-limit",
     "tcpkeepalive",
     "tls-dh",
     "tls-min-version",
+    "tls-no-npn",
     "version",
     "worker-queues",
 ];
@@ -85,7 +89,7 @@ fn http_port(statement: &Statement, found: &mut Findings) -> Option<HttpPort> {
         address,
         port,
         name: options.name.take().unwrap_or_else(|| socket.text.clone()),
-        mode: options.mode(statement, found),
+        mode: options.mode(port, statement, found),
     })
 }
 
@@ -129,6 +133,8 @@ struct Options {
     no_vhost: bool,
     vhost: bool,
     vport: Option<u16>,
+    /// `vport` without a number: the listening port's.
+    own_vport: bool,
     default_site: Option<String>,
     allow_direct: bool,
     name: Option<String>,
@@ -141,13 +147,19 @@ impl Options {
             None => (token.text.as_str(), None),
         };
         match (word, value) {
-            ("accel" | "vport", None) => self.accel = true,
+            ("accel", None) => self.accel = true,
+            ("vport", None) => (self.own_vport, self.accel) = (true, true),
             ("vhost", None) => (self.vhost, self.accel) = (true, true),
             ("no-vhost", None) => self.no_vhost = true,
             ("allow-direct", None) => self.allow_direct = true,
             ("defaultsite", Some(site)) => {
                 self.accel = true;
                 self.default_site = Some(site.to_owned());
+                if let Err(error) = Authority::parse(site, Some(80)) {
+                    let at = token.at.within("defaultsite=".len(), site.chars().count());
+                    let text = format!("`{site}` is no host: {error}");
+                    found.problem(&at, text, "write defaultsite=HOST or defaultsite=HOST:PORT");
+                }
             }
             ("name", Some(name)) => self.name = Some(name.to_owned()),
             ("vport", Some(port)) => {
@@ -163,8 +175,12 @@ impl Options {
         }
     }
 
-    fn mode(self, statement: &Statement, found: &mut Findings) -> PortMode {
+    fn mode(self, port: u16, statement: &Statement, found: &mut Findings) -> PortMode {
         if !self.accel {
+            if self.allow_direct || self.no_vhost {
+                let text = "allow-direct and no-vhost are for accelerator ports: no effect";
+                found.warn(&statement.name.at, text, "add accel, or remove them");
+            }
             return PortMode::Forward;
         }
         let vhost = self.vhost || !self.no_vhost;
@@ -178,7 +194,7 @@ impl Options {
         PortMode::Accelerator(Accelerator {
             default_site: self.default_site,
             vhost,
-            vport: self.vport,
+            vport: self.vport.or(self.own_vport.then_some(port)),
             allow_direct: self.allow_direct,
         })
     }
@@ -198,6 +214,12 @@ fn other(word: &str, token: &Token, found: &mut Findings) {
                 "remove it",
             );
         }
+        "require-proxy-header" => found.problem(
+            &token.at,
+            "the PROXY protocol (require-proxy-header) is not supported: each connection would be \
+             refused, and rules would see the balancer's address",
+            "let the balancer pass connections on as they are, and remove the option",
+        ),
         "intercept" | "transparent" | "tproxy" => found.problem(
             &token.at,
             format!("taking connections that are meant for others (`{word}`) is not supported"),

@@ -1,6 +1,7 @@
 //! From statements to a configuration.
 //!
-//! Every directive is looked at once: applied, noted or refused ([`crate::words`]). All problems of
+//! Every directive is looked at once: applied, noted or refused ([`crate::words`],
+//! [`crate::treat`]). All problems of
 //! a file are reported together, so that one run of `larder check` shows them all. Apart from the
 //! lists of which the first match decides, the order of lines does not matter.
 
@@ -11,11 +12,10 @@ use larder_policy::access::AccessList;
 use crate::acl::Acls;
 use crate::configuration::{CacheDir, Configuration, MAXIMUM_OBJECT_SIZE, Replacement};
 use crate::lists::Lines;
-use crate::note::{Findings, Note, Problem};
+use crate::note::{Findings, Note, Position, Problem, Refused};
 use crate::patterns::{self, Globals};
 use crate::source::{self, Files, Statement};
-use crate::words::{self, Treatment};
-use crate::{ids, logs, peers, ports, review, values};
+use crate::{ids, logs, peers, ports, review, treat, values};
 
 /// Squid's `shutdown_lifetime`.
 const SHUTDOWN_LIFETIME: Duration = Duration::from_secs(30);
@@ -24,11 +24,12 @@ const SHUTDOWN_LIFETIME: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 ///
-/// Every problem, in the order of the lines.
-pub fn read(path: &str, files: &dyn Files) -> Result<Configuration, Vec<Problem>> {
+/// Every problem, in the order of the lines, and what else was found.
+pub fn read(path: &str, files: &dyn Files) -> Result<Configuration, Refused> {
     let mut found = Findings::default();
     let statements = source::statements(path, files, &mut found);
-    treat(&statements, &mut found);
+    let statements = treat::renamed(statements, &mut found);
+    treat::treat(&statements, &mut found);
     let acls = Acls::read(&statements, files, &mut found);
     let access = Lines::of("http_access", &statements, &acls, &mut found);
     let places = access.places.clone();
@@ -39,20 +40,24 @@ pub fn read(path: &str, files: &dyn Files) -> Result<Configuration, Vec<Problem>
     configuration.store_ids = ids::read(&statements, files, &mut found);
     configuration.refresh =
         patterns::read(&statements, globals(&statements, &mut found), &mut found);
-    review::review(&configuration, &places, &statements, &mut found);
+    let start = Position::start_of(path);
+    review::review(&configuration, &places, &statements, &start, &mut found);
     if configuration.http_ports.is_empty() && found.problems.is_empty() {
-        let at = crate::note::Position::start_of(path);
-        found.problem(&at, "there is no http_port", "add http_port 3128");
+        found.problem(&start, "there is no http_port", "add http_port 3128");
     }
+    let notes = in_order(found.notes);
     if found.problems.is_empty() {
-        configuration.notes = in_order(found.notes);
+        configuration.notes = notes;
         Ok(configuration)
     } else {
         found.problems.sort_by(|a, b| {
             let key = |p: &Problem| (p.position.file.clone(), p.position.line, p.position.column);
             key(a).cmp(&key(b))
         });
-        Err(found.problems)
+        Err(Refused {
+            problems: found.problems,
+            notes,
+        })
     }
 }
 
@@ -71,81 +76,6 @@ fn in_order(mut notes: Vec<Note>) -> Vec<Note> {
     notes
 }
 
-/// Says what becomes of each directive that is not applied.
-fn treat(statements: &[Statement], found: &mut Findings) {
-    for statement in statements {
-        let name = statement.name.text.as_str();
-        let at = &statement.name.at;
-        match words::treatment(name) {
-            Some(Treatment::Applied) => conditional(statement, found),
-            Some(Treatment::Harmless) => {
-                found.info(
-                    at,
-                    format!("{name} has no effect: larder has no need of it"),
-                    "",
-                );
-            }
-            Some(Treatment::NotYet) => {
-                let text = format!("{name} is not applied yet");
-                found.warn(at, text, "check that you can do without it");
-            }
-            Some(Treatment::Refused(mend)) => {
-                found.problem(at, format!("{name} is not supported"), mend);
-            }
-            Some(Treatment::Obsolete) => {
-                let text = format!("{name} is obsolete: Squid ignores it, and so does larder");
-                found.info(at, text, "remove it");
-            }
-            None => {
-                let mend = match words::suggestion(name) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => "remove it; Squid does not know it either".to_owned(),
-                };
-                found.problem(at, format!("there is no directive `{name}`"), mend);
-            }
-        }
-    }
-}
-
-/// Directives of which only some values can be done without.
-fn conditional(statement: &Statement, found: &mut Findings) {
-    let word = |index: usize| {
-        let token = statement.arguments.get(index);
-        token.map_or("", |token| token.text.as_str())
-    };
-    let (name, first, second) = (statement.name.text.as_str(), word(0), word(1));
-    let (harmless, mend) = match name {
-        "http_reply_access" | "miss_access" | "adapted_http_access" | "http_access2" => (
-            first == "allow" && matches!(second, "" | "all"),
-            "write the rule as http_access",
-        ),
-        "follow_x_forwarded_for" => (
-            first == "deny" && second == "all",
-            "let clients connect themselves; rules look at the connection's address",
-        ),
-        "ssl_bump" => (
-            matches!(first, "none" | "splice") && second == "all",
-            "let clients tunnel (CONNECT); tunnels are not opened",
-        ),
-        "icap_enable" | "ecap_enable" => (
-            first != "on",
-            "keep that filter in front of larder, and remove the line here",
-        ),
-        "configuration_includes_quoted_values" => (first != "on", "write values without quotes"),
-        _ => return,
-    };
-    if harmless {
-        found.info(&statement.name.at, format!("{name} has no effect"), "");
-    } else {
-        let shown = format!("{name} {first} {second}");
-        found.problem(
-            &statement.name.at,
-            format!("`{}` is not supported", shown.trim()),
-            mend,
-        );
-    }
-}
-
 /// What is said once; the last line wins.
 fn scalars(statements: &[Statement], found: &mut Findings) -> Configuration {
     let mut configuration = empty();
@@ -161,12 +91,9 @@ fn scalars(statements: &[Statement], found: &mut Findings) -> Configuration {
                 }
             }
             "cache_mem" => out.cache_mem = size(found).and_then(values::Size::bytes),
-            "maximum_object_size_in_memory" => {
-                out.maximum_object_size_in_memory = size(found).and_then(values::Size::bytes);
-            }
+            "maximum_object_size_in_memory" => drop(size(found)),
             "cache_replacement_policy" => out.replacement = replacement(statement, found),
             "cache_dir" => cache_dir(statement, out, found),
-            "cache_log" => out.cache_log = text().filter(|path| path != "none"),
             "visible_hostname" => out.visible_hostname = text(),
             "unique_hostname" => out.unique_hostname = text(),
             "pid_filename" => out.pid_filename = text().filter(|path| path != "none"),
@@ -195,7 +122,6 @@ fn empty() -> Configuration {
         cache_dir: None,
         maximum_object_size: MAXIMUM_OBJECT_SIZE,
         cache_mem: None,
-        maximum_object_size_in_memory: None,
         replacement: None,
         store_ids: crate::configuration::StoreIdSource::None,
         store_id_access: None,
@@ -208,7 +134,6 @@ fn empty() -> Configuration {
         always_direct: None,
         access_logs: None,
         strip_query_terms: true,
-        cache_log: None,
         visible_hostname: None,
         unique_hostname: None,
         pid_filename: None,
@@ -256,6 +181,12 @@ fn replacement(statement: &Statement, found: &mut Findings) -> Option<Replacemen
         ("lru", _) | ("heap", "LRU" | "heap") => Some(Replacement::Lru),
         ("heap", "LFUDA") => Some(Replacement::Lfuda),
         ("heap", "GDSF") => Some(Replacement::Gdsf),
+        ("heap", other) => {
+            let text = format!("there is no `heap {other}`: Squid takes LRU, and so does larder");
+            let mend = "write heap LFUDA, heap GDSF or heap LRU (in these letters)";
+            found.warn(&kind.at, text, mend);
+            Some(Replacement::Lru)
+        }
         (_, other) => {
             let text = format!("there is no replacement policy `{other}`");
             let mend = "write lru, heap LFUDA, heap GDSF or heap LRU (in these letters)";
@@ -265,20 +196,30 @@ fn replacement(statement: &Statement, found: &mut Findings) -> Option<Replacemen
     }
 }
 
-/// `cache_dir TYPE DIRECTORY MB [L1 L2] [options]`.
+/// Options of `cache_dir` that tune what larder does by itself.
+const CACHE_DIR_OPTIONS: [&str; 9] = [
+    "max-size",
+    "max-swap-rate",
+    "min-size",
+    "no-store",
+    "Q1",
+    "Q2",
+    "read-only",
+    "slot-size",
+    "swap-timeout",
+];
+
+/// `cache_dir TYPE DIRECTORY MB [L1 L2] [options]`. Of several the largest is used.
 fn cache_dir(statement: &Statement, out: &mut Configuration, found: &mut Findings) {
     let Some(kind) = statement.argument(0, "a type, as aufs", found) else {
         return;
     };
     match kind.text.as_str() {
         "ufs" | "aufs" | "diskd" | "rock" | "coss" => {}
-        "null" => {
-            found.info(&kind.at, "a null cache_dir keeps nothing on disk", "");
-            return;
-        }
+        "null" => return,
         other => {
-            let text = format!("there is no type of cache_dir `{other}`");
-            found.problem(&kind.at, text, "write ufs, aufs, diskd or rock");
+            let text = format!("there is no type of cache_dir `{other}`; the line is left out");
+            found.warn(&kind.at, text, "write ufs, aufs, diskd or rock");
             return;
         }
     }
@@ -290,23 +231,44 @@ fn cache_dir(statement: &Statement, out: &mut Configuration, found: &mut Finding
     let Some(size) = values::number::<u64>(megabytes, "number of megabytes", found) else {
         return;
     };
-    if let Some(held) = &out.cache_dir {
-        let text = format!(
-            "only one cache_dir is used, that of line {}",
-            held.position.line
-        );
-        found.warn(
-            &statement.name.at,
-            text,
-            "give the first one the size of all",
-        );
-        return;
-    }
-    out.cache_dir = Some(CacheDir {
+    cache_dir_options(statement, found);
+    let new = CacheDir {
         position: statement.name.at.clone(),
         directory: source::unquoted(&directory.text).to_owned(),
         max_bytes: size.saturating_mul(1 << 20),
-    });
+    };
+    let Some(held) = out.cache_dir.take() else {
+        out.cache_dir = Some(new);
+        return;
+    };
+    let (used, unused) = if new.max_bytes > held.max_bytes {
+        (new, held)
+    } else {
+        (held, new)
+    };
+    let line = used.position.line;
+    found.warn(
+        &unused.position,
+        format!("only one cache_dir is used, the largest: that of line {line}"),
+        "give that one the size of all",
+    );
+    out.cache_dir = Some(used);
+}
+
+fn cache_dir_options(statement: &Statement, found: &mut Findings) {
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    for word in statement.arguments.iter().skip(3) {
+        let name = word.text.split('=').next().unwrap_or_default();
+        if is_number(name) {
+            continue;
+        }
+        if CACHE_DIR_OPTIONS.contains(&name) {
+            found.info(&word.at, format!("`{name}` has no effect"), "");
+        } else {
+            let text = format!("cache_dir has no option `{name}`; it is left out");
+            found.warn(&word.at, text, "remove it");
+        }
+    }
 }
 
 fn name_servers(statement: &Statement, out: &mut Configuration, found: &mut Findings) {
@@ -314,8 +276,8 @@ fn name_servers(statement: &Statement, out: &mut Configuration, found: &mut Find
         if let Ok(address) = token.text.parse() {
             out.dns_nameservers.push(address);
         } else {
-            let text = format!("`{}` is no address", token.text);
-            found.problem(&token.at, text, "write the address of a name server");
+            let text = format!("`{}` is no address; it is left out", token.text);
+            found.warn(&token.at, text, "write the address of a name server");
         }
     }
 }

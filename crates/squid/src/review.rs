@@ -5,12 +5,12 @@
 
 use std::net::IpAddr;
 
-use larder_policy::access::{Facts, Rule};
+use larder_policy::access::{Facts, Matcher, Rule};
 use larder_policy::refresh::{RefreshRule, RefreshRules};
 use larder_policy::url::Url;
 
 use crate::acl::Acls;
-use crate::configuration::{Configuration, MAXIMUM_OBJECT_SIZE};
+use crate::configuration::{CACHE_MEM, Configuration, PortMode};
 use crate::note::{Findings, Position};
 use crate::source::Statement;
 
@@ -23,8 +23,13 @@ pub(crate) fn review(
     configuration: &Configuration,
     places: &[Position],
     statements: &[Statement],
+    start: &Position,
     found: &mut Findings,
 ) {
+    if found.problems.is_empty() {
+        // A line that could not be read may be the one that matters.
+        nobody(configuration, start, found);
+    }
     open_proxy(configuration, places, found);
     unreachable_rules(&configuration.access.rules, places, found);
     let lines: Vec<&Position> = statements
@@ -34,7 +39,45 @@ pub(crate) fn review(
         .collect();
     caught_root(&configuration.refresh, &lines, found);
     departures(&configuration.refresh, &lines, found);
-    small_objects(configuration, found);
+    peerless(configuration, found);
+    room(configuration, statements, start, found);
+}
+
+/// Nobody may ask for anything.
+fn nobody(configuration: &Configuration, start: &Position, found: &mut Findings) {
+    let rules = &configuration.access.rules;
+    let never = |rule: &Rule| {
+        let conditions = &mut rule.conditions.iter();
+        conditions.any(|c| !c.negated && matches!(c.matcher, Matcher::Never))
+    };
+    let mend = "add http_access allow for your own networks, and http_access deny all";
+    if rules.is_empty() {
+        let text = "there is no http_access: every request is denied";
+        found.warn(start, text, mend);
+    } else if rules.iter().any(|rule| rule.allow && never(rule))
+        && !rules.iter().any(|rule| rule.allow && !never(rule))
+    {
+        let text = "no http_access line allows anything: every request is denied";
+        found.warn(start, text, mend);
+    }
+}
+
+/// Accelerator ports whose requests have nowhere to go.
+fn peerless(configuration: &Configuration, found: &mut Findings) {
+    if !configuration.peers.is_empty() {
+        return;
+    }
+    for port in &configuration.http_ports {
+        if let PortMode::Accelerator(accelerator) = &port.mode
+            && !accelerator.allow_direct
+        {
+            found.warn(
+                &port.position,
+                "there is no cache_peer that could take this port's requests: each is answered 503",
+                "add cache_peer HOST parent 80 0 no-query originserver, or allow-direct here",
+            );
+        }
+    }
 }
 
 fn open_proxy(configuration: &Configuration, places: &[Position], found: &mut Findings) {
@@ -128,13 +171,46 @@ fn departures(rules: &[RefreshRule], lines: &[&Position], found: &mut Findings) 
     }
 }
 
-fn small_objects(configuration: &Configuration, found: &mut Findings) {
-    if let Some(dir) = &configuration.cache_dir
-        && configuration.maximum_object_size == MAXIMUM_OBJECT_SIZE
-    {
+/// Where objects are kept, and how large they may be.
+fn room(
+    configuration: &Configuration,
+    statements: &[Statement],
+    start: &Position,
+    found: &mut Findings,
+) {
+    let kept = configuration.cache.as_ref();
+    let nothing = kept.is_some_and(|list| {
+        let first = list.rules.first();
+        first.is_some_and(|rule| !rule.allow && rule.conditions.iter().all(Acls::is_any))
+    });
+    if nothing {
+        return;
+    }
+    let line = |name: &str| {
+        let mut lines = statements.iter().filter(|s| s.name.text == name);
+        lines.next_back().map(|statement| &statement.name.at)
+    };
+    if configuration.cache_dir.is_none() {
+        let text = format!(
+            "without cache_dir Squid keeps objects in memory alone; larder keeps {} MB of them \
+             (cache_mem), in its own cache directory",
+            configuration.cache_mem.unwrap_or(CACHE_MEM) >> 20
+        );
+        let at = line("cache_dir").unwrap_or(start);
         found.warn(
-            &dir.position,
-            "objects over 4 MB are not kept, since maximum_object_size says nothing else",
+            at,
+            text,
+            "name a folder and a size: cache_dir aufs FOLDER 20000 16 256",
+        );
+    }
+    if line("maximum_object_size").is_none() {
+        found.warn(
+            configuration
+                .cache_dir
+                .as_ref()
+                .map_or(start, |dir| &dir.position),
+            "objects over 4 MB are not kept, since maximum_object_size says nothing else: many \
+             packages are larger",
             "add maximum_object_size 4 GB",
         );
     }

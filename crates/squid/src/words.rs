@@ -3,9 +3,13 @@
 //! No line is dropped in silence. A directive is applied, or it has no counterpart that matters
 //! ([`Treatment::Harmless`]), or it is not applied yet ([`Treatment::NotYet`]), or it is refused
 //! because going on without it would open access or break TLS ([`Treatment::Refused`]), or Squid
-//! itself no longer knows it ([`Treatment::Obsolete`]).
+//! itself no longer heeds it ([`Treatment::Obsolete`]). An old name that Squid still obeys stands
+//! for today's ([`today`]).
+
+mod lists;
 
 use crate::suggest;
+use lists::{ALIASES, APPLIED, HARMLESS, NOT_YET, OBSOLETE};
 
 /// What becomes of a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +26,15 @@ pub(crate) enum Treatment {
     Obsolete,
 }
 
+const REFUSED: [(&str, &str); 1] = [("https_port", "put a TLS server in front, or use http_port")];
+
 /// What becomes of a directive; `None`: Squid does not know it either.
 pub(crate) fn treatment(name: &str) -> Option<Treatment> {
-    if APPLIED.contains(&name) {
-        return Some(Treatment::Applied);
-    }
     if let Some((_, mend)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
         return Some(Treatment::Refused(mend));
     }
     [
+        (&APPLIED[..], Treatment::Applied),
         (&HARMLESS[..], Treatment::Harmless),
         (&NOT_YET[..], Treatment::NotYet),
         (&OBSOLETE[..], Treatment::Obsolete),
@@ -38,6 +42,12 @@ pub(crate) fn treatment(name: &str) -> Option<Treatment> {
     .into_iter()
     .find(|(words, _)| words.contains(&name))
     .map(|(_, treatment)| treatment)
+}
+
+/// Today's name of a directive that is written by an old one.
+pub(crate) fn today(name: &str) -> Option<&'static str> {
+    let alias = ALIASES.iter().find(|(old, _)| *old == name);
+    alias.map(|(_, today)| *today)
 }
 
 /// The directive that was probably meant.
@@ -50,444 +60,51 @@ pub(crate) fn suggestion(name: &str) -> Option<&'static str> {
     suggest::nearest(name, known.chain(refused).chain(["include"]))
 }
 
-const APPLIED: [&str; 42] = [
-    "access_log",
-    "acl",
-    "adapted_http_access",
-    "always_direct",
-    "cache",
-    "cache_dir",
-    "cache_log",
-    "cache_mem",
-    "cache_peer",
-    "cache_peer_access",
-    "cache_replacement_policy",
-    "configuration_includes_quoted_values",
-    "dns_nameservers",
-    "follow_x_forwarded_for",
-    "http_access",
-    "http_access2",
-    "http_port",
-    "http_reply_access",
-    "icap_enable",
-    "ecap_enable",
-    "max_stale",
-    "maximum_object_size",
-    "maximum_object_size_in_memory",
-    "miss_access",
-    "negative_ttl",
-    "never_direct",
-    "offline_mode",
-    "pid_filename",
-    "refresh_all_ims",
-    "refresh_pattern",
-    "reload_into_ims",
-    "shutdown_lifetime",
-    "ssl_bump",
-    "store_id_access",
-    "store_id_bypass",
-    "store_id_children",
-    "store_id_extras",
-    "store_id_program",
-    "storeurl_rewrite_program",
-    "strip_query_terms",
-    "unique_hostname",
-    "visible_hostname",
-];
-
-const HTTPS: &str = "let clients tunnel (CONNECT), or ask larder for https://… over plain HTTP";
-const FILTER: &str = "keep that filter in front of larder, and remove the line here";
-
-const REFUSED: [(&str, &str); 12] = [
-    ("adaptation_access", FILTER),
-    ("adaptation_service_chain", FILTER),
-    ("adaptation_service_set", FILTER),
-    ("ecap_service", FILTER),
-    (
-        "external_acl_type",
-        "write the rule with addresses, names or ports",
-    ),
-    ("https_port", "put a TLS server in front, or use http_port"),
-    ("icap_access", FILTER),
-    ("icap_service", FILTER),
-    ("sslcrtd_program", HTTPS),
-    ("sslcrtvalidator_program", HTTPS),
-    ("sslproxy_cert_adapt", HTTPS),
-    ("url_rewrite_program", FILTER),
-];
-
-const HARMLESS: [&str; 153] = [
-    "accept_filter",
-    "allow_underscore",
-    "announce_file",
-    "announce_host",
-    "announce_period",
-    "announce_port",
-    "as_whois_server",
-    "auth_schemes",
-    "authenticate_cache_garbage_interval",
-    "authenticate_ip_ttl",
-    "authenticate_ttl",
-    "background_ping_rate",
-    "buffered_logs",
-    "cache_effective_group",
-    "cache_effective_user",
-    "cache_mgr",
-    "cache_miss_revalidate",
-    "cache_store_log",
-    "cache_swap_high",
-    "cache_swap_low",
-    "cache_swap_state",
-    "cachemgr_passwd",
-    "check_hostnames",
-    "chroot",
-    "client_db",
-    "client_persistent_connections",
-    "collapsed_forwarding",
-    "collapsed_forwarding_access",
-    "collapsed_forwarding_shared_entries_limit",
-    "coredump_dir",
-    "cpu_affinity_map",
-    "dead_peer_timeout",
-    "debug_options",
-    "detect_broken_pconn",
-    "digest_bits_per_entry",
-    "digest_generation",
-    "digest_rebuild_chunk_percentage",
-    "digest_rebuild_period",
-    "digest_rewrite_period",
-    "digest_swapout_chunk_size",
-    "diskd_program",
-    "dns_defnames",
-    "dns_multicast_local",
-    "dns_packet_max",
-    "dns_retransmit_interval",
-    "email_err_data",
-    "err_html_text",
-    "err_page_stylesheet",
-    "error_default_language",
-    "error_directory",
-    "error_log_languages",
-    "esi_parser",
-    "eui_lookup",
-    "force_request_body_continuation",
-    "fqdncache_size",
-    "ftp_client_idle_timeout",
-    "ftp_epsv",
-    "ftp_epsv_all",
-    "ftp_eprt",
-    "ftp_passive",
-    "ftp_sanitycheck",
-    "ftp_telnet_protocol",
-    "ftp_user",
-    "global_internal_static",
-    "high_memory_warning",
-    "high_page_fault_warning",
-    "high_response_time_warning",
-    "hopeless_kid_revival_delay",
-    "hosts_file",
-    "htcp_access",
-    "htcp_clr_access",
-    "htcp_port",
-    "http_accel_surrogate_remote",
-    "httpd_accel_surrogate_id",
-    "httpd_suppress_version_string",
-    "icap_206_enable",
-    "icap_class",
-    "icap_client_username_encode",
-    "icap_client_username_header",
-    "icap_connect_timeout",
-    "icap_default_options_ttl",
-    "icap_io_timeout",
-    "icap_log",
-    "icap_persistent_connections",
-    "icap_preview_enable",
-    "icap_preview_size",
-    "icap_retry",
-    "icap_retry_limit",
-    "icap_service_failure_limit",
-    "icap_service_revival_delay",
-    "icon_directory",
-    "icp_access",
-    "icp_hit_stale",
-    "icp_port",
-    "icp_query_timeout",
-    "ignore_unknown_nameservers",
-    "incoming_dns_average",
-    "incoming_tcp_average",
-    "incoming_udp_average",
-    "ipcache_high",
-    "ipcache_low",
-    "ipcache_size",
-    "log_icp_queries",
-    "log_mime_hdrs",
-    "logfile_daemon",
-    "logfile_rotate",
-    "mail_from",
-    "mail_program",
-    "max_filedescriptors",
-    "max_open_disk_fds",
-    "maximum_icp_query_timeout",
-    "mcast_groups",
-    "mcast_icp_query_timeout",
-    "memory_cache_mode",
-    "memory_cache_shared",
-    "memory_pools",
-    "memory_pools_limit",
-    "memory_replacement_policy",
-    "mime_table",
-    "minimum_direct_hops",
-    "minimum_direct_rtt",
-    "minimum_icp_query_timeout",
-    "neighbor_type_domain",
-    "netdb_filename",
-    "netdb_high",
-    "netdb_low",
-    "netdb_ping_period",
-    "persistent_connection_after_error",
-    "pinger_enable",
-    "pinger_program",
-    "pipeline_prefetch",
-    "query_icmp",
-    "quick_abort_max",
-    "quick_abort_min",
-    "quick_abort_pct",
-    "range_offset_limit",
-    "read_ahead_gap",
-    "server_persistent_connections",
-    "shared_memory_locking",
-    "shared_transient_entries_limit",
-    "short_icon_urls",
-    "sleep_after_fork",
-    "snmp_access",
-    "snmp_port",
-    "sslcrtd_children",
-    "sslcrtvalidator_children",
-    "stats_collection",
-    "store_avg_object_size",
-    "store_dir_select_algorithm",
-    "store_objects_per_bucket",
-    "umask",
-    "unlinkd_program",
-    "workers",
-];
-
-const NOT_YET: [&str; 127] = [
-    "acl_uses_indirect_client",
-    "adaptation_masterx_shared_names",
-    "adaptation_meta",
-    "adaptation_send_client_ip",
-    "adaptation_send_username",
-    "adaptation_service_iteration_limit",
-    "adaptation_uses_indirect_client",
-    "append_domain",
-    "auth_param",
-    "broken_posts",
-    "client_delay_access",
-    "client_delay_initial_bucket_level",
-    "client_delay_parameters",
-    "client_delay_pools",
-    "client_dst_passthru",
-    "client_idle_pconn_timeout",
-    "client_ip_max_connections",
-    "client_lifetime",
-    "client_netmask",
-    "client_request_buffer_max_size",
-    "clientside_mark",
-    "clientside_tos",
-    "connect_retries",
-    "connect_timeout",
-    "delay_access",
-    "delay_class",
-    "delay_initial_bucket_level",
-    "delay_parameters",
-    "delay_pool_uses_indirect_client",
-    "delay_pools",
-    "deny_info",
-    "dns_timeout",
-    "forward_max_tries",
-    "forward_timeout",
-    "forwarded_for",
-    "ftp_port",
-    "half_closed_clients",
-    "host_verify_strict",
-    "hostname_aliases",
-    "http_upgrade_request_protocols",
-    "ident_lookup_access",
-    "ident_timeout",
-    "loadable_modules",
-    "log_uses_indirect_client",
-    "logformat",
-    "mark_client_connection",
-    "mark_client_packet",
-    "mcast_miss_addr",
-    "mcast_miss_encode_key",
-    "mcast_miss_port",
-    "mcast_miss_ttl",
-    "min_dns_poll_cnt",
-    "min_tcp_poll_cnt",
-    "min_udp_poll_cnt",
-    "minimum_expiry_time",
-    "minimum_object_size",
-    "negative_dns_ttl",
-    "nonhierarchical_direct",
-    "note",
-    "on_unsupported_protocol",
-    "paranoid_hit_validation",
-    "pconn_lifetime",
-    "peer_connect_timeout",
-    "positive_dns_ttl",
-    "prefer_direct",
-    "proxy_protocol_access",
-    "qos_flows",
-    "read_timeout",
-    "relaxed_header_parser",
-    "reply_body_max_size",
-    "reply_header_access",
-    "reply_header_add",
-    "reply_header_max_size",
-    "reply_header_replace",
-    "request_body_max_size",
-    "request_header_access",
-    "request_header_add",
-    "request_header_max_size",
-    "request_header_replace",
-    "request_start_timeout",
-    "request_timeout",
-    "response_delay_pool",
-    "response_delay_pool_access",
-    "retry_on_error",
-    "send_hit",
-    "server_idle_pconn_timeout",
-    "server_pconn_for_nonretriable",
-    "snmp_incoming_address",
-    "snmp_outgoing_address",
-    "spoof_client_ip",
-    "ssl_engine",
-    "ssl_unclean_shutdown",
-    "sslpassword_program",
-    "sslproxy_cert_error",
-    "sslproxy_cert_sign",
-    "sslproxy_cert_sign_hash",
-    "sslproxy_foreign_intermediate_certs",
-    "sslproxy_session_cache_size",
-    "sslproxy_session_ttl",
-    "store_miss",
-    "tcp_outgoing_address",
-    "tcp_outgoing_mark",
-    "tcp_outgoing_tos",
-    "tcp_recv_bufsize",
-    "test_reachability",
-    "tls_key_log",
-    "tls_outgoing_options",
-    "tproxy_uses_indirect_client",
-    "udp_incoming_address",
-    "udp_outgoing_address",
-    "uri_whitespace",
-    "url_rewrite_access",
-    "url_rewrite_bypass",
-    "url_rewrite_children",
-    "url_rewrite_extras",
-    "url_rewrite_host_header",
-    "url_rewrite_timeout",
-    "vary_ignore_expire",
-    "via",
-    "wccp2_address",
-    "wccp2_forwarding_method",
-    "wccp2_router",
-    "wccp2_service",
-    "wccp_address",
-    "wccp_router",
-    "windows_ipaddrchangemonitor",
-    "write_timeout",
-];
-
-const OBSOLETE: [&str; 70] = [
-    "authenticate_program",
-    "auth_always_direct",
-    "balance_on_multiple_ip",
-    "broken_vary_encoding",
-    "cache_access_log",
-    "cache_announce",
-    "cache_dns_program",
-    "cache_host",
-    "cache_host_acl",
-    "cache_host_domain",
-    "cache_peer_domain",
-    "cache_stoplist",
-    "cache_stoplist_pattern",
-    "chunked_request_body_max_size",
-    "dns_children",
-    "dns_testnames",
-    "dns_v4_fallback",
-    "dns_v4_first",
-    "emulate_httpd_log",
-    "error_map",
-    "extension_methods",
-    "external_refresh_check",
-    "forward_log",
-    "ftp_list_width",
-    "header_access",
-    "header_replace",
-    "hierarchy_stoplist",
-    "httpd_accel_host",
-    "httpd_accel_no_pmtu_disc",
-    "httpd_accel_port",
-    "httpd_accel_single_host",
-    "httpd_accel_uses_host_header",
-    "httpd_accel_with_proxy",
-    "ignore_expect_100",
-    "ignore_ims_on_miss",
-    "incoming_icp_average",
-    "incoming_http_average",
-    "incoming_rate",
-    "inside_firewall",
-    "location_rewrite_access",
-    "location_rewrite_children",
-    "location_rewrite_program",
-    "log_access",
-    "log_fqdn",
-    "log_icap",
-    "log_ip_on_direct",
-    "max_filedesc",
-    "maximum_single_addr_tries",
-    "no_cache",
-    "redirect_children",
-    "redirect_program",
-    "redirect_rewrites_host_header",
-    "redirector_access",
-    "redirector_bypass",
-    "referer_log",
-    "referrer_log",
-    "refresh_stale_hit",
-    "request_entities",
-    "server_http11",
-    "sslproxy_cafile",
-    "sslproxy_capath",
-    "sslproxy_cipher",
-    "sslproxy_flags",
-    "sslproxy_options",
-    "sslproxy_version",
-    "upgrade_http0.9",
-    "url_rewrite_concurrency",
-    "useragent_log",
-    "wais_relay_host",
-    "zph_mode",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Every directive of the default file that Squid 5.7 documents, but `include`.
+    const DOCUMENTED: &str = include_str!("tests/documented.txt");
+
     #[test]
     fn every_word_is_listed_once() {
         let refused = REFUSED.map(|(name, _)| name);
-        let lists = [&APPLIED[..], &refused, &HARMLESS, &NOT_YET, &OBSOLETE];
+        let aliases = ALIASES.map(|(old, _)| old);
+        let lists = [
+            &APPLIED[..],
+            &refused,
+            &HARMLESS,
+            &NOT_YET,
+            &OBSOLETE,
+            &aliases,
+        ];
         let mut all: Vec<&str> = lists.concat();
         let count = all.len();
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn every_documented_directive_is_known() {
+        let words: Vec<&str> = DOCUMENTED.split_whitespace().collect();
+        assert!(words.len() > 380, "only {} words", words.len());
+        for word in words {
+            assert!(treatment(word).is_some(), "{word}");
+        }
+    }
+
+    #[test]
+    fn old_names_stand_for_known_ones_that_are_no_old_names() {
+        for (old, today) in ALIASES {
+            assert!(treatment(old).is_none(), "{old}");
+            let treatment = treatment(today);
+            assert!(
+                !matches!(treatment, None | Some(Treatment::Obsolete)),
+                "{today}"
+            );
+        }
     }
 
     #[test]

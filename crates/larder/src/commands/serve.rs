@@ -9,7 +9,7 @@ use larder_policy::target::{Mode, Site};
 use larder_policy::url::Url;
 use larder_proxy::config::Listener;
 
-use crate::config::{Loaded, Problem, Problems, Settings, Sources, clash, parse_address};
+use crate::config::{Loaded, Problem, Problems, Settings, Severity, Sources, clash, parse_address};
 use crate::output::{self, Failure};
 use crate::serve;
 
@@ -109,7 +109,12 @@ impl Accelerate {
 /// Runs the proxy until a signal ends it.
 pub fn run(args: &Args, sources: &Sources) -> Result<ExitCode, Failure> {
     let loaded = sources.load().map_err(Failure::Configuration)?;
-    output::notice(&loaded.notes.render(output::stderr_is_terminal()));
+    let warnings = loaded.notes.at_least(Severity::Warning);
+    output::notice(&warnings.render(output::stderr_is_terminal()));
+    match loaded.notes.count(Severity::Note) {
+        0 => {}
+        notes => output::notice(&format!("notes: {notes}; `larder check` shows them\n")),
+    }
     let settings = with_flags(loaded, args).map_err(Failure::Configuration)?;
     let load = || with_flags(sources.load()?, args);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -8,6 +8,7 @@ pub mod problem;
 pub mod settings;
 pub mod sources;
 pub mod squid;
+mod surroundings;
 pub mod toml;
 pub mod tree;
 pub mod units;

@@ -292,6 +292,13 @@ impl Problems {
             .count()
     }
 
+    /// Those of at least a severity, in order.
+    #[must_use]
+    pub fn at_least(&self, severity: Severity) -> Self {
+        let grave = |problem: &&Problem| problem.severity >= severity;
+        Self(self.0.iter().filter(grave).cloned().collect())
+    }
+
     /// Them, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::problem::{Problem, Problems, Source};
 use super::settings::Settings;
-use super::{squid, toml};
+use super::{squid, surroundings, toml};
 use crate::args;
 use crate::environment::Environment;
 
@@ -104,6 +104,9 @@ impl Sources {
             }
             Origin::Squid(path) => squid::read(path, &mut notes),
         };
+        if !notes.has_errors() {
+            surroundings::review(&settings, &mut notes);
+        }
         if notes.has_errors() {
             return Err(notes);
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use larder_policy::access::{AccessList, DefaultAction};
+use larder_policy::access::{AccessList, DefaultAction, Matcher, Rule};
 use larder_policy::refresh::RefreshRules;
 use larder_policy::route::{HostField, Mirror, Origin, Parent, Routes, Select};
 use larder_policy::store_id::StoreIds;
@@ -21,8 +21,8 @@ use larder_policy::target::{Mode, Site};
 use larder_policy::url::{Authority, Scheme};
 use larder_proxy::config::Listener;
 use larder_squid::{
-    Accelerator, Configuration, HttpPort, LogDestination, Peer, PeerKind, PortMode, Position,
-    Replacement, StoreIdSource,
+    Accelerator, CACHE_MEM, Configuration, HttpPort, LogDestination, Peer, PeerKind, PortMode,
+    Position, Replacement, StoreIdSource,
 };
 
 use super::problem::{Place, Problem, Problems, Severity, Source};
@@ -39,20 +39,15 @@ pub fn read(path: &Path, problems: &mut Problems) -> Settings {
     let disk = Disk::default();
     match larder_squid::read(&path.display().to_string(), &disk) {
         Ok(configuration) => {
-            for note in &configuration.notes {
-                let severity = match note.severity {
-                    larder_squid::Severity::Info => Severity::Note,
-                    larder_squid::Severity::Warning => Severity::Warning,
-                };
-                problems.push(disk.problem(severity, &note.position, &note.text, &note.mend));
-            }
+            disk.noted(&configuration.notes, problems);
             settings(configuration, &disk, problems)
         }
-        Err(found) => {
-            for problem in found {
+        Err(refused) => {
+            for problem in &refused.problems {
                 let (text, mend) = (&problem.text, &problem.mend);
                 problems.push(disk.problem(Severity::Error, &problem.position, text, mend));
             }
+            disk.noted(&refused.notes, problems);
             Settings::default()
         }
     }
@@ -99,6 +94,16 @@ impl Disk {
         }
     }
 
+    fn noted(&self, notes: &[larder_squid::Note], problems: &mut Problems) {
+        for note in notes {
+            let severity = match note.severity {
+                larder_squid::Severity::Info => Severity::Note,
+                larder_squid::Severity::Warning => Severity::Warning,
+            };
+            problems.push(self.problem(severity, &note.position, &note.text, &note.mend));
+        }
+    }
+
     fn not_yet(&self, at: &Position, text: &str) -> Problem {
         self.problem(Severity::Warning, at, text, "larder starts without it")
     }
@@ -112,6 +117,7 @@ fn settings(squid: Configuration, disk: &Disk, problems: &mut Problems) -> Setti
             parents: squid.peers.iter().filter_map(parent).collect(),
             never_direct: squid.never_direct,
             always_direct: squid.always_direct,
+            allow_direct: allow_direct(&squid.http_ports),
             tunnels_prefer_direct: true,
         },
         access: squid.access,
@@ -134,9 +140,13 @@ fn settings(squid: Configuration, disk: &Disk, problems: &mut Problems) -> Setti
             .mend("write the rules into a file for storeid_file_rewrite"),
         ),
     }
-    if let Some(cache_dir) = squid.cache_dir {
-        settings.cache.directory = Some(Path::new(&cache_dir.directory).join(OWN_FOLDER));
-        settings.cache.size_max = cache_dir.max_bytes;
+    match squid.cache_dir {
+        Some(cache_dir) => {
+            settings.cache.directory = Some(Path::new(&cache_dir.directory).join(OWN_FOLDER));
+            settings.cache.size_max = cache_dir.max_bytes;
+        }
+        // Squid keeps objects in memory alone: as many, and no more, find room here.
+        None => settings.cache.size_max = squid.cache_mem.unwrap_or(CACHE_MEM),
     }
     settings.cache.object_bytes_max = squid.maximum_object_size;
     settings.cache.memory_max = squid.cache_mem.unwrap_or(settings.cache.memory_max);
@@ -160,6 +170,21 @@ fn settings(squid: Configuration, disk: &Disk, problems: &mut Problems) -> Setti
         problems.push(problem.mend("name them in /etc/resolv.conf"));
     }
     settings
+}
+
+/// The requests of accelerator ports with `allow-direct`.
+fn allow_direct(ports: &[HttpPort]) -> Option<AccessList> {
+    let names: Vec<String> = ports
+        .iter()
+        .filter(|port| matches!(&port.mode, PortMode::Accelerator(a) if a.allow_direct))
+        .map(|port| port.name.clone())
+        .collect();
+    let rule = |names| Rule {
+        allow: true,
+        conditions: vec![Matcher::ListenerName(names).into()],
+        text: "allow-direct".to_owned(),
+    };
+    (!names.is_empty()).then(|| AccessList::squid_selection(vec![rule(names)]))
 }
 
 fn listener(port: &HttpPort) -> Listener {

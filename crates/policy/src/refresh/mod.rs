@@ -9,7 +9,7 @@ mod squid;
 
 use crate::store_id::{Pattern, PatternSet};
 
-pub use squid::{Admission, Asked, RevalidateBecause, SquidVerdict, Times, UseBecause};
+pub use squid::{Admission, RevalidateBecause, SquidVerdict, Times, UseBecause};
 pub use squid::{admits, squid};
 
 /// One rule. All times are in seconds, as in every freshness computation; Squid's minutes are

@@ -69,24 +69,6 @@ fn expiry(meta: &Meta, date: Option<UnixTime>, came: UnixTime) -> Option<UnixTim
     Some(date_of(meta.headers(), &EXPIRES).unwrap_or(came))
 }
 
-/// What a client asks of freshness.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// Its Cache-Control (and Pragma).
-    pub control: &'a CacheControl,
-    /// It sent If-Modified-Since.
-    pub if_modified_since: bool,
-}
-
-impl<'a> From<&'a CacheControl> for Asked<'a> {
-    fn from(control: &'a CacheControl) -> Self {
-        Self {
-            control,
-            if_modified_since: false,
-        }
-    }
-}
-
 /// Why a stored response is used without asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UseBecause {
@@ -225,15 +207,14 @@ fn staleness(
 
 /// Squid's decision about a stored response at `now`. `rule` is the first refresh rule that matches
 /// its subject.
-pub fn squid<'a>(
+pub fn squid(
     meta: &Meta,
     rule: Option<&RefreshRule>,
-    asked: impl Into<Asked<'a>>,
+    asked: &CacheControl,
     now: UnixTime,
 ) -> SquidVerdict {
-    let asked = asked.into();
     let times = Times::of(meta);
-    let ahead = seconds(asked.control.min_fresh).unwrap_or(0);
+    let ahead = seconds(asked.min_fresh).unwrap_or(0);
     let check_time = now.plus(ahead);
     let age = now.since(times.timestamp).max(0).saturating_add(ahead);
     let stale = staleness(times, rule, age, check_time);
@@ -244,7 +225,7 @@ pub fn squid<'a>(
         return SquidVerdict::Use(UseBecause::Fresh);
     };
     // Asked only of what is stale: what is fresh is used by the next step anyway.
-    if seconds(asked.control.max_stale).is_some_and(|allowed| by < allowed) {
+    if seconds(asked.max_stale).is_some_and(|allowed| by < allowed) {
         return SquidVerdict::Use(UseBecause::MaxStale);
     }
     if by > rule.and_then(|r| r.options.max_stale).unwrap_or(MAX_STALE) {
@@ -257,7 +238,7 @@ pub fn squid<'a>(
 fn forced(
     meta: &Meta,
     rule: Option<&RefreshRule>,
-    asked: Asked<'_>,
+    asked: &CacheControl,
     age: i64,
     stale: Staleness,
 ) -> Option<SquidVerdict> {
@@ -275,7 +256,7 @@ fn forced(
     if asked.if_modified_since && options.refresh_ims {
         return Some(SquidVerdict::Revalidate(RefreshIms));
     }
-    if asked.control.no_cache && !options.ignore_reload {
+    if asked.no_cache && !options.ignore_reload {
         return Some(if options.reload_into_ims {
             SquidVerdict::Revalidate(ReloadIntoIms)
         } else {
@@ -283,7 +264,7 @@ fn forced(
         });
     }
     let unheard = |wanted: i64| control.immutable || (wanted == 0 && options.ignore_reload);
-    seconds(asked.control.max_age)
+    seconds(asked.max_age)
         .filter(|&wanted| !unheard(wanted))
         .is_some_and(|wanted| wanted == 0 || age > wanted)
         .then_some(SquidVerdict::Revalidate(ClientMaxAge))

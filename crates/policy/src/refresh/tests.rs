@@ -248,10 +248,9 @@ fn override_expire_ends_a_week_after_the_expiry() {
 
 #[test]
 fn refresh_ims_and_vary_star_ask_the_origin() {
-    let control = CacheControl::default();
-    let asked = Asked {
-        control: &control,
+    let asked = CacheControl {
         if_modified_since: true,
+        ..CacheControl::default()
     };
     let rule = with(Overrides {
         refresh_ims: true,
@@ -259,11 +258,11 @@ fn refresh_ims_and_vary_star_ask_the_origin() {
     });
     let fresh = reply(None, "max-age=99");
     assert_eq!(
-        squid(&fresh, Some(&rule), asked, UnixTime(CAME)).step(),
+        squid(&fresh, Some(&rule), &asked, UnixTime(CAME)).step(),
         'b'
     );
     let plain = with(Overrides::default());
-    assert!(squid(&fresh, Some(&plain), asked, UnixTime(CAME)).is_fresh());
+    assert!(squid(&fresh, Some(&plain), &asked, UnixTime(CAME)).is_fresh());
     let varies = meta(200, &[("vary", "*"), ("cache-control", "max-age=99")], 0);
     assert_eq!(at(&varies, &plain, "", 0).step(), 'a');
 }

@@ -53,8 +53,8 @@ pub(super) const FILES: [(&str, &str); 21] = [
         "squid.conf:2:7+10 there is no acl type `dstdomains` | did you mean `dstdomain`?",
     ),
     (
-        "http_port 3128\nacl auth proxy_auth REQUIRED\nhttp_access allow auth\n",
-        "squid.conf:3:19+4 `auth` is of the type proxy_auth, which larder cannot decide | \
+        "http_port 3128\nacl auth proxy_auth REQUIRED\nhttp_access deny auth\n",
+        "squid.conf:3:18+4 `auth` is of the type proxy_auth, which larder cannot decide | \
              write the rule with addresses, names, ports, methods or URLs",
     ),
     (
@@ -66,8 +66,8 @@ pub(super) const FILES: [(&str, &str); 21] = [
         "squid.conf:2:19+4 `lots` is no number of megabytes | write a whole number",
     ),
     (
-        "http_port 3128\ncache_replacement_policy heap lfuda\n",
-        "squid.conf:2:31+5 there is no replacement policy `lfuda` | write lru, heap LFUDA, \
+        "http_port 3128\ncache_replacement_policy lfuda\n",
+        "squid.conf:2:26+5 there is no replacement policy `lfuda` | write lru, heap LFUDA, \
              heap GDSF or heap LRU (in these letters)",
     ),
     (

@@ -142,13 +142,15 @@ pub(super) fn mirror(section: &mut Section<'_>, place: &Place) -> Option<(Mirror
     let hosts = section
         .value("hosts", values::list(host))
         .unwrap_or_default();
-    let origins = section
-        .value("origins", values::list(origin))
-        .unwrap_or_default();
+    let origins = section.value("origins", values::list(origin));
     let select = section
         .value("select", values::one_of(&selections))
         .unwrap_or_default();
-    let has_origins = section.get("origins").is_some();
+    let has_origins = match &origins {
+        Some(origins) => !origins.is_empty(),
+        // It is there, and what is wrong with it was said.
+        None => section.get("origins").is_some(),
+    };
     for (missing, what, mend) in [
         (name.is_none(), "name", "add name = \"…\""),
         (!has_origins, "origins", "add origins = [\"https://…/\"]"),
@@ -161,7 +163,7 @@ pub(super) fn mirror(section: &mut Section<'_>, place: &Place) -> Option<(Mirror
     let mirror = Mirror {
         name: name?,
         hosts,
-        origins,
+        origins: origins.unwrap_or_default(),
         select,
         access: None,
     };
