@@ -39,8 +39,24 @@ pub(crate) fn review(
         .collect();
     caught_root(&configuration.refresh, &lines, found);
     departures(&configuration.refresh, &lines, found);
+    unmatched(configuration, statements, found);
     peerless(configuration, found);
     room(configuration, statements, start, found);
+}
+
+/// Switches that each rule inherits say nothing of URLs that no rule matches.
+fn unmatched(configuration: &Configuration, statements: &[Statement], found: &mut Findings) {
+    if configuration.refresh.iter().any(|rule| rule.catch_all) {
+        return;
+    }
+    for statement in statements {
+        let name = statement.name.text.as_str();
+        if matches!(name, "max_stale" | "refresh_all_ims" | "reload_into_ims") {
+            let text = format!("{name} holds for what a refresh_pattern matches, and nothing else");
+            let mend = "end the rules with refresh_pattern . 0 20% 4320";
+            found.warn(&statement.name.at, text, mend);
+        }
+    }
 }
 
 /// Nobody may ask for anything.

@@ -45,6 +45,7 @@ fn rules(rule: &RefreshRule, semantics: Semantics) -> Rules<'_> {
 
 fn fetched() -> Fetched {
     Fetched {
+        url: "http://m.example/x.deb".to_owned(),
         request_time: UnixTime(CAME),
         response_time: UnixTime(CAME),
         ..Fetched::default()
@@ -147,7 +148,7 @@ fn a_copy_that_is_staler_than_max_stale_does_not_stand_in_for_the_origin() {
 /// Whether an answer is kept.
 fn keeps(options: Overrides, semantics: Semantics, status: u16, head: &[(&str, &str)]) -> bool {
     let rule = rule(options);
-    let url = Url::parse("http://m.example/x.deb").unwrap();
+    let url = Url::parse(&fetched().url).unwrap();
     let headers = fields(head);
     let answer = Answer {
         status,

@@ -71,13 +71,14 @@ fn lines_about_one_matter_are_one_note() {
 }
 
 /// A line, and how what is said of it begins.
-const WITHOUT_EFFECT: [(&str, &str); 30] = [
+const WITHOUT_EFFECT: [(&str, &str); 31] = [
     (
         "quick_abort_min 0 KB",
         "1 Warning a download goes on to its end",
     ),
     ("quick_abort_min -1", "1 Info quick_abort_min -1: as larder"),
     ("forwarded_for delete", "1 Info forwarded_for has no effect"),
+    ("max_stale 1 week", "1 Warning max_stale holds for what a"),
     ("via off", "1 Warning via off is not applied yet"),
     ("cache_log /x", "1 Info cache_log has no effect"),
     (
