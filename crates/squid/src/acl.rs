@@ -337,7 +337,7 @@ fn matcher(declared: &Declared<'_>, tokens: &[Token], found: &mut Findings) -> O
         "myport" | "localport" => Matcher::ListenerPort(ports(plain(), found)),
         "myportname" => Matcher::ListenerName(texts().map(str::to_owned).collect()),
         "method" => Matcher::Method(texts().map(str::to_owned).collect()),
-        "proto" => Matcher::Protocol(plain().filter_map(protocol).collect()),
+        "proto" => Matcher::Protocol(plain().filter_map(|word| protocol(word, found)).collect()),
         unknown => {
             let known = SUPPORTED.iter().chain(&UNSUPPORTED).copied();
             let mend = match suggest::nearest(unknown, known) {
@@ -439,13 +439,35 @@ fn ports<'a>(tokens: impl Iterator<Item = &'a Token>, found: &mut Findings) -> P
     PortSet::new(ranges.collect::<Vec<_>>())
 }
 
+/// What Squid speaks and larder does not: such a protocol is never asked for.
+const OTHER_PROTOCOLS: [&str; 8] = [
+    "cache_object",
+    "coap",
+    "coaps",
+    "ftp",
+    "gopher",
+    "urn",
+    "wais",
+    "whois",
+];
+
 /// Protocols that larder never speaks match nothing.
-fn protocol(token: &Token) -> Option<Protocol> {
+fn protocol(token: &Token, found: &mut Findings) -> Option<Protocol> {
     match token.text.to_ascii_lowercase().as_str() {
         "http" => Some(Protocol::Http),
         "https" => Some(Protocol::Https),
         "none" => Some(Protocol::None),
-        _ => None,
+        other => {
+            if !OTHER_PROTOCOLS.contains(&other) {
+                let text = format!("`{}` is no protocol, and matches nothing", token.text);
+                found.warn(
+                    &token.at,
+                    text,
+                    "write HTTP, HTTPS or another that Squid knows",
+                );
+            }
+            None
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub fn read(path: &str, files: &dyn Files) -> Result<Configuration, Refused> {
     if configuration.http_ports.is_empty() && found.problems.is_empty() {
         found.problem(&start, "there is no http_port", "add http_port 3128");
     }
-    let notes = in_order(found.notes);
+    let notes = in_order(found.notes, path);
     if found.problems.is_empty() {
         configuration.notes = notes;
         Ok(configuration)
@@ -61,9 +61,9 @@ pub fn read(path: &str, files: &dyn Files) -> Result<Configuration, Refused> {
     }
 }
 
-/// By file in the order in which they are first mentioned, then by line.
-fn in_order(mut notes: Vec<Note>) -> Vec<Note> {
-    let mut files: Vec<_> = Vec::new();
+/// By file, `path` first and others in the order in which they are first mentioned, then by line.
+fn in_order(mut notes: Vec<Note>, path: &str) -> Vec<Note> {
+    let mut files = vec![path.into()];
     for note in &notes {
         if !files.contains(&note.position.file) {
             files.push(note.position.file.clone());

@@ -50,6 +50,10 @@ pub(crate) fn size(statement: &Statement, found: &mut Findings) -> Option<Size> 
     } else {
         glued
     };
+    if glued.is_empty() && next.is_none() && digits.parse::<u64>().is_ok_and(|n| n > 0) {
+        let text = format!("`{}` has no unit: these are bytes", joined(statement));
+        found.warn(&first.at, text, "write KB, MB or GB after it");
+    }
     let size = digits.parse::<f64>().ok().zip(unit_of_size(unit));
     match size {
         Some((number, factor)) if number >= 0.0 => Some(Size::Bytes((number * factor) as u64)),

@@ -71,7 +71,7 @@ fn lines_about_one_matter_are_one_note() {
 }
 
 /// A line, and how what is said of it begins.
-const WITHOUT_EFFECT: [(&str, &str); 31] = [
+const WITHOUT_EFFECT: [(&str, &str); 33] = [
     (
         "quick_abort_min 0 KB",
         "1 Warning a download goes on to its end",
@@ -79,6 +79,8 @@ const WITHOUT_EFFECT: [(&str, &str); 31] = [
     ("quick_abort_min -1", "1 Info quick_abort_min -1: as larder"),
     ("forwarded_for delete", "1 Info forwarded_for has no effect"),
     ("max_stale 1 week", "1 Warning max_stale holds for what a"),
+    ("cache_mem 256", "1 Warning `256` has no unit"),
+    ("acl p proto HTTP FOO", "1 Warning `FOO` is no protocol"),
     ("via off", "1 Warning via off is not applied yet"),
     ("cache_log /x", "1 Info cache_log has no effect"),
     (
