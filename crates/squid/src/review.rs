@@ -194,6 +194,16 @@ fn room(
     start: &Position,
     found: &mut Findings,
 ) {
+    let null = |statement: &&Statement| {
+        let kind = statement.arguments.first();
+        statement.name.text == "cache_dir" && kind.is_some_and(|kind| kind.text == "null")
+    };
+    if configuration.cache_dir.is_some() {
+        for statement in statements.iter().filter(null) {
+            let text = "a null cache_dir keeps nothing: no effect beside another one";
+            found.info(&statement.name.at, text, "remove it");
+        }
+    }
     let kept = configuration.cache.as_ref();
     let nothing = kept.is_some_and(|list| {
         let first = list.rules.first();

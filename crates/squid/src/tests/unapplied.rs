@@ -71,7 +71,7 @@ fn lines_about_one_matter_are_one_note() {
 }
 
 /// A line, and how what is said of it begins.
-const WITHOUT_EFFECT: [(&str, &str); 33] = [
+const WITHOUT_EFFECT: [(&str, &str); 34] = [
     (
         "quick_abort_min 0 KB",
         "1 Warning a download goes on to its end",
@@ -81,6 +81,10 @@ const WITHOUT_EFFECT: [(&str, &str); 33] = [
     ("max_stale 1 week", "1 Warning max_stale holds for what a"),
     ("cache_mem 256", "1 Warning `256` has no unit"),
     ("acl p proto HTTP FOO", "1 Warning `FOO` is no protocol"),
+    (
+        "cache_dir null /tmp",
+        "1 Info a null cache_dir keeps nothing",
+    ),
     ("via off", "1 Warning via off is not applied yet"),
     ("cache_log /x", "1 Info cache_log has no effect"),
     (
