@@ -186,6 +186,20 @@ impl Core {
         }
     }
 
+    /// The disk is full though the books say it is not: something leaves for `bytes` all the same.
+    /// False: nothing can. Blocking.
+    pub(crate) fn give_way(&self, bytes: u64) -> bool {
+        let mut journal = lock(&self.journal);
+        let mut state = lock(&self.state);
+        let gone = self.choose(&mut state, bytes, 0, usize::MAX);
+        self.note_gone(&mut state, &gone, &[]);
+        drop(state);
+        self.write_victims(&mut journal, &gone);
+        drop(journal);
+        self.remove_files(&gone);
+        !gone.is_empty()
+    }
+
     /// Says that the disk is full though the books say it is not: others use the file system.
     pub(crate) fn disk_is_full(&self, error: &std::io::Error) {
         self.counters.fault(Fault::Write, error);

@@ -43,6 +43,7 @@ mod layout;
 mod lookup;
 #[doc(hidden)]
 pub mod measure;
+mod patience;
 mod pump;
 mod rank;
 mod reader;

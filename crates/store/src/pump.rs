@@ -19,6 +19,10 @@ use crate::running::Running;
 
 /// Bytes that may wait for the disk.
 const QUEUE_MAX: usize = 4 << 20;
+/// How often objects leave for one round of writing on a full disk.
+const TRIES_ON_A_FULL_DISK: u32 = 4;
+/// At least so much leaves then, bytes.
+const WAY: u64 = 4 << 20;
 /// Smaller chunks are gathered before they are written.
 const GATHER: usize = 64 << 10;
 
@@ -150,7 +154,7 @@ fn drain(file: &BodyFile, shared: &Shared, running: &Running) {
             queue.bytes = 0;
             std::mem::take(&mut queue.waiting)
         };
-        match write_all(file, &mut hasher, at, &chunks) {
+        match write_or_make_way(file, &mut hasher, at, &chunks, running) {
             Ok(end) => {
                 at = end;
                 running.publish(at);
@@ -167,6 +171,31 @@ fn drain(file: &BodyFile, shared: &Shared, running: &Running) {
         }
     }
     shared.progress.notify_waiters();
+}
+
+/// Writes the chunks; where others have filled the disk, objects that are held leave for them.
+fn write_or_make_way(
+    file: &BodyFile,
+    hasher: &mut Sha256,
+    at: u64,
+    chunks: &[Bytes],
+    running: &Running,
+) -> io::Result<u64> {
+    let bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+    for _ in 0..TRIES_ON_A_FULL_DISK {
+        let before = hasher.clone();
+        match write_all(file, hasher, at, chunks) {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+                *hasher = before;
+                let core = running.core.upgrade();
+                if !core.is_some_and(|core| core.give_way(bytes.max(WAY))) {
+                    return Err(e);
+                }
+            }
+            result => return result,
+        }
+    }
+    write_all(file, hasher, at, chunks)
 }
 
 /// Writes the chunks from `at` on and hashes them. Returns where they end.

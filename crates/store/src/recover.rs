@@ -25,6 +25,7 @@ use crate::index::{Gone, Index, SUSPECT, Unlinked, VERIFIED};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
 use crate::layout::{FileSystem, Layout};
+use crate::patience::Patience;
 use crate::rank::Ranking;
 use crate::room::{Limits, Space};
 use crate::slices::Slices;
@@ -52,7 +53,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         .clean_parts()
         .map_err(file("clean", layout.parts()))?;
     let counters = Counters::default();
-    let (table, mut picture, loaded, mut mending) = open_table(&layout, &config, &disk, &counters);
+    let (table, mut picture, loaded, mut mending) = open_table(&layout, &config, &disk, &counters)?;
     let (changes, torn) =
         Journal::replay(&layout.journal()).map_err(file("read", layout.journal()))?;
     if torn {
@@ -118,14 +119,15 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     Ok(core)
 }
 
-/// Opens the index file; one that does not open or cannot be read through is set aside for what
-/// can be salvaged of it, and an empty one takes its place.
+/// Opens the index file; a damaged one is set aside for what can be salvaged of it, and an empty
+/// one takes its place. A disk that is full or a file that may not be opened says nothing about the
+/// index, and costs it nothing.
 fn open_table(
     layout: &Layout,
     config: &Config,
     disk: &Disk,
     counters: &Counters,
-) -> (Table, Picture, Loaded, Mending) {
+) -> Result<(Table, Picture, Loaded, Mending), OpenError> {
     let cache_bytes = usize::try_from(page_cache(config)).unwrap_or(usize::MAX);
     let damaged = layout.damaged_index();
     let mut mending = Mending {
@@ -133,27 +135,37 @@ fn open_table(
         damaged: damaged.exists().then(|| damaged.clone()),
         orphans: false,
     };
-    for _ in 0..2 {
+    let mut patience = Patience::new(layout);
+    let mut turns = 0;
+    while turns < 2 {
         let read = Table::open(&layout.index(), cache_bytes, disk)
             .and_then(|table| read_table(&table, config).map(|(all, some)| (table, all, some)));
         match read {
             Ok((table, picture, loaded)) if loaded.unreadable == 0 || mending.orphans => {
-                return (table, picture, loaded, mending);
+                return Ok((table, picture, loaded, mending));
             }
             Ok((_, _, loaded)) => {
                 let what = format_args!("{} unreadable records in the index", loaded.unreadable);
                 counters.fault(Fault::Index, &what);
             }
-            Err(e) => counters.fault(Fault::Index, &e),
+            Err(e) => match patience.with(e)? {
+                Some(damage) => counters.fault(Fault::Index, &damage),
+                None => continue,
+            },
         }
+        turns += 1;
         mending.orphans = true;
+        if turns == 2 {
+            // The second file was an empty one: it must not take the place of what is set aside.
+            break;
+        }
         match fs::rename(layout.index(), &damaged) {
             Ok(()) => mending.damaged = Some(damaged.clone()),
             Err(e) => counters.fault(Fault::Index, &e),
         }
     }
     let picture = Picture::new(config, 0);
-    (Table::absent(), picture, Loaded::default(), mending)
+    Ok((Table::absent(), picture, Loaded::default(), mending))
 }
 
 fn page_cache(config: &Config) -> u64 {

@@ -25,6 +25,7 @@ use crate::codec::{self, Scan};
 use crate::digest::KeyHash;
 use crate::disk::Disk;
 use crate::index::Blob;
+use crate::patience::is_of_the_disk;
 
 const HEADS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("heads");
 const BLOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blobs");
@@ -41,6 +42,27 @@ pub(crate) enum TableError {
     Damaged,
     #[error("the index file has been given up")]
     Closed,
+}
+
+impl TableError {
+    /// The system's word, where it says nothing about the file's content.
+    pub(crate) fn of_the_disk(&self) -> Option<std::io::Error> {
+        let Self::Redb(error) = self else {
+            return None;
+        };
+        match &**error {
+            redb::Error::Io(source) if is_of_the_disk(source) => Some(copy(source)),
+            _ => None,
+        }
+    }
+}
+
+/// The same error once more: its code where the system gave one, else its kind.
+fn copy(error: &std::io::Error) -> std::io::Error {
+    match error.raw_os_error() {
+        Some(code) => std::io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
+    }
 }
 
 impl<E: Into<redb::Error>> From<E> for TableError {

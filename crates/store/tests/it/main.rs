@@ -13,6 +13,8 @@ mod crash;
 #[cfg(test)]
 mod faults;
 mod fill;
+#[cfg(test)]
+mod full_disk;
 mod restart;
 mod room;
 #[cfg(test)]
