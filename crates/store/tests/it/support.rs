@@ -2,16 +2,24 @@
 
 use std::future::poll_fn;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use larder_policy::key::CacheKey;
 use larder_policy::meta::{Fetched, Meta, UnixTime};
-use larder_store::{Config, Entry, Fill, Join, ReadError, Reader, Slot, Store};
+use larder_store::{Config, Entry, Fill, Join, OpenError, ReadError, Reader, Slot, Store};
 
-/// A store with a cap that no test of something else meets.
+/// A store with a cap that no test of something else meets. A job of the store that was here
+/// before may still be ending: it has two seconds.
 pub(crate) fn open(directory: &Path) -> Store {
-    Store::open(config(directory)).expect("the directory is free and writable")
+    for _ in 0..100 {
+        match Store::open(config(directory)) {
+            Err(OpenError::Held { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            opened => return opened.expect("the directory is free and writable"),
+        }
+    }
+    panic!("{} is not let go", directory.display());
 }
 
 pub(crate) fn config(directory: &Path) -> Config {
