@@ -114,7 +114,7 @@ pub(crate) async fn all_released(store: &Store) {
         if store.snapshot().reserved_bytes == 0 {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("room is still reserved: {:?}", store.snapshot());
 }
