@@ -6,7 +6,7 @@
 //! way, and 4011 always answers. iPXE throws away a proxy's answer without a server address, so that one
 //! is never left out. HTTP boot takes the URL from the offer alone.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
 use super::rules::{OfferStyle, OwnRules};
@@ -272,21 +272,15 @@ fn blank(request: &Request<'_>, arrival: &Arrival) -> Reply {
         server_name: here.to_string().into_bytes(),
         file: Vec::new(),
         options,
-        to: destination(request, arrival, client_address),
+        to: destination(request, arrival),
     }
 }
 
 /// Where an answer goes: back to the asking socket on 4011, to the relay, else to everyone on the link.
-pub fn destination(
-    request: &Request<'_>,
-    arrival: &Arrival,
-    client_address: Ipv4Addr,
-) -> Destination {
+/// The address that a request claims to have is never sent to: it may be a third host's.
+pub fn destination(request: &Request<'_>, arrival: &Arrival) -> Destination {
     match arrival.port {
-        Port::BootServer if client_address.is_unspecified() => Destination::Socket(arrival.from),
-        Port::BootServer => {
-            Destination::Socket(SocketAddrV4::new(client_address, arrival.from.port()))
-        }
+        Port::BootServer => Destination::Socket(arrival.from),
         Port::Dhcp if !request.relay.is_unspecified() => Destination::Relay(request.relay),
         Port::Dhcp => Destination::Broadcast,
     }

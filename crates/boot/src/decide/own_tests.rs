@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::net::SocketAddrV4;
+
 use super::*;
 use crate::decide::rules::Programs;
 use crate::decide::{AnswerKind, Interface};
@@ -258,6 +260,15 @@ fn a_configured_style_is_kept_and_its_menu_item_served() {
         (ack.file.as_slice(), ack.your_address),
         (&b"snponly.efi"[..], second.address)
     );
+}
+
+#[test]
+fn a_forged_address_draws_no_answer_to_a_third_host() {
+    let mut forger = Client::pxe(7);
+    forger.kind = kind::REQUEST;
+    forger.address = Ipv4Addr::new(10, 77, 0, 200);
+    let asking_socket = Destination::Socket("10.77.0.9:4011".parse().unwrap());
+    assert_eq!(forger.reply(Port::BootServer).to, asking_socket);
 }
 
 #[test]

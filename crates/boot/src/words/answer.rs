@@ -350,7 +350,7 @@ impl Client<'_> {
             self.push_vendor(&mut reply, subs, tags);
         }
         self.push_pxe_options(&mut reply, tags);
-        reply.to = destination(self.request, self.arrival, reply.client_address);
+        reply.to = destination(self.request, self.arrival);
         reply
     }
 
