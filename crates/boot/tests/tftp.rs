@@ -211,3 +211,43 @@ async fn writers_and_names_that_leave_the_root_are_refused() {
     let (refusal, _) = next(&socket).await.unwrap();
     assert_eq!(refusal[..4], [0, ERROR, 0, 4]);
 }
+
+#[tokio::test]
+async fn another_request_from_the_same_socket_gets_its_own_file() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, second) = (content(2000), Bytes::from_static(b"the second file"));
+    std::fs::write(root.path().join("first"), &first).unwrap();
+    std::fs::write(root.path().join("second"), &second).unwrap();
+    let (_handle, server) = server(root.path(), Arc::default());
+    let socket = client(server, "first", "tsize\x000\0").await;
+    let (options, transfer) = next(&socket).await.unwrap();
+    assert_eq!(options, b"\0\x06tsize\x002000\0");
+    // The size was all it wanted: firmware goes on with another request, and its abort may get lost.
+    ask(&socket, server, "first", "").await;
+    let (data, begun) = next(&socket).await.unwrap();
+    assert_ne!(begun, transfer);
+    assert_eq!(data[..4], [0, 3, 0, 1]);
+    assert_eq!(data[4..], first[..512]);
+    socket.send_to(&[0, ACK, 0, 1], begun).await.unwrap();
+    assert_eq!(next(&socket).await.unwrap().0[..4], [0, 3, 0, 2]);
+    // Amid a transfer, too.
+    ask(&socket, server, "second", "").await;
+    let (data, from) = next(&socket).await.unwrap();
+    assert_ne!(from, begun);
+    assert_eq!(data[..4], [0, 3, 0, 1]);
+    assert_eq!(data[4..], second);
+}
+
+#[tokio::test]
+async fn modes_other_than_octet_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("file"), "a\nb\n").unwrap();
+    let (_handle, server) = server(root.path(), Arc::default());
+    for mode in ["netascii", "mail"] {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let request = format!("\0\u{1}file\0{mode}\0");
+        socket.send_to(request.as_bytes(), server).await.unwrap();
+        let (refusal, _) = next(&socket).await.unwrap();
+        assert_eq!(refusal, b"\0\x05\0\x04larder serves octet mode only\0");
+    }
+}

@@ -250,30 +250,6 @@ fn through_link(root: &Path, path: &str) -> Result<File, NoFile> {
         .map_err(|error| NoFile::Unreadable(error.into()))
 }
 
-/// Turns bytes into netascii: LF becomes CR LF, a lone CR becomes CR NUL (RFC 764).
-pub fn netascii(content: &Content) -> io::Result<Bytes> {
-    let mut bytes = Vec::new();
-    content.read(
-        0,
-        usize::try_from(content.length()).unwrap_or(usize::MAX),
-        &mut bytes,
-    )?;
-    let mut text = Vec::with_capacity(bytes.len());
-    let mut before = 0;
-    for byte in bytes {
-        match byte {
-            b'\n' if before != b'\r' => text.extend(b"\r\n"),
-            other if before == b'\r' && other != b'\n' => text.extend([0, other]),
-            other => text.push(other),
-        }
-        before = byte;
-    }
-    if before == b'\r' {
-        text.push(0);
-    }
-    Ok(text.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,11 +351,5 @@ mod tests {
             panic!("in memory")
         };
         assert!(Arc::ptr_eq(&first, &second));
-    }
-
-    #[test]
-    fn netascii_rewrites_line_ends() {
-        let content = Content::Memory(Bytes::from_static(b"a\nb\r\nc\rd\r"));
-        assert_eq!(&netascii(&content).unwrap()[..], b"a\r\nb\r\nc\r\0d\r\0");
     }
 }

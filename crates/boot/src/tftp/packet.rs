@@ -32,22 +32,11 @@ pub enum ErrorCode {
     UnknownTransfer = 5,
 }
 
-/// How the file's bytes are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// As they are.
-    Octet,
-    /// With line ends as CR LF and a lone CR as CR NUL (RFC 764).
-    Netascii,
-}
-
 /// A read request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRequest {
     /// The file's name, as sent.
     pub name: Vec<u8>,
-    /// The mode.
-    pub mode: Mode,
     /// Options that larder knows; others and malformed ones are ignored (RFC 2347).
     pub options: Options,
 }
@@ -72,6 +61,9 @@ pub enum Incoming {
     Read(ReadRequest),
     /// Wants to write, which nobody may.
     Write,
+    /// Wants a file in netascii or another mode than octet, which nobody gets: what boots is never text
+    /// whose line ends may be changed.
+    OtherMode,
     /// Has got all blocks up to this one.
     Ack(u16),
     /// Gives up, with its code and text.
@@ -93,7 +85,7 @@ pub fn parse(bytes: &[u8]) -> Incoming {
             .map(|bytes: &[u8; 2]| u16::from_be_bytes(*bytes))
     };
     match u16::from_be_bytes(*code) {
-        opcode::READ => read_request(rest).map_or(Incoming::Unknown, Incoming::Read),
+        opcode::READ => read_request(rest).unwrap_or(Incoming::Unknown),
         opcode::WRITE => Incoming::Write,
         opcode::ACK => number().map_or(Incoming::Unknown, Incoming::Ack),
         opcode::ERROR => number().map_or(Incoming::Unknown, |code| {
@@ -112,16 +104,14 @@ pub fn parse(bytes: &[u8]) -> Incoming {
 }
 
 /// Parses name, mode and options. The mode's end mark may be missing, as some ROMs leave it out.
-fn read_request(bytes: &[u8]) -> Option<ReadRequest> {
+fn read_request(bytes: &[u8]) -> Option<Incoming> {
     let mut fields = bytes.split(|byte| *byte == 0);
     let name = fields
         .next()
         .filter(|name| !name.is_empty() && name.len() < bytes.len())?;
-    let mode = match fields.next()?.to_ascii_lowercase().as_slice() {
-        b"octet" => Mode::Octet,
-        b"netascii" => Mode::Netascii,
-        _ => return None,
-    };
+    if !fields.next()?.eq_ignore_ascii_case(b"octet") {
+        return Some(Incoming::OtherMode);
+    }
     let mut options = Options::default();
     for _ in 0..OPTIONS_MAX {
         let (Some(option), Some(value)) = (fields.next(), fields.next()) else {
@@ -129,11 +119,10 @@ fn read_request(bytes: &[u8]) -> Option<ReadRequest> {
         };
         options.read(option, value);
     }
-    Some(ReadRequest {
+    Some(Incoming::Read(ReadRequest {
         name: name.to_vec(),
-        mode,
         options,
-    })
+    }))
 }
 
 impl Options {
@@ -245,16 +234,13 @@ mod tests {
 
     #[test]
     fn a_missing_last_end_mark_is_forgiven_and_worse_is_not() {
-        assert_eq!(read(b"\0\x01x\0octet").mode, Mode::Octet);
-        for wrong in [
-            &b"\0\x01x"[..],
-            b"\0\x01\0octet\0",
-            b"\0\x01x\0mail\0",
-            b"\0",
-            b"",
-            b"\0\x09",
-        ] {
+        assert_eq!(read(b"\0\x01x\0octet").name, b"x");
+        for wrong in [&b"\0\x01x"[..], b"\0\x01\0octet\0", b"\0", b"", b"\0\x09"] {
             assert_eq!(parse(wrong), Incoming::Unknown, "{wrong:?}");
+        }
+        for mode in ["netascii", "NetASCII", "mail", ""] {
+            let request = format!("\0\u{1}x\0{mode}\0");
+            assert_eq!(parse(request.as_bytes()), Incoming::OtherMode, "{mode}");
         }
         assert_eq!(parse(b"\0\x02x\0octet\0"), Incoming::Write);
         assert_eq!(parse(b"\0\x04\0"), Incoming::Unknown);

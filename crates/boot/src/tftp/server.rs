@@ -2,19 +2,22 @@
 //!
 //! A transfer answers from the address that its request came to, on a port of its own (RFC 1350 §4). A
 //! datagram from anyone else gets error 5 and leaves the transfer alone. The same request again while the
-//! first answer is on its way goes to the running transfer instead of starting a second one.
+//! first answer is on its way goes to the running transfer instead of starting a second one; another
+//! request from the same socket ends that transfer and starts its own.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::files::{self, Content, Name, NoFile};
-use super::packet::{self, ErrorCode, Incoming, Mode, ReadRequest};
+use super::packet::{self, ErrorCode, Incoming, ReadRequest};
 use super::transfer::{Bounds, End, Source, Step, Transfer, settle};
 use crate::net::udp::{PortSocket, Way};
 use crate::packet::hardware::HardwareAddress;
@@ -28,7 +31,16 @@ const REQUEST_MAX: usize = 2048;
 const ANSWER_MAX: usize = 516;
 
 /// Transfers that run, by their client's socket.
-type Running = Arc<Mutex<HashMap<SocketAddrV4, Arc<Notify>>>>;
+type Running = Arc<Mutex<HashMap<SocketAddrV4, Underway>>>;
+
+/// A transfer that runs.
+#[derive(Debug)]
+struct Underway {
+    request: ReadRequest,
+    /// Tells it that the same request came again.
+    again: Arc<Notify>,
+    task: AbortHandle,
+}
 
 /// Serves requests until it is dropped.
 ///
@@ -50,27 +62,50 @@ pub async fn serve(socket: PortSocket, core: Arc<Core>) {
         let Some(request) = judge(&socket, &core, bytes, way).await else {
             continue;
         };
-        if let Some(transfer) = lock(&running).get(&way.from) {
-            transfer.notify_one();
-            continue;
+        match lock(&running).entry(way.from) {
+            Entry::Occupied(transfer) if transfer.get().request == request => {
+                transfer.get().again.notify_one();
+                continue;
+            }
+            // The client is done with what it asked for before: it would take those blocks for these.
+            Entry::Occupied(transfer) => {
+                transfer.remove().task.abort();
+                core.count_transfer("replaced");
+            }
+            Entry::Vacant(_) => {}
         }
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
             core.count_transfer("refused-full");
             continue;
         };
         let again = Arc::new(Notify::new());
-        lock(&running).insert(way.from, Arc::clone(&again));
-        let (core, running, socket) =
-            (Arc::clone(&core), Arc::clone(&running), Arc::clone(&socket));
-        transfers.spawn(async move {
-            answer(&core, &socket, request, way, &again).await;
-            lock(&running).remove(&way.from);
-            drop(permit);
+        // Held until the transfer is entered, or one that is over at once would be entered for good.
+        let mut underway = lock(&running);
+        let task = transfers.spawn({
+            let (core, socket) = (Arc::clone(&core), Arc::clone(&socket));
+            let (request, again) = (request.clone(), Arc::clone(&again));
+            let running = Arc::clone(&running);
+            async move {
+                answer(&core, &socket, request, way, &again).await;
+                // Another one may have taken its place.
+                if let Entry::Occupied(entry) = lock(&running).entry(way.from)
+                    && Arc::ptr_eq(&entry.get().again, &again)
+                {
+                    entry.remove();
+                }
+                drop(permit);
+            }
         });
+        let transfer = Underway {
+            request,
+            again,
+            task,
+        };
+        underway.insert(way.from, transfer);
     }
 }
 
-fn lock(running: &Running) -> std::sync::MutexGuard<'_, HashMap<SocketAddrV4, Arc<Notify>>> {
+fn lock(running: &Running) -> std::sync::MutexGuard<'_, HashMap<SocketAddrV4, Underway>> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -90,8 +125,14 @@ async fn judge(socket: &PortSocket, core: &Core, bytes: &[u8], way: Way) -> Opti
             .await;
             None
         }
+        Incoming::OtherMode => {
+            core.count_transfer("mode-refused");
+            let text = "larder serves octet mode only";
+            refuse(socket, core, way, ErrorCode::IllegalOperation, text).await;
+            None
+        }
         Incoming::Unknown if bytes.starts_with(&[0, 1]) => {
-            let text = "the request is malformed, or its mode is neither octet nor netascii";
+            let text = "the request is malformed";
             refuse(socket, core, way, ErrorCode::IllegalOperation, text).await;
             None
         }
@@ -182,19 +223,12 @@ async fn transfer(
     again: &Notify,
 ) -> std::io::Result<Outcome> {
     let start = Instant::now();
-    let (content, length) = match request.mode {
-        Mode::Octet => {
-            let length = content.length();
-            (content, Some(length))
-        }
-        Mode::Netascii => (Content::Memory(files::netascii(&content)?), None),
-    };
     let mtu = core.mtu(way).min(core.config.tftp.mtu.unwrap_or(u16::MAX));
     let bounds = Bounds {
         mtu,
         has_block_size: core.config.tftp.has_block_size,
     };
-    let (terms, agreed) = settle(&request.options, length, bounds);
+    let (terms, agreed) = settle(&request.options, content.length(), bounds);
     let socket = open(core, core.source(way)).await?;
     let mut transfer = Transfer::new(content, terms, &agreed);
     let end = converse(&socket, way.from, &mut transfer, again).await;
@@ -235,6 +269,7 @@ async fn converse<S: Source>(
     let mut buffer = [0; ANSWER_MAX];
     let mut step = transfer.start();
     let mut deadline = Instant::now() + transfer.wait();
+    let mut is_repeat = false;
     loop {
         match step {
             Step::End(end) => return end,
@@ -245,11 +280,13 @@ async fn converse<S: Source>(
                         tracing::debug!(%error, %client, "cannot send a TFTP packet");
                     }
                 }
-                if !packets.is_empty() {
+                // One who only repeats its request does not keep the transfer alive.
+                if !packets.is_empty() && !is_repeat {
                     deadline = Instant::now() + transfer.wait();
                 }
             }
         }
+        is_repeat = false;
         step = tokio::select! {
             received = timeout_at(deadline, socket.recv_from(&mut buffer)) => match received {
                 Err(_elapsed) => transfer.timed_out(),
@@ -265,17 +302,11 @@ async fn converse<S: Source>(
                 }
                 Ok(Err(_unreachable)) => Step::Send(Vec::new()),
             },
-            () = again.notified() => transfer.received(Incoming::Read(nothing_asked())),
+            () = again.notified() => {
+                is_repeat = true;
+                transfer.asked_again()
+            }
         };
-    }
-}
-
-/// Stands for the repeated request, whose content no longer matters.
-fn nothing_asked() -> ReadRequest {
-    ReadRequest {
-        name: Vec::new(),
-        mode: Mode::Octet,
-        options: packet::Options::default(),
     }
 }
 

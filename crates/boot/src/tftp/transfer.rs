@@ -13,7 +13,8 @@ use super::packet::{self, BLOCK_SIZE_DEFAULT, Incoming, Options};
 /// First retransmission time where the client asked for none.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 
-/// Longest time between retransmissions.
+/// Longest time between retransmissions. A client that asks for more is not agreed with (RFC 2349): one
+/// lost packet would cost most of [`SILENCE_MAX`].
 const RETRY_LAST: Duration = Duration::from_secs(8);
 
 /// After this long without a word the client is taken for gone.
@@ -57,27 +58,27 @@ pub struct Bounds {
     pub has_block_size: bool,
 }
 
-/// Settles a transfer's terms and the options to acknowledge, given the file's length (none where it is
-/// not told, as in netascii, whose length differs).
-pub fn settle(asked: &Options, length: Option<u64>, bounds: Bounds) -> (Terms, Options) {
+/// Settles a transfer's terms and the options to acknowledge, given the file's length.
+pub fn settle(asked: &Options, length: u64, bounds: Bounds) -> (Terms, Options) {
     let largest = bounds.mtu.saturating_sub(HEADERS).max(BLOCK_SIZE_DEFAULT);
     let block_size = asked
         .block_size
         .filter(|_| bounds.has_block_size)
         .map(|size| size.min(largest));
+    let timeout_seconds = asked
+        .timeout_seconds
+        .filter(|seconds| u64::from(*seconds) <= RETRY_LAST.as_secs());
     let window = asked.window_size.map(|blocks| blocks.min(WINDOW_MAX));
     let agreed = Options {
         block_size,
-        transfer_size: asked.transfer_size.and(length),
-        timeout_seconds: asked.timeout_seconds,
+        transfer_size: asked.transfer_size.map(|_asked| length),
+        timeout_seconds,
         window_size: window,
     };
     let terms = Terms {
         block_size: block_size.unwrap_or(BLOCK_SIZE_DEFAULT),
         window: window.unwrap_or(1),
-        retry: asked
-            .timeout_seconds
-            .map_or(RETRY_FIRST, |seconds| Duration::from_secs(seconds.into())),
+        retry: timeout_seconds.map_or(RETRY_FIRST, |seconds| Duration::from_secs(seconds.into())),
     };
     (terms, agreed)
 }
@@ -166,9 +167,9 @@ impl<S: Source> Transfer<S> {
         match incoming {
             Incoming::Ack(wire) => self.acked(wire),
             Incoming::Error(code, text) => Step::End(self.given_up(code, text)),
-            // The same request again: the client has not seen the first answer.
-            Incoming::Read(_) if self.acknowledged == 0 => self.resend(),
-            Incoming::Read(_) | Incoming::Write | Incoming::Unknown => Step::Send(Vec::new()),
+            Incoming::Read(_) | Incoming::Write | Incoming::OtherMode | Incoming::Unknown => {
+                Step::Send(Vec::new())
+            }
         }
     }
 
@@ -180,6 +181,15 @@ impl<S: Source> Transfer<S> {
             End::Complete
         } else {
             End::Aborted(text)
+        }
+    }
+
+    /// Takes the same request again: until the first acknowledgement, the client has not seen the answer.
+    pub fn asked_again(&mut self) -> Step {
+        if self.acknowledged == 0 {
+            self.resend()
+        } else {
+            Step::Send(Vec::new())
         }
     }
 
@@ -233,7 +243,7 @@ impl<S: Source> Transfer<S> {
         if self.silent >= SILENCE_MAX {
             return Step::End(End::Vanished);
         }
-        self.retry = (self.retry * 2).min(RETRY_LAST.max(self.terms.retry));
+        self.retry = (self.retry * 2).min(RETRY_LAST);
         self.resend()
     }
 

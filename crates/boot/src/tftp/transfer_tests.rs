@@ -140,7 +140,7 @@ fn an_abort_right_after_the_options_is_a_size_probe() {
         transfer_size: Some(0),
         ..Options::default()
     };
-    let (terms, agreed) = settle(&asked, Some(5000), BOUNDS);
+    let (terms, agreed) = settle(&asked, 5000, BOUNDS);
     let mut probe = Transfer::new(content(5000), terms, &agreed);
     assert_eq!(packets(probe.start()), [b"\0\x06tsize\x005000\0"]);
     let abort = Incoming::Error(8, "User aborted the transfer".into());
@@ -172,7 +172,7 @@ fn terms_stay_within_the_mtu_and_the_bounds() {
         window_size: Some(65535),
         ..Options::default()
     };
-    let (terms, agreed) = settle(&asked, None, BOUNDS);
+    let (terms, agreed) = settle(&asked, 5000, BOUNDS);
     assert_eq!((terms.block_size, terms.window), (1468, WINDOW_MAX));
     assert_eq!(
         (agreed.block_size, agreed.window_size),
@@ -180,18 +180,34 @@ fn terms_stay_within_the_mtu_and_the_bounds() {
     );
     let (terms, agreed) = settle(
         &asked,
-        None,
+        5000,
         Bounds {
             mtu: 1500,
             has_block_size: false,
         },
     );
     assert_eq!((terms.block_size, agreed.block_size), (512, None));
-    let (terms, agreed) = settle(&Options::default(), Some(9), BOUNDS);
+    let (terms, agreed) = settle(&Options::default(), 9, BOUNDS);
     assert_eq!(
         (terms.block_size, terms.window, agreed.is_empty()),
         (512, 1, true)
     );
+}
+
+#[test]
+fn a_slow_clock_is_not_agreed_to_so_that_lost_packets_come_back() {
+    for (asked, agreed_to, first_wait) in [(8, Some(8), 8), (9, None, 1), (255, None, 1)] {
+        let asked = Options {
+            timeout_seconds: Some(asked),
+            ..Options::default()
+        };
+        let (terms, agreed) = settle(&asked, 5000, BOUNDS);
+        assert_eq!(agreed.timeout_seconds, agreed_to);
+        let mut transfer = Transfer::new(content(5000), terms, &agreed);
+        packets(transfer.start());
+        assert_eq!(transfer.wait().as_secs(), first_wait);
+        assert_eq!(packets(transfer.timed_out()).len(), 1, "sent again");
+    }
 }
 
 /// A source whose file shrank.
