@@ -16,8 +16,8 @@ use futures_util::stream;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_MODIFIED_SINCE, IF_RANGE,
-        IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+        ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE,
+        IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
     },
 };
 use http_body::Frame;
@@ -125,20 +125,35 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(since.as_secs())
 }
 
-/// 304 or 412 where a condition says so.
+/// 304 or 412 where a condition says so, in the order of RFC 9110 §13.2.2. Nothing here has an entity tag:
+/// none that a client names is the current one, and only `*` is met.
 fn precondition(
     method: &Method,
     headers: &HeaderMap,
     modified: Option<SystemTime>,
 ) -> Option<StatusCode> {
-    let modified = modified?;
+    let tags = |name| headers.get(name).filter(|tags| !tags.is_empty());
+    let is_any = |tags: &HeaderValue| tags.as_bytes().trim_ascii() == b"*";
     let date = |name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
-    if date(IF_UNMODIFIED_SINCE).is_some_and(|date| modified > date) {
+    let failed = match tags(IF_MATCH) {
+        Some(tags) => !is_any(tags),
+        None => date(IF_UNMODIFIED_SINCE)
+            .zip(modified)
+            .is_some_and(|(date, modified)| modified > date),
+    };
+    if failed {
         return Some(StatusCode::PRECONDITION_FAILED);
     }
     let is_read = matches!(*method, Method::GET | Method::HEAD);
-    let unchanged = date(IF_MODIFIED_SINCE).is_some_and(|date| modified <= date);
-    (is_read && unchanged).then_some(StatusCode::NOT_MODIFIED)
+    match tags(IF_NONE_MATCH) {
+        Some(tags) if !is_any(tags) => None,
+        Some(_) if !is_read => Some(StatusCode::PRECONDITION_FAILED),
+        Some(_) => Some(StatusCode::NOT_MODIFIED),
+        None => {
+            let (date, modified) = date(IF_MODIFIED_SINCE).zip(modified)?;
+            (is_read && modified <= date).then_some(StatusCode::NOT_MODIFIED)
+        }
+    }
 }
 
 /// The Range header, unless If-Range names another state.
