@@ -186,21 +186,21 @@ fn provisioning(event: larder_provision::Event) -> Event {
     }
 }
 
-/// The step that a URL belongs to, and what to say of it. Packages are summed up: a thousand of
+/// The step that a URL belongs to, and what to say of it. Queries stay out, as they may hold secrets. Packages are summed up: a thousand of
 /// them would push everything else out of the timeline.
 fn fetch_of(url: &str) -> (Step, String) {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let name = path.rsplit('/').next().unwrap_or(path);
     let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
     if ends(&[".rpm", ".drpm", ".deb", ".udeb"]) {
-        let host = url.split('/').nth(2).unwrap_or_default();
+        let host = path.split('/').nth(2).unwrap_or_default();
         return (Step::Packages, format!("packages from {host}"));
     }
     let boots = ["vmlinuz", "linux", "initrd", "kernel", "initramfs"];
     if boots.iter().any(|word| name.starts_with(word)) {
-        return (Step::Kernel, url.to_owned());
+        return (Step::Kernel, path.to_owned());
     }
-    (Step::Packages, url.to_owned())
+    (Step::Packages, path.to_owned())
 }
 
 /// Passes finished requests on, and notes them in the timelines.
@@ -235,6 +235,10 @@ mod tests {
             fetch_of(&format!("{tree}/images/pxeboot/initrd.img")).0,
             Step::Kernel
         );
+        let signed = format!("{tree}/images/pxeboot/vmlinuz?token=secret");
+        assert!(!fetch_of(&signed).1.contains("secret"));
+        let signed = format!("{tree}/images/install.img?token=secret");
+        assert!(!fetch_of(&signed).1.contains("secret"));
         let image = format!("{tree}/images/install.img");
         assert_eq!(fetch_of(&image), (Step::Packages, image.clone()));
         let sum = (Step::Packages, "packages from mirror.example".to_owned());
