@@ -60,6 +60,9 @@ pub enum Error {
     /// The list of installed machines could not be read or written.
     #[error("machine state {0:?}")]
     State(PathBuf, #[source] io::Error),
+    /// There is no room for another machine, as all that are known are installed.
+    #[error("{0} machines are known and all are installed: no room for another one")]
+    MachinesFull(usize),
     /// A hardware address of a command is none.
     #[error("{0:?} is not a hardware address")]
     NotAMac(String),
@@ -99,4 +102,12 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl Error {
+    /// The error and what caused it, on one line.
+    pub(crate) fn with_cause(&self) -> String {
+        std::error::Error::source(self)
+            .map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
+    }
 }

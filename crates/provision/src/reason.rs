@@ -64,6 +64,9 @@ pub enum Reason {
     /// A call that needs a machine got none.
     #[error("the request names no machine (mac=…)")]
     NoMachine,
+    /// What the machine said could not be written down.
+    #[error("not recorded: {0}")]
+    NotRecorded(String),
     /// The URL is not one that a profile names.
     #[error("{0} is not under a URL that a profile names")]
     ForeignUrl(String),

@@ -379,6 +379,10 @@ async fn assets_are_served_as_go_serves_files() {
         Case { headers: &[("range", "bytes=0-3"), ("if-range", "Thu, 01 Jan 1970 00:00:00 GMT")], ..ok("If-Range of another state", "/assets/vmlinuz", "0123456789kernel") },
         Case { headers: &[("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT")], status: 304, media_type: "", ..ok("unchanged", "/assets/vmlinuz", "") },
         Case { headers: &[("if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT")], status: 412, media_type: "", ..ok("changed", "/assets/vmlinuz", "") },
+        Case { headers: &[("if-none-match", "\"x\""), ("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT")], ..ok("a tag that is not ours goes before the date", "/assets/vmlinuz", "0123456789kernel") },
+        Case { headers: &[("if-none-match", "*")], status: 304, media_type: "", ..ok("any state will do", "/assets/vmlinuz", "") },
+        Case { headers: &[("if-match", "\"x\""), ("if-unmodified-since", "Fri, 01 Jan 2100 00:00:00 GMT")], status: 412, media_type: "", ..ok("another state is wanted", "/assets/vmlinuz", "") },
+        Case { headers: &[("if-match", "*"), ("if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT")], ..ok("any state is wanted", "/assets/vmlinuz", "0123456789kernel") },
         Case { media_type: HTML, ..ok("a directory is listed", "/assets/dir/", "<pre>\n<a href=\"a%20&%20b.txt\">a &amp; b.txt</a>\n<a href=\"sub/\">sub/</a>\n</pre>\n") },
         Case { media_type: HTML, ..ok("or answered by its index", "/assets/indexed/", "<p>index</p>\n") },
         ok("names are decoded", "/assets/dir/a%20%26%20b.txt", "text\n"),
@@ -549,7 +553,7 @@ async fn a_machine_installs_once_and_again_when_told() {
     };
     assert!(ask(&provision, "GET", &grub).await.2.contains("exit\n"));
     let mac = larder_provision::Mac::parse("52:54:00:aa:00:01").unwrap();
-    provision.machines().reinstall(&mac);
+    provision.machines().reinstall(&mac).unwrap();
     assert_eq!(ask(&provision, "GET", &script).await.2, installer);
 }
 

@@ -203,7 +203,7 @@ pub(super) fn machines(
 ) -> Result<ExitCode, Failure> {
     if let Some(MachineVerb::Reinstall { mac }) = verb {
         let mac = Mac::parse(&mac).ok_or_else(|| failed(Error::NotAMac(mac)))?;
-        machines.reinstall(&mac);
+        machines.reinstall(&mac).map_err(failed)?;
         return output::text(&format!("{mac} installs again at its next boot\n"));
     }
     let all = machines.all();

@@ -295,7 +295,9 @@ fn done(p: &Provision, asked: &Asked<'_>) -> Answer {
         .mac()
         .or_else(|| header_macs.into_iter().next());
     let mac = mac.ok_or(Reason::NoMachine)?;
-    p.machines.done(&mac);
+    p.machines
+        .done(&mac)
+        .map_err(|error| Reason::NotRecorded(error.with_cause()))?;
     Ok(reply::never_cached(reply::text(format!(
         "{mac} is installed\n"
     ))))

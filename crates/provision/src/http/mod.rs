@@ -110,6 +110,11 @@ pub(crate) async fn answer<B>(
 fn refusal(endpoint: &Endpoint, reason: &Reason) -> Response<Body> {
     let response = match reason {
         Reason::NoMachine => reply::refused(StatusCode::BAD_REQUEST, "400 no machine\n", reason),
+        Reason::NotRecorded(_) => reply::refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "500 not recorded\n",
+            reason,
+        ),
         Reason::Method(_) => reply::refused(
             StatusCode::METHOD_NOT_ALLOWED,
             "405 method not allowed\n",

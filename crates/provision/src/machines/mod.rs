@@ -185,11 +185,12 @@ impl Machines {
     pub fn observe(&self, mac: &Mac, address: Option<IpAddr>, step: Step, detail: &str) {
         let now = SystemTime::now();
         let mut table = self.lock();
-        let machine = table.machine(mac);
+        let Some(machine) = table.machine(mac) else {
+            return;
+        };
         machine.note(now, step, detail);
-        if let Some(address) = address.filter(|address| machine.address != Some(*address)) {
-            machine.address = Some(address);
-            table.by_address.insert(address, mac.clone());
+        if let Some(address) = address {
+            table.seen_at(mac, address);
         }
     }
 
@@ -197,22 +198,36 @@ impl Machines {
     /// that installs once.
     pub fn booted(&self, mac: &Mac, group: &str, profile: &str, installs_once: bool) {
         let mut table = self.lock();
-        let machine = table.machine(mac);
+        let Some(machine) = table.machine(mac) else {
+            return;
+        };
         group.clone_into(&mut machine.group);
         profile.clone_into(&mut machine.profile);
         if installs_once && machine.state == State::New {
-            table.set_state(mac, State::Installing);
+            // The machine boots all the same; after a restart its installation begins anew.
+            if let Err(error) = table.set_state(mac, State::Installing) {
+                tracing::warn!(%mac, "not remembered after a restart: {}", error.with_cause());
+            }
         }
     }
 
     /// The machine says that its installation is done.
-    pub fn done(&self, mac: &Mac) {
-        self.lock().set_state(mac, State::Installed);
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] when that could not be written down, and [`Error::MachinesFull`] when there is no
+    /// room for a machine that was not known; nothing is changed then.
+    pub fn done(&self, mac: &Mac) -> Result<(), Error> {
+        self.lock().set_state(mac, State::Installed)
     }
 
     /// The machine's next boot installs it again.
-    pub fn reinstall(&self, mac: &Mac) {
-        self.lock().set_state(mac, State::New);
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::done`].
+    pub fn reinstall(&self, mac: &Mac) -> Result<(), Error> {
+        self.lock().set_state(mac, State::New)
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -230,8 +245,7 @@ impl Table {
             line.group.clone_into(&mut machine.group);
             line.profile.clone_into(&mut machine.profile);
             if let Some(address) = line.address {
-                machine.address = Some(address);
-                self.by_address.insert(address, line.mac);
+                self.seen_at(&line.mac, address);
             }
         }
         Ok(())
@@ -239,39 +253,68 @@ impl Table {
 
     fn catch_up_or_warn(&mut self) {
         if let Err(error) = self.catch_up() {
-            tracing::warn!("{error}");
+            tracing::warn!("{}", error.with_cause());
         }
     }
 
-    /// The machine's entry; makes room for a new one.
-    fn machine(&mut self, mac: &Mac) -> &mut Machine {
+    /// Moves a known machine to an address. The one it had is nobody's then, unless another took it over.
+    fn seen_at(&mut self, mac: &Mac, address: IpAddr) {
+        let Some(machine) = self.machines.get_mut(mac) else {
+            return;
+        };
+        let former = machine.address.replace(address);
+        if former == Some(address) {
+            return;
+        }
+        if let Some(former) = former {
+            self.leave(mac, former);
+        }
+        self.by_address.insert(address, mac.clone());
+    }
+
+    fn leave(&mut self, mac: &Mac, address: IpAddr) {
+        if self.by_address.get(&address) == Some(mac) {
+            self.by_address.remove(&address);
+        }
+    }
+
+    /// The machine's entry; makes room for a new one. `None` when all that are kept are installed: those
+    /// are never forgotten, whoever asks.
+    fn machine(&mut self, mac: &Mac) -> Option<&mut Machine> {
         if self.machines.len() >= MACHINES_MAX && !self.machines.contains_key(mac) {
             let oldest = self
                 .machines
                 .iter()
                 .filter(|(_, machine)| machine.state != State::Installed)
                 .min_by_key(|(_, machine)| machine.events.back().map(|event| event.at))
-                .map(|(mac, _)| mac.clone());
-            if let Some(address) = oldest
-                .and_then(|mac| self.machines.remove(&mac))
-                .and_then(|gone| gone.address)
-            {
-                self.by_address.remove(&address);
+                .map(|(mac, _)| mac.clone())?;
+            if let Some(address) = self.machines.remove(&oldest).and_then(|gone| gone.address) {
+                self.leave(&oldest, address);
             }
         }
-        self.machines.entry(mac.clone()).or_default()
+        Some(self.machines.entry(mac.clone()).or_default())
     }
 
-    fn set_state(&mut self, mac: &Mac, state: State) {
+    /// Writes a machine's state down and then believes it. Saying again what is known writes nothing, so
+    /// that nobody fills the disk by repeating it.
+    fn set_state(&mut self, mac: &Mac, state: State) -> Result<(), Error> {
         self.catch_up_or_warn();
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let machine = self.machine(mac);
-        machine.state = state;
-        machine.since = since.map_or(0, |since| since.as_secs());
-        let line = journal::Line::of(mac, machine);
-        if let Err(error) = self.journal.append(&line) {
-            tracing::warn!(%mac, state = state.as_str(), "not remembered after a restart: {error}");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let machine = self.machine(mac).ok_or(Error::MachinesFull(MACHINES_MAX))?;
+        if machine.state == state {
+            return Ok(());
         }
+        let since = now.map_or(0, |since| since.as_secs());
+        let line = journal::Line {
+            state,
+            since,
+            ..journal::Line::of(mac, machine)
+        };
+        self.journal.append(&line)?;
+        if let Some(machine) = self.machines.get_mut(mac) {
+            (machine.state, machine.since) = (state, since);
+        }
+        Ok(())
     }
 }
 
@@ -316,13 +359,13 @@ mod tests {
         let machines = Machines::open(path.clone()).unwrap();
         machines.booted(&mac(1), "g", "p", true);
         assert_eq!(machines.state(&mac(1)), State::Installing);
-        machines.done(&mac(1));
+        machines.done(&mac(1)).unwrap();
         drop(machines);
         let machines = Machines::open(path.clone()).unwrap();
         assert_eq!(machines.state(&mac(1)), State::Installed);
         assert_eq!(machines.all()[&mac(1)].profile, "p");
         let other_process = Machines::open(path).unwrap();
-        other_process.reinstall(&mac(1));
+        other_process.reinstall(&mac(1)).unwrap();
         assert_eq!(
             machines.state(&mac(1)),
             State::New,
@@ -335,12 +378,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("machines");
         let machines = Machines::open(path.clone()).unwrap();
-        machines.done(&mac(1));
+        machines.done(&mac(1)).unwrap();
         let mut text = fs::read_to_string(&path).unwrap();
         text.push_str("garbage\n{\"mac\":\"52:54");
         fs::write(&path, text).unwrap();
         let machines = Machines::open(path.clone()).unwrap();
-        machines.done(&mac(2));
+        machines.done(&mac(2)).unwrap();
         let machines = Machines::open(path).unwrap();
         assert_eq!(machines.state(&mac(1)), State::Installed);
         assert_eq!(machines.state(&mac(2)), State::Installed);
@@ -369,5 +412,72 @@ mod tests {
         let machines = Machines::open(directory.path().join("machines")).unwrap();
         machines.booted(&mac(1), "g", "p", false);
         assert_eq!(machines.state(&mac(1)), State::New);
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_an_error_and_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("machines");
+        let machines = Machines::open(path.clone()).unwrap();
+        // A folder in the file's place cannot be written to, not even by root.
+        fs::create_dir(&path).unwrap();
+        let error = machines.done(&mac(1)).unwrap_err();
+        assert!(error.with_cause().contains("directory"), "{error:?}");
+        assert_eq!(machines.state(&mac(1)), State::New);
+        fs::remove_dir(&path).unwrap();
+        machines.done(&mac(1)).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        machines.reinstall(&mac(1)).unwrap_err();
+        assert_eq!(machines.state(&mac(1)), State::Installed);
+    }
+
+    #[test]
+    fn saying_it_again_writes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("machines");
+        let machines = Machines::open(path.clone()).unwrap();
+        for _ in 0..3 {
+            machines.done(&mac(1)).unwrap();
+        }
+        assert_eq!(fs::read_to_string(path).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn installed_machines_are_bounded_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let machines = Machines::open(directory.path().join("machines")).unwrap();
+        {
+            let mut table = machines.lock();
+            for number in 0..MACHINES_MAX {
+                let [.., high, middle, low] = number.to_be_bytes();
+                let mac = Mac::parse(&format!("52:54:01:{high:02x}:{middle:02x}:{low:02x}"));
+                let installed = Machine {
+                    state: State::Installed,
+                    ..Machine::default()
+                };
+                table.machines.insert(mac.unwrap(), installed);
+            }
+        }
+        let refused = machines.done(&mac(1));
+        assert!(matches!(refused, Err(Error::MachinesFull(_))));
+        machines.observe(&mac(1), None, Step::Boot, "");
+        assert_eq!(machines.all().len(), MACHINES_MAX);
+    }
+
+    #[test]
+    fn a_former_address_is_nobodys() {
+        let directory = tempfile::tempdir().unwrap();
+        let machines = Machines::open(directory.path().join("machines")).unwrap();
+        let at = |last: u8| IpAddr::from([10, 0, 0, last]);
+        machines.observe(&mac(1), Some(at(1)), Step::Boot, "");
+        machines.observe(&mac(1), Some(at(2)), Step::Boot, "");
+        assert_eq!(
+            (machines.at(at(1)), machines.at(at(2))),
+            (None, Some(mac(1)))
+        );
+        machines.observe(&mac(2), Some(at(2)), Step::Boot, "");
+        machines.observe(&mac(1), Some(at(3)), Step::Boot, "");
+        assert_eq!(machines.at(at(2)), Some(mac(2)), "its next tenant's");
     }
 }
