@@ -162,11 +162,17 @@ fn render(
         .library
         .file(kind, name)
         .map_err(|error| Reason::NoFile(error.to_string()))?;
-    let source = String::from_utf8_lossy(&source);
-    template::render(&source, &Data::new(group, labels, query)).map_err(|error| Reason::Template {
+    let failed = |why: String| Reason::Template {
         name: name.to_owned(),
-        why: error.to_string(),
-    })
+        why,
+    };
+    // The engine knows text only: bytes of another encoding are refused rather than replaced.
+    let source = str::from_utf8(&source).map_err(|error| {
+        let at = error.valid_up_to();
+        failed(format!("is not UTF-8 at byte {at}: convert it"))
+    })?;
+    template::render(source, &Data::new(group, labels, query))
+        .map_err(|error| failed(error.to_string()))
 }
 
 /// The name that a profile gives for a kind of file.
