@@ -6,6 +6,7 @@
 use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -196,18 +197,27 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address)
 }
 
-/// Binds a path; a socket there that nobody answers on any more makes way.
+/// Who connects is trusted: its owner and its group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Binds a path; a socket there that nobody answers on any more makes way. Nothing else does: a
+/// file refuses connections just as a dead socket.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match UnixStream::connect(path) {
-            Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)
+    let bound = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
+            match UnixStream::connect(path) {
+                Err(refused) if is_socket && refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                    UnixListener::bind(path)?
+                }
+                _ => return Err(error),
             }
-            _ => Err(error),
-        },
-        bound => bound,
-    }
+        }
+        bound => bound?,
+    };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    Ok(bound)
 }
 
 /// Binds the first of the default places that can be had.
@@ -233,6 +243,25 @@ fn bind_first(places: &[PathBuf]) -> Option<(UnixListener, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_in_the_sockets_place_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious.toml");
+        std::fs::write(&path, "kept").unwrap();
+        let error = bind_unix(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_socket_is_for_its_owner_and_its_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _held = bind_unix(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, SOCKET_MODE);
+    }
 
     #[test]
     fn a_socket_that_nobody_answers_on_makes_way_and_one_in_use_does_not() {
