@@ -140,32 +140,71 @@ fn remove_quietly(path: &Path) {
     }
 }
 
-/// Puts a finished part file (or any file on the same file system) in place.
+/// How often the folders of a body are made again when the last other body in them takes them
+/// along.
+const FOLDER_TRIES: u32 = 16;
+
+/// Puts a finished part file (or any file on the same file system) in place. Returns how many
+/// folders were made for it.
 pub(crate) fn place(disk: &Disk, part: &Path, root: &Path, digest: &Digest) -> io::Result<u64> {
     disk.pass()?;
     let target = root.join(digest.content_path());
-    match fs::rename(part, &target) {
-        Ok(()) => Ok(0),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let folder = target.parent().unwrap_or(root);
-            let made = make_folders(folder)?;
-            fs::rename(part, &target).map(|()| made)
+    let folder = target.parent().unwrap_or(root);
+    let mut made = 0;
+    let mut tries = 0;
+    loop {
+        let step = match fs::rename(part, &target) {
+            Ok(()) => return Ok(made),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && tries < FOLDER_TRIES => {
+                make_folders(folder, &mut made)
+            }
+            Err(e) => Err(e),
+        };
+        tries += 1;
+        match step {
+            Err(e) if e.kind() != io::ErrorKind::NotFound || tries >= FOLDER_TRIES => {
+                // Nobody counts what was made for nothing.
+                if made > 0 {
+                    let _in_use = fs::remove_dir(folder);
+                }
+                return Err(e);
+            }
+            // Made, or taken away again by the removal of a neighbour.
+            _ => {}
         }
-        Err(e) => Err(e),
     }
 }
 
-/// Makes the two folders above a body; returns how many were new.
-fn make_folders(folder: &Path) -> io::Result<u64> {
-    let make = |path: &Path| match fs::create_dir(path) {
-        Ok(()) => Ok(1),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(0),
+/// Removes a body, and its folder with it if that was the last one there. Returns how many folders
+/// went.
+pub(crate) fn remove(root: &Path, digest: &Digest) -> io::Result<u64> {
+    let path = root.join(digest.content_path());
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(path.parent().map_or(0, remove_folder)),
+    }
+}
+
+/// Removes a folder of bodies if it is empty. Of those above it there are few: they stay.
+pub(crate) fn remove_folder(folder: &Path) -> u64 {
+    u64::from(fs::remove_dir(folder).is_ok())
+}
+
+/// Makes the two folders above a body; counts those that were new.
+fn make_folders(folder: &Path, made: &mut u64) -> io::Result<()> {
+    let mut make = |path: &Path| match fs::create_dir(path) {
+        Ok(()) => {
+            *made += 1;
+            Ok(())
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(e),
     };
     match make(folder) {
         // Of the upper ones there are few: mostly they are there.
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            Ok(make(folder.parent().unwrap_or(folder))? + make(folder)?)
+            make(folder.parent().unwrap_or(folder))?;
+            make(folder)
         }
         made => made,
     }

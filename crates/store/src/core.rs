@@ -5,8 +5,6 @@
 //! the journal before memory shows it. What a hot hit needs takes neither.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
@@ -16,7 +14,7 @@ use larder_policy::key::CacheKey;
 use larder_policy::meta::Meta;
 
 use crate::admission::Sketch;
-use crate::body::BodyFile;
+use crate::body::{self, BodyFile};
 use crate::codec;
 use crate::collapse::Flights;
 use crate::config::{Config, Durability};
@@ -134,8 +132,10 @@ pub(crate) struct Core {
 pub(crate) struct Mending {
     /// An index file that did not open.
     pub(crate) damaged: Option<std::path::PathBuf>,
-    /// There may be bodies without a name.
+    /// There may be bodies without a name, or folders without a body.
     pub(crate) orphans: bool,
+    /// How much lies in place without a name is not known yet: until it is, nothing is stored.
+    pub(crate) unmeasured: bool,
 }
 
 impl std::fmt::Debug for Core {
@@ -152,8 +152,10 @@ pub(crate) struct Placed<'a> {
     pub(crate) digest: Digest,
     pub(crate) len: u64,
     pub(crate) blocks: u32,
-    pub(crate) file: Option<&'a Arc<BodyFile>>,
+    pub(crate) file: Option<Arc<BodyFile>>,
     pub(crate) body: Option<bytes::Bytes>,
+    /// Its file was put in place for this; else it was there, and may have left.
+    pub(crate) is_new: bool,
     /// The file in place was written or hashed by this run.
     pub(crate) verified: bool,
 }
@@ -180,12 +182,16 @@ impl Core {
         }
     }
 
-    /// Lets the key name a body that is in place: from here on it is found. Blocking.
-    pub(crate) fn admit(&self, placed: Placed<'_>) -> Arc<Hot> {
+    /// Lets the key name a body that is in place: from here on it is found. `None`: the body that
+    /// was there has left. Blocking.
+    pub(crate) fn admit(&self, placed: &Placed<'_>) -> Option<Arc<Hot>> {
         let hash = KeyHash::of(placed.key);
         let head = codec::encode_head(placed.key, &placed.digest, placed.len, placed.meta);
         let head: Arc<[u8]> = Arc::from(head);
         let mut journal = lock(&self.journal);
+        if !placed.is_new && lock(&self.state).index.by_digest(&placed.digest).is_none() {
+            return None;
+        }
         let change = Change::Admit {
             head: Arc::clone(&head),
             blocks: placed.blocks,
@@ -196,7 +202,7 @@ impl Core {
         let (slot, gone) = state.index.admit(hash, placed.digest, size, now_u32());
         let found = state.index.get(&hash).expect("admitted in the line above");
         let (id, version) = (found.blob.id, found.version);
-        if let Some(file) = placed.file {
+        if let Some(file) = &placed.file {
             file.stored();
             state.open.insert(id, Arc::downgrade(file));
         }
@@ -214,18 +220,18 @@ impl Core {
             slot,
             id,
             version,
-            body: placed.body,
+            body: placed.body.clone(),
             verified: AtomicBool::new(placed.verified),
         });
         self.hot.insert(hash, Arc::clone(&hot));
-        if let Some(file) = placed.file {
+        if let Some(file) = &placed.file {
             self.hot.keep_file(id, Arc::clone(file));
         }
         drop(state);
         drop(journal);
         self.remove_files(&gone);
         self.nudge.changed();
-        hot
+        Some(hot)
     }
 
     /// Puts another head under a key whose body stays.
@@ -331,7 +337,7 @@ impl Core {
         if gone.is_empty() {
             return;
         }
-        let removed: Vec<bool> = gone
+        let removed: Vec<Option<u64>> = gone
             .iter()
             .map(|gone| self.remove_file(&gone.blob))
             .collect();
@@ -343,7 +349,8 @@ impl Core {
         for (Gone { blob, .. }, removed) in gone.iter().zip(removed) {
             let open = state.open.remove(&blob.id).and_then(|file| file.upgrade());
             state.limits.leaving_bytes -= blob.allocated();
-            if !removed {
+            state.limits.lose_folders(removed.unwrap_or(0));
+            if removed.is_none() {
                 state.limits.stranded_bytes += blob.allocated();
             } else if let Some(file) = open {
                 file.linger(&self.space, blob.allocated());
@@ -387,16 +394,13 @@ impl Core {
         self.idle.notify_all();
     }
 
-    fn remove_file(&self, blob: &Blob) -> bool {
-        let path = self.root().join(blob.digest.content_path());
-        match self.disk.pass().and_then(|()| fs::remove_file(path)) {
-            Ok(()) => true,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
-            Err(e) => {
-                self.counters.fault(Fault::Remove, &e);
-                false
-            }
-        }
+    /// Folders that went with it; `None`: it could not be removed.
+    fn remove_file(&self, blob: &Blob) -> Option<u64> {
+        let removed = self.disk.pass();
+        let removed = removed.and_then(|()| body::remove(self.root(), &blob.digest));
+        removed
+            .inspect_err(|e| self.counters.fault(Fault::Remove, e))
+            .ok()
     }
 
     /// As [`Core::remove_files`], by the keeper: for callers that must not wait for a disk.

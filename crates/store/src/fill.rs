@@ -166,7 +166,7 @@ impl Fill {
         self.running.finish();
         let (core, key) = (Arc::clone(&self.core), self.key.clone());
         let (meta, len) = (self.tail().meta(), self.received);
-        let settled = spawn_blocking(move || settle(&core, &key, &meta, len, whole))
+        let settled = spawn_blocking(move || settle(&core, &key, &meta, len, &whole))
             .await
             .unwrap_or_else(|e| Err(io::Error::other(e)));
         let (hot, file) = settled.map_err(|e| self.disk_fault(e))?;

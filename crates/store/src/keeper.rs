@@ -173,10 +173,14 @@ impl Drop for Keeper {
 /// Mends what the start has found, while the store serves.
 fn mend(core: &Core) {
     let mending = std::mem::take(&mut *lock(&core.mending));
+    if mending.unmeasured {
+        salvage::measure(core);
+    }
     if let Some(damaged) = mending.damaged {
         match salvage::salvage(core, &damaged) {
             Ok(objects) => tracing::warn!(objects, "the damaged index has been rebuilt"),
-            // Bodies may still get their names at the next start: none is an orphan yet.
+            // Bodies may still get their names at the next start: none is an orphan yet, and all
+            // of them count.
             Err(e) => return core.counters.fault(Fault::Index, &e),
         }
     }

@@ -10,6 +10,7 @@
 //!   index.redb        names, heads, heat
 //!   verify.at         where an interrupted audit goes on
 //!   index.damaged     one that did not open, while it is being salvaged
+//!   index.hopeless    one of which nothing could be had
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -103,6 +104,25 @@ impl Layout {
         Ok(())
     }
 
+    /// Where an index file is put of which nothing can be had.
+    pub(crate) fn hopeless_index(&self) -> PathBuf {
+        self.root.join("index.hopeless")
+    }
+
+    /// Allocated bytes of the bodies in place; `None`: `goes_on` has become false before the end.
+    pub(crate) fn content_bytes(&self, goes_on: impl Fn() -> bool) -> Option<u64> {
+        let mut bytes = 0;
+        for first in subfolders(&self.content()) {
+            for second in subfolders(&first) {
+                if !goes_on() {
+                    return None;
+                }
+                bytes += within(&second);
+            }
+        }
+        Some(bytes)
+    }
+
     /// Allocated bytes of index and journal.
     pub(crate) fn index_bytes(&self) -> u64 {
         allocated(&self.index()) + allocated(&self.damaged_index()) + within(&self.journal())
@@ -112,6 +132,12 @@ impl Layout {
     pub(crate) fn parts_bytes(&self) -> u64 {
         within(&self.parts())
     }
+}
+
+/// What is in a folder of folders.
+pub(crate) fn subfolders(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }
 
 /// Allocated bytes of the files in a folder.

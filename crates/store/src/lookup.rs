@@ -98,15 +98,6 @@ impl Core {
         Some((hot, known.file))
     }
 
-    /// Opens a body that has just been admitted.
-    pub(crate) fn open_body(&self, hot: &Arc<Hot>) -> io::Result<Arc<BodyFile>> {
-        let file = lock(&self.state).pin(&self.disk, hot.id);
-        if hot.body.is_none() {
-            file.open(self.root(), &hot.digest)?;
-        }
-        Ok(file)
-    }
-
     /// Reads head and body from disk. Blocking.
     fn load(
         &self,
@@ -253,8 +244,9 @@ impl Core {
     }
 
     /// Sees whether the body with this digest is whole, hashing it if this run has not yet. `None`:
-    /// it has left, or leaves because it is not; false: its file cannot be read just now. Blocking.
-    pub(crate) fn check_in_place(&self, digest: &Digest) -> Option<bool> {
+    /// it has left, or leaves because it is not; false: its file cannot be read just now. While the
+    /// handle is held it is not evicted. Blocking.
+    pub(crate) fn check_in_place(&self, digest: &Digest) -> Option<(Arc<BodyFile>, bool)> {
         let known = {
             let mut state = lock(&self.state);
             let slot = state.index.slot_by_digest(digest)?;
@@ -268,7 +260,7 @@ impl Core {
             }
         };
         if known.blob.is(VERIFIED) {
-            return Some(true);
+            return Some((known.file, true));
         }
         let whole = self
             .open_checked(&known)
@@ -278,8 +270,8 @@ impl Core {
             .at(known.slot, known.blob.id)
             .is_some();
         match whole {
-            Some(()) => Some(true),
-            None => held.then_some(false),
+            Some(()) => Some((known.file, true)),
+            None => held.then_some((known.file, false)),
         }
     }
 

@@ -10,8 +10,10 @@ use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::admission::Sketch;
+use crate::body;
 use crate::codec;
 use crate::collapse::Flights;
 use crate::config::{Admission, Config};
@@ -24,7 +26,7 @@ use crate::hot::HotCache;
 use crate::index::{Gone, Index, SUSPECT, Unlinked, VERIFIED};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
-use crate::layout::{FileSystem, Layout};
+use crate::layout::{FileSystem, Layout, subfolders};
 use crate::patience::Patience;
 use crate::rank::Ranking;
 use crate::room::{Limits, Space};
@@ -34,6 +36,8 @@ use crate::vary::Vary;
 
 /// redb's page cache, where `memory_max` allows it.
 const PAGE_CACHE_MAX: u64 = 32 << 20;
+/// A start measures what an index does not name for this long; beyond it, the keeper does.
+const MEASURE_TIME: Duration = Duration::from_millis(300);
 /// Objects for which memory is set aside at most before they are counted one by one.
 const EXPECTED_MAX: u64 = 1 << 24;
 
@@ -68,6 +72,8 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     if unclean {
         picture.suspect(loaded.facts.synced_id);
     }
+    // Bodies that only the damaged index names are in place, and count.
+    mending.unmeasured = mending.orphans || mending.damaged.is_some();
     mending.orphans |= unclean || loaded.facts.clean == ENDED_UNTIDY;
     let journal = Journal::open(
         &layout.journal(),
@@ -75,7 +81,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         &disk,
     )
     .map_err(file("open", layout.journal()))?;
-    let limits = limits(&config, &layout, &picture.index).map_err(file(
+    let limits = limits(&config, &layout, &picture.index, &mut mending).map_err(file(
         "ask about the file system of",
         layout.root().to_owned(),
     ))?;
@@ -134,6 +140,7 @@ fn open_table(
         // Left by a run that ended before it had salvaged everything.
         damaged: damaged.exists().then(|| damaged.clone()),
         orphans: false,
+        unmeasured: false,
     };
     let mut patience = Patience::new(layout);
     let mut turns = 0;
@@ -286,13 +293,10 @@ impl Picture {
     /// that is not in place has no name.
     fn settle(&mut self, layout: &Layout, known_id: u64) {
         for digest in &self.removed {
-            if self.index.by_digest(digest).is_none() {
-                let path = layout.root().join(digest.content_path());
-                if let Err(e) = fs::remove_file(&path)
-                    && e.kind() != io::ErrorKind::NotFound
-                {
-                    tracing::warn!(path = %path.display(), error = %e, "a body cannot be removed");
-                }
+            if self.index.by_digest(digest).is_none()
+                && let Err(e) = body::remove(layout.root(), digest)
+            {
+                tracing::warn!(%digest, error = %e, "a body cannot be removed");
             }
         }
         let named: Vec<_> = self
@@ -330,8 +334,20 @@ impl Picture {
 }
 
 /// What may be used, clamped to what the file system has.
-fn limits(config: &Config, layout: &Layout, index: &Index) -> io::Result<Limits> {
-    let folders = count_folders(layout, index.bodies());
+fn limits(
+    config: &Config,
+    layout: &Layout,
+    index: &Index,
+    mending: &mut Mending,
+) -> io::Result<Limits> {
+    let needed = folders_of(index);
+    // Beyond what is quickly listed, as many as the bodies need.
+    let folders = if index.bodies() > LISTED_MAX {
+        needed
+    } else {
+        count_folders(layout)
+    };
+    mending.orphans |= folders > needed;
     let index_bytes = layout.index_bytes();
     let held = index.allocated() + index_bytes;
     let system = FileSystem::of(layout.root(), held, index.bodies() as u64 + folders)?;
@@ -343,29 +359,45 @@ fn limits(config: &Config, layout: &Layout, index: &Index) -> io::Result<Limits>
             "max-size is more than the file system has; using what there is"
         );
     }
+    let bytes_max = config.size_max.min(system.bytes_max);
+    let mut unnamed_bytes = 0;
+    if mending.unmeasured {
+        let until = Instant::now() + MEASURE_TIME;
+        let bytes = layout.content_bytes(|| Instant::now() < until);
+        mending.unmeasured = bytes.is_none();
+        unnamed_bytes = bytes.map_or(bytes_max, |all| all.saturating_sub(index.allocated()));
+    }
     Ok(Limits {
-        bytes_max: config.size_max.min(system.bytes_max),
+        bytes_max,
         files_max: system.files_max,
         index_bytes,
         folders,
         folder_bytes: system.folder_bytes,
         leaving_bytes: 0,
         stranded_bytes: 0,
+        unnamed_bytes,
     })
 }
 
-/// Folders of the content tree. Beyond what is quickly listed, as many as bodies so spread need.
-fn count_folders(layout: &Layout, bodies: usize) -> u64 {
-    const ALL: u64 = 256 + 65_536;
-    if bodies > 100_000 {
-        return ALL;
+/// Bodies of which the folders are counted on disk.
+const LISTED_MAX: usize = 100_000;
+
+/// Folders of the content tree, empty ones included.
+fn count_folders(layout: &Layout) -> u64 {
+    let upper = subfolders(&layout.content());
+    upper.map(|path| 1 + subfolders(&path).count() as u64).sum()
+}
+
+/// Folders that the bodies need: all of the upper ones, which stay, and those that a body is in.
+fn folders_of(index: &Index) -> u64 {
+    let mut taken = vec![false; 1 << 16];
+    for (_, blob) in index.iter() {
+        let [first, second, ..] = blob.digest.0;
+        if let Some(taken) = taken.get_mut(usize::from(u16::from_be_bytes([first, second]))) {
+            *taken = true;
+        }
     }
-    let list = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect()
-    };
-    let first = list(&layout.content());
-    first.iter().map(|path| 1 + list(path).len() as u64).sum()
+    256 + taken.into_iter().filter(|taken| *taken).count() as u64
 }
 
 /// Open files that the process may have.

@@ -102,6 +102,8 @@ pub(crate) struct Limits {
     pub(crate) leaving_bytes: u64,
     /// Files that could not be removed; they are counted until the next start.
     pub(crate) stranded_bytes: u64,
+    /// Bodies in place that a damaged index does not name: until they are named again or removed.
+    pub(crate) unnamed_bytes: u64,
 }
 
 impl Limits {
@@ -115,6 +117,7 @@ impl Limits {
         bodies
             + self.leaving_bytes
             + self.stranded_bytes
+            + self.unnamed_bytes
             + self.folders * self.folder_bytes
             + space.lingering()
     }
@@ -122,6 +125,16 @@ impl Limits {
     /// Bytes that have to leave before `more` fit; 0 if they do.
     pub(crate) fn excess(&self, bodies: u64, space: &Space, more: u64) -> u64 {
         (self.total(bodies, space) + more).saturating_sub(self.bytes_max)
+    }
+
+    /// Bodies without a name have got one, or are gone.
+    pub(crate) fn lose_unnamed(&mut self, bytes: u64) {
+        self.unnamed_bytes = self.unnamed_bytes.saturating_sub(bytes);
+    }
+
+    /// Folders that were empty are gone.
+    pub(crate) fn lose_folders(&mut self, folders: u64) {
+        self.folders = self.folders.saturating_sub(folders);
     }
 
     /// Files that have to leave before one more fits.
@@ -150,6 +163,7 @@ mod tests {
             folder_bytes: 5,
             leaving_bytes: 0,
             stranded_bytes: 0,
+            unnamed_bytes: 0,
         }
     }
 

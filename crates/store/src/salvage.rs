@@ -14,13 +14,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::body;
 use crate::codec::{self, Head, PAYLOAD_MAX, RECORD_PREFIX};
 use crate::core::{Core, now_u32};
+use crate::counters::Fault;
 use crate::digest::{Digest, KeyHash};
 use crate::index::{Blob, SUSPECT, VERIFIED};
 use crate::journal::Change;
 use crate::lock;
-use crate::room::blocks_of;
+use crate::room::{BLOCK, blocks_of};
 
 /// Bytes looked at in one go; records that begin in them may reach beyond.
 const WINDOW: usize = 8 << 20;
@@ -60,16 +62,32 @@ pub(crate) fn salvage(core: &Core, damaged: &Path) -> io::Result<u64> {
             return Ok(restored);
         }
         let mut record = vec![0; place.len as usize];
-        file.read_exact_at(&mut record, place.at)?;
-        restored += u64::from(restore(core, hash, Arc::from(record), &found.heat));
+        if file.read_exact_at(&mut record, place.at).is_ok() {
+            restored += u64::from(restore(core, hash, &Arc::from(record), &found.heat));
+        }
         core.counters.rebuild(at as u64 + 1, total);
         if said.elapsed() >= SAY {
             tracing::info!(done = at + 1, of = total, restored, "rebuilding the index");
             said = Instant::now();
         }
     }
-    fs::remove_file(damaged)?;
+    if fs::remove_file(damaged).is_err() {
+        // It would be salvaged again at every start.
+        fs::rename(damaged, core.layout.hopeless_index())?;
+    }
     Ok(restored)
+}
+
+/// Finds out how much lies in place without a name; until then nothing is stored.
+pub(crate) fn measure(core: &Core) {
+    let Some(bytes) = core.layout.content_bytes(|| !core.is_stopping()) else {
+        return;
+    };
+    {
+        let mut state = lock(&core.state);
+        state.limits.unnamed_bytes = bytes.saturating_sub(state.index.allocated());
+    }
+    core.measure_disk();
 }
 
 fn scan(core: &Core, damaged: &Path) -> io::Result<Found> {
@@ -83,11 +101,30 @@ fn scan(core: &Core, damaged: &Path) -> io::Result<Found> {
         let Some(bytes) = window.get_mut(..want) else {
             break;
         };
-        file.read_exact_at(bytes, at)?;
+        if file.read_exact_at(bytes, at).is_err() {
+            let lost = read_what_can_be(&file, bytes, at);
+            core.counters.fault(
+                Fault::Index,
+                &format_args!("{lost} bytes of the damaged index cannot be read"),
+            );
+        }
         look_through(bytes, at, WINDOW, &mut found);
         at += WINDOW as u64;
     }
     Ok(found)
+}
+
+/// Reads a part of a file page by page; what cannot be read is left zero. Returns how much that is.
+fn read_what_can_be(file: &File, bytes: &mut [u8], mut at: u64) -> usize {
+    let mut lost = 0;
+    for page in bytes.chunks_mut(BLOCK as usize) {
+        if file.read_exact_at(page, at).is_err() {
+            page.fill(0);
+            lost += page.len();
+        }
+        at += page.len() as u64;
+    }
+    lost
 }
 
 /// Takes every whole record that begins in the first `most` bytes.
@@ -122,42 +159,69 @@ fn look_through(bytes: &[u8], offset: u64, most: usize, found: &mut Found) {
 }
 
 /// Brings one object back, if nothing newer has its key and its body is in place.
-fn restore(core: &Core, hash: KeyHash, record: Arc<[u8]>, heat: &HashMap<Digest, Blob>) -> bool {
-    let Some(Head { digest, len, .. }) = codec::decode_head(&record) else {
+fn restore(core: &Core, hash: KeyHash, record: &Arc<[u8]>, heat: &HashMap<Digest, Blob>) -> bool {
+    let Some(Head { digest, len, .. }) = codec::decode_head(record) else {
         return false;
     };
-    let data = fs::metadata(core.root().join(digest.content_path()));
-    if !data.is_ok_and(|data| data.len() == len) {
-        return false;
+    loop {
+        // Held, nobody removes the file between the look at it and its being named.
+        let placing = core.begin_placing(&digest);
+        let data = fs::metadata(core.root().join(digest.content_path()));
+        let whole = data.is_ok_and(|data| data.len() == len);
+        let named = if whole || !placing {
+            name(core, hash, (record, digest, len), heat, placing)
+        } else {
+            Some(false)
+        };
+        if placing {
+            core.end_placing(&digest, 0);
+        }
+        if let Some(named) = named {
+            return named;
+        }
     }
+}
+
+/// `None`: the body that was there has left.
+fn name(
+    core: &Core,
+    hash: KeyHash,
+    (record, digest, len): (&Arc<[u8]>, Digest, u64),
+    heat: &HashMap<Digest, Blob>,
+    placing: bool,
+) -> Option<bool> {
     let mut journal = lock(&core.journal);
-    if lock(&core.state).index.get(&hash).is_some() {
-        return false;
+    {
+        let state = lock(&core.state);
+        if state.index.get(&hash).is_some() {
+            return Some(false);
+        }
+        if !placing && state.index.by_digest(&digest).is_none() {
+            return None;
+        }
     }
     let blocks = heat
         .get(&digest)
         .map_or_else(|| blocks_of(len), |blob| blob.blocks);
     let change = Change::Admit {
-        head: Arc::clone(&record),
+        head: Arc::clone(record),
         blocks,
     };
     core.write_down(&mut journal, &[change]);
     let mut state = lock(&core.state);
-    let known = state.index.slot_by_digest(&digest).is_some();
     let (slot, _) = state.index.admit(hash, digest, (len, blocks), now_u32());
-    let Some(id) = state.index.get(&hash).map(|found| found.blob.id) else {
-        return false;
-    };
-    if !known {
+    let id = state.index.get(&hash).map(|found| found.blob.id)?;
+    if placing {
         state.index.clear_flag(slot, id, VERIFIED);
         state.index.set_flag(slot, id, SUSPECT);
         if let Some(blob) = heat.get(&digest) {
             state.index.warm_up(slot, id, blob);
         }
+        state.limits.lose_unnamed(u64::from(blocks) * BLOCK);
     }
-    state.pending.heads.insert(hash, Some(record));
+    state.pending.heads.insert(hash, Some(Arc::clone(record)));
     state.pending.blobs.insert(id, Some(slot));
-    true
+    Some(true)
 }
 
 /// Removes bodies that no name leads to: what a crash left between a body's placing and its
@@ -166,15 +230,30 @@ pub(crate) fn collect_orphans(core: &Core) -> io::Result<u64> {
     let mut bytes = 0;
     for first in fs::read_dir(core.layout.content())? {
         for second in fs::read_dir(first?.path())? {
-            for file in fs::read_dir(second?.path())? {
+            let second = second?.path();
+            for file in listed(&second)? {
                 if core.is_stopping() {
                     return Ok(bytes);
                 }
                 bytes += collect(core, &file?.path())?;
             }
+            // Nobody else removes a folder that was empty when this run began.
+            let gone = body::remove_folder(&second);
+            lock(&core.state).limits.lose_folders(gone);
         }
     }
+    // What is in place now has a name.
+    lock(&core.state).limits.unnamed_bytes = 0;
     Ok(bytes)
+}
+
+/// A folder's entries; none if it went with the last of its bodies meanwhile.
+fn listed(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        Err(e) => Err(e),
+    }
 }
 
 fn collect(core: &Core, path: &Path) -> io::Result<u64> {
@@ -195,9 +274,16 @@ fn collect(core: &Core, path: &Path) -> io::Result<u64> {
         return Ok(0);
     }
     let bytes = crate::layout::allocated(path);
-    let removed = fs::remove_file(path);
+    let removed = body::remove(core.root(), &digest);
+    {
+        let mut state = lock(&core.state);
+        if let Ok(folders) = &removed {
+            state.limits.lose_folders(*folders);
+            state.limits.lose_unnamed(bytes);
+        }
+    }
     core.end_placing(&digest, 0);
-    removed.map(|()| bytes)
+    removed.map(|_folders| bytes)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::body::{self, BodyFile};
 use crate::core::{Core, Placed};
 use crate::digest::Digest;
 use crate::hot::{Hot, SMALL_BODY};
+use crate::lock;
 use crate::room::{BLOCK, Reservation, blocks_of};
 
 /// Smaller files' blocks are computed; larger ones' are asked for.
@@ -37,9 +38,9 @@ pub(crate) fn settle(
     key: &CacheKey,
     meta: &Arc<Meta>,
     len: u64,
-    whole: Whole,
+    whole: &Whole,
 ) -> io::Result<(Arc<Hot>, Arc<BodyFile>)> {
-    let (digest, body) = match &whole {
+    let (digest, body) = match whole {
         Whole::Memory { chunks, .. } => {
             let body = joined(chunks);
             (Digest::of(&body), Some(body))
@@ -47,58 +48,90 @@ pub(crate) fn settle(
         Whole::Part { digest, .. } => (*digest, None),
     };
     let small = body.clone().filter(|_| len <= SMALL_BODY);
-    let (placing, verified) = claim(core, &digest);
-    let mut blocks = blocks_of(len);
-    let mut file = None;
-    let mut folders = 0;
-    if placing {
-        match place(core, &whole, body.as_deref(), &digest) {
-            Ok((made, asked, placed)) => {
-                (folders, file) = (made, placed);
-                blocks = asked.unwrap_or(blocks);
+    loop {
+        let claim = claim(core, &digest);
+        let mut placed = Placed {
+            key,
+            meta,
+            digest,
+            len,
+            blocks: blocks_of(len),
+            file: None,
+            body: small.clone(),
+            is_new: matches!(claim, Claim::Ours),
+            verified: true,
+        };
+        match &claim {
+            Claim::Ours => {
+                let made = match place(core, whole, body.as_deref(), &digest) {
+                    Ok((made, asked, file)) => {
+                        placed.blocks = asked.unwrap_or(placed.blocks);
+                        placed.file = file;
+                        made
+                    }
+                    Err(e) => {
+                        core.end_placing(&digest, 0);
+                        return Err(e);
+                    }
+                };
+                let hot = core.admit(&placed);
+                core.end_placing(&digest, made);
+                if let Some(hot) = hot {
+                    return open(core, hot, placed.file);
+                }
             }
-            Err(e) => {
-                core.end_placing(&digest, 0);
-                return Err(e);
+            Claim::There { file, verified } => {
+                placed.verified = *verified;
+                if let Some(hot) = core.admit(&placed) {
+                    core.counters.deduplicated_bytes.add(len);
+                    return open(core, hot, Some(Arc::clone(file)));
+                }
+                // Its last name was taken away meanwhile, and its file with it.
             }
         }
-    } else {
-        core.counters.deduplicated_bytes.add(len);
     }
-    let hot = core.admit(Placed {
-        key,
-        meta,
-        digest,
-        len,
-        blocks,
-        file: file.as_ref(),
-        body: small,
-        verified,
-    });
-    if placing {
-        core.end_placing(&digest, folders);
-    }
-    let file = match file {
-        Some(file) => file,
-        None => core.open_body(&hot)?,
-    };
-    drop(whole);
-    Ok((hot, file))
 }
 
-/// Takes the right to place a body (true), or finds that one with its digest is in place (false);
-/// the second is true if what is in place is known to be whole. A body of an earlier run is hashed
-/// before another key names it, and makes way for ours if it is damaged.
-fn claim(core: &Core, digest: &Digest) -> (bool, bool) {
+/// Whose the body with a digest is.
+enum Claim {
+    /// Nobody has it: the right to place it is ours.
+    Ours,
+    /// It is in place, and stays while the handle is held.
+    There {
+        file: Arc<BodyFile>,
+        /// What is in place is known to be whole.
+        verified: bool,
+    },
+}
+
+/// Takes the right to place a body, or finds that one with its digest is in place. A body of an
+/// earlier run is hashed before another key names it, and makes way for ours if it is damaged.
+fn claim(core: &Core, digest: &Digest) -> Claim {
     loop {
         if core.begin_placing(digest) {
-            return (true, true);
+            return Claim::Ours;
         }
-        if let Some(verified) = core.check_in_place(digest) {
-            return (false, verified);
+        if let Some((file, verified)) = core.check_in_place(digest) {
+            return Claim::There { file, verified };
         }
         // It has just left; its file is being removed.
     }
+}
+
+/// The body's one handle, open unless all of it is in memory.
+fn open(
+    core: &Core,
+    hot: Arc<Hot>,
+    file: Option<Arc<BodyFile>>,
+) -> io::Result<(Arc<Hot>, Arc<BodyFile>)> {
+    let file = match file {
+        Some(file) => file,
+        None => lock(&core.state).pin(&core.disk, hot.id),
+    };
+    if hot.body.is_none() {
+        file.open(core.root(), &hot.digest)?;
+    }
+    Ok((hot, file))
 }
 
 type Made = (u64, Option<u32>, Option<Arc<BodyFile>>);

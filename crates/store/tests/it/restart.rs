@@ -292,3 +292,69 @@ async fn the_plain_cacache_crate_reads_and_verifies_a_body_by_its_digest() {
         assert!(cacache::read_hash_sync(folder.path(), &integrity).is_err());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_index_does_not_name_counts_until_it_is_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cap = 24 << 20;
+    let open = || {
+        Store::open(Config {
+            size_max: cap,
+            ..config(folder.path())
+        })
+        .expect("opens")
+    };
+    let store = open();
+    for round in 0..20 {
+        let name = format!("old{round}");
+        put(&store, &name, &body(&name, 1_000_000)).await;
+    }
+    store.close().await;
+    drop(store);
+    fs::remove_file(folder.path().join("index.redb")).expect("there");
+    // Reading it fails, as on a bad sector; and it is there again at every start.
+    fs::create_dir(folder.path().join("index.damaged")).expect("made");
+    let store = open();
+    let mut highest = 0;
+    for round in 0..20 {
+        let name = format!("new{round}");
+        put_if_there_is_room(&store, &name, &body(&name, 1_000_000)).await;
+        highest = highest.max(content_bytes(folder.path()));
+    }
+    assert!(highest <= cap, "{highest} of {cap}");
+    for _ in 0..500 {
+        let lost = fs::metadata(folder.path().join("index.damaged")).is_err();
+        if lost && store.snapshot().used_bytes < cap {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    put(&store, "later", &body("later", 1_000_000)).await;
+    assert!(content_bytes(folder.path()) <= store.snapshot().used_bytes);
+}
+
+async fn put_if_there_is_room(store: &Store, name: &str, whole: &Bytes) {
+    let slot = crate::support::lead(store, &key(name));
+    let len = Some(whole.len() as u64);
+    if let Ok(mut fill) = slot.begin(meta(name), len, key(name)).await {
+        fill.write(whole.clone()).await.expect("written");
+        fill.commit().await.expect("stored");
+    }
+}
+
+/// Allocated bytes of everything in the content tree.
+fn content_bytes(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut bytes = 0;
+    let mut waiting = vec![directory.join("content-v2")];
+    while let Some(path) = waiting.pop() {
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(data) if data.is_dir() => waiting.push(entry.path()),
+                Ok(data) => bytes += data.blocks() * 512,
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
+}

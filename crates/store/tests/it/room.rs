@@ -211,3 +211,91 @@ async fn a_walk_over_a_whole_mirror_does_not_flush_what_is_popular() {
     }
     assert!(ask(&store, "rising").await, "never admitted");
 }
+
+/// Folders of the content tree, and those of them that bodies are in.
+fn folders(directory: &Path) -> (u64, u64) {
+    let inside = |path: &Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten();
+        entries
+            .map(|entry| entry.expect("readable").path())
+            .collect()
+    };
+    let (mut all, mut full) = (0, 0);
+    for first in inside(&directory.join("content-v2/sha256")) {
+        for second in inside(&first) {
+            all += 1;
+            full += u64::from(!inside(&second).is_empty());
+        }
+    }
+    (all, full)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_goes_with_the_last_body_in_it_and_room_stays_for_bodies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = small_store(folder.path());
+    let clients = (0..4).map(|client| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for round in 0..700 {
+                let name = format!("{client}-{round}");
+                put(&store, &name, &body(&name, 50_000)).await;
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.expect("stored");
+    }
+    store.close().await;
+    let (all, full) = folders(folder.path());
+    assert_eq!(all, full, "empty folders stay");
+    let snapshot = store.snapshot();
+    assert!(snapshot.evictions > 1_000, "{snapshot:?}");
+    assert!(snapshot.body_bytes > CAP * 8 / 10, "{snapshot:?}");
+    assert_eq!(snapshot.faults_total(), 0, "{snapshot:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn empty_folders_of_an_earlier_run_are_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(small_store(folder.path()));
+    for second in 0..=255 {
+        let path = format!("content-v2/sha256/aa/{second:02x}");
+        std::fs::create_dir_all(folder.path().join(path)).expect("made");
+    }
+    let store = small_store(folder.path());
+    for _ in 0..200 {
+        if folders(folder.path()) == (0, 0) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(folders(folder.path()), (0, 0));
+    drop(store);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn equal_bodies_under_eviction_are_each_stored_and_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = small_store(folder.path());
+    let clients = (0..8).map(|client| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for round in 0..300 {
+                // Of four clients each brings the same body under a name of its own, just when
+                // the one that came first is next to leave.
+                let twin = (client / 4, round);
+                let whole = body(&format!("{twin:?}"), 300_000);
+                let entry = put(&store, &format!("{client}-{round}"), &whole).await;
+                let read = read_all(entry.reader(0, entry.len())).await;
+                assert_eq!(read.expect("a whole body"), whole);
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.expect("stored and found");
+    }
+    let snapshot = store.snapshot();
+    assert!(snapshot.deduplicated_bytes > 0, "{snapshot:?}");
+    assert_eq!(snapshot.faults_total(), 0, "{snapshot:?}");
+}
