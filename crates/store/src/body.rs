@@ -26,6 +26,8 @@ pub(crate) const PIECE: usize = 256 << 10;
 enum Claim {
     /// A fill's reservation; the path is the part file's.
     Part(Reservation, PathBuf),
+    /// The same of an object drawn in parts, whose file outlives its handles.
+    Kept(Reservation, PathBuf),
     /// The blob's, in the index.
     Stored,
     /// Nothing else's: the blob has left.
@@ -66,6 +68,51 @@ impl BodyFile {
         })
     }
 
+    /// Opens the file of an object drawn in parts, of this or an earlier run; a new one is given
+    /// its whole length, and blocks as they are written.
+    pub(crate) fn kept(
+        disk: &Disk,
+        path: PathBuf,
+        length: u64,
+        reservation: Reservation,
+    ) -> io::Result<Self> {
+        disk.pass()?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o640)
+            .open(&path)?;
+        if file.metadata()?.len() != length {
+            file.set_len(length)?;
+        }
+        Ok(Self {
+            file: OnceLock::from(file),
+            disk: disk.clone(),
+            claim: Mutex::new(Claim::Kept(reservation, path)),
+        })
+    }
+
+    /// The file of an object drawn in parts is to leave with its last handle.
+    pub(crate) fn let_go(&self) {
+        let mut claim = lock(&self.claim);
+        *claim = match std::mem::replace(&mut *claim, Claim::Stored) {
+            Claim::Kept(reservation, path) => {
+                remove_quietly(&path);
+                Claim::Part(reservation, path)
+            }
+            other => other,
+        };
+    }
+
+    /// Sets a part file's reservation.
+    pub(crate) fn set_room(&self, bytes: u64) {
+        if let Claim::Part(reservation, _) | Claim::Kept(reservation, _) = &mut *lock(&self.claim) {
+            reservation.set(bytes);
+        }
+    }
+
     /// Opens the blob's file if that has not been done.
     pub(crate) fn open(&self, root: &Path, digest: &Digest) -> io::Result<&File> {
         if let Some(file) = self.file.get() {
@@ -88,14 +135,14 @@ impl BodyFile {
     /// Where the part file lies, while it is one.
     pub(crate) fn part_path(&self) -> Option<PathBuf> {
         match &*lock(&self.claim) {
-            Claim::Part(_, path) => Some(path.clone()),
+            Claim::Part(_, path) | Claim::Kept(_, path) => Some(path.clone()),
             Claim::Stored | Claim::Lingering(..) => None,
         }
     }
 
     /// Grows the reservation of a part file.
     pub(crate) fn grow(&self, bytes: u64) {
-        if let Claim::Part(reservation, _) = &mut *lock(&self.claim) {
+        if let Claim::Part(reservation, _) | Claim::Kept(reservation, _) = &mut *lock(&self.claim) {
             reservation.grow(bytes);
         }
     }
@@ -125,7 +172,7 @@ impl Drop for BodyFile {
         drop(self.file.take());
         match &*lock(&self.claim) {
             Claim::Part(_, path) => remove_quietly(path),
-            Claim::Stored => {}
+            Claim::Kept(..) | Claim::Stored => {}
             Claim::Lingering(space, bytes) => space.ended(*bytes),
         }
     }
@@ -234,19 +281,33 @@ pub(crate) fn hash_agrees(file: &File, len: u64, digest: &Digest) -> io::Result<
     if file.metadata()?.len() != len {
         return Ok(false);
     }
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE)).max(1)];
-    let mut at = 0;
+    match hash_from(file, Sha256::new(), 0, len) {
+        Ok(found) => Ok(found == *digest),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The digest of a file's first `len` bytes, of which `hasher` knows those before `at`.
+pub(crate) fn hash_from(
+    file: &File,
+    mut hasher: Sha256,
+    mut at: u64,
+    len: u64,
+) -> io::Result<Digest> {
+    let left = usize::try_from(len - at).unwrap_or(PIECE);
+    let mut buffer = vec![0; PIECE.min(left).max(1)];
     while at < len {
-        match file.read_at(&mut buffer, at)? {
-            0 => return Ok(false),
+        let most = usize::try_from(len - at).map_or(PIECE, |left| left.min(buffer.len()));
+        match file.read_at(buffer.get_mut(..most).unwrap_or_default(), at)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => {
-                hasher.update(&buffer[..read]);
+                hasher.update(buffer.get(..read).unwrap_or_default());
                 at += read as u64;
             }
         }
     }
-    Ok(Digest(hasher.finalize().into()) == *digest)
+    Ok(Digest(hasher.finalize().into()))
 }
 
 #[cfg(test)]

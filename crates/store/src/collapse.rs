@@ -16,6 +16,7 @@ use crate::entry::Entry;
 use crate::error::BeginError;
 use crate::fill::Fill;
 use crate::lock;
+use crate::partial::{Draw, Partial};
 use crate::running::Tail;
 
 /// The fetches that are under way, by key.
@@ -230,12 +231,52 @@ impl Slot {
     /// Starts to store an answer. `length`: the body's, where the origin has said it;
     /// `commit_key`: the joined key or a variant of it. On an error the followers are released.
     pub async fn begin(
-        mut self,
+        self,
         meta: Meta,
         length: Option<u64>,
         commit_key: CacheKey,
     ) -> Result<Fill, BeginError> {
-        let begun = Fill::begin(&self.core, meta, length, commit_key.clone()).await;
+        self.begin_as(meta, length, commit_key, false).await
+    }
+
+    /// As [`Slot::begin`], for an answer whose rest can be asked for later by its validator: others
+    /// may draw parts of it meanwhile, and what came before a break may be kept
+    /// ([`Fill::into_partial`]). Short ones are stored as by [`Slot::begin`].
+    pub async fn begin_resumable(
+        self,
+        meta: Meta,
+        length: u64,
+        commit_key: CacheKey,
+    ) -> Result<Fill, BeginError> {
+        self.begin_as(meta, Some(length), commit_key, true).await
+    }
+
+    /// Starts to store an object of `length` bytes of which the answer in hand has `start..end`;
+    /// those are the caller's to draw. The followers join anew and find it.
+    pub async fn begin_partial(
+        self,
+        meta: Meta,
+        length: u64,
+        (start, end): (u64, u64),
+        commit_key: CacheKey,
+    ) -> Result<(Partial, Draw), BeginError> {
+        match Partial::begin(&self.core, meta, length, (start, end), commit_key).await {
+            Ok(begun) => Ok(begun),
+            Err(e) => {
+                self.release(e.as_str());
+                Err(e)
+            }
+        }
+    }
+
+    async fn begin_as(
+        mut self,
+        meta: Meta,
+        length: Option<u64>,
+        commit_key: CacheKey,
+        is_resumable: bool,
+    ) -> Result<Fill, BeginError> {
+        let begun = Fill::begin(&self.core, meta, length, commit_key.clone(), is_resumable).await;
         match begun {
             Ok(started) => {
                 self.lead.will_store_as(&commit_key);

@@ -27,6 +27,7 @@ use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
 use crate::layout::Layout;
 use crate::lock;
+use crate::partial::Shelf;
 use crate::room::{Limits, Space};
 use crate::slices::Slices;
 use crate::table::{Facts, Table};
@@ -109,6 +110,7 @@ pub(crate) struct Core {
     pub(crate) hot: HotCache,
     pub(crate) vary: RwLock<Vary>,
     pub(crate) flights: Flights,
+    pub(crate) shelf: Shelf,
     pub(crate) space: Arc<Space>,
     pub(crate) counters: Counters,
     /// Where not everything is worth room.

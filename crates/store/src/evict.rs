@@ -68,6 +68,9 @@ impl Core {
 
     /// Evicts until `bytes` fit. Blocking.
     pub(crate) fn make_room(&self, bytes: u64) -> Result<(), BeginError> {
+        let (bytes_missing, _) = self.missing(&lock(&self.state), bytes);
+        // What is not whole is worth less than what is.
+        self.drop_partials(bytes_missing);
         let mut journal = lock(&self.journal);
         let mut state = lock(&self.state);
         let (bytes_missing, files_missing) = self.missing(&state, bytes);

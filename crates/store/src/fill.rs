@@ -4,10 +4,13 @@
 //! part file of their own, written and hashed by one job in the blocking pool that takes whatever
 //! has come meanwhile (large pieces from a fast origin, each chunk at once from a slow one). The
 //! room is reserved before anything is written. A fill that is dropped before its commit has
-//! failed: its readers get an error and nothing is kept.
+//! failed: its readers get an error and nothing is kept. Of an answer whose rest can be asked for
+//! later ([`crate::Slot::begin_resumable`]) the fill is one run of a partial object: others may
+//! draw parts of it meanwhile, and what came before a break stays.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use larder_policy::key::CacheKey;
@@ -20,6 +23,7 @@ use crate::core::Core;
 use crate::counters::Fault;
 use crate::entry::Entry;
 use crate::error::{BeginError, FillError};
+use crate::partial::{Claim, Partial, Promise};
 use crate::pump::Pump;
 use crate::room::{BLOCK, Reservation, blocks_of};
 use crate::running::{Running, Tail};
@@ -50,6 +54,19 @@ pub struct Fill {
     received: u64,
     reserved: u64,
     lead: Option<Lead>,
+    /// Where the fill is a run of a partial object.
+    run: Option<Run>,
+}
+
+/// A fill's place in a partial object.
+#[derive(Debug)]
+struct Run {
+    partial: Partial,
+    /// All that is missing will come.
+    promise: Promise,
+    claim: Claim,
+    /// When what is there was last written down.
+    noted: Instant,
 }
 
 impl Fill {
@@ -58,6 +75,7 @@ impl Fill {
         meta: Meta,
         length: Option<u64>,
         key: CacheKey,
+        is_resumable: bool,
     ) -> Result<Self, BeginError> {
         let room = length.map_or(STEP, |length| u64::from(blocks_of(length)) * BLOCK);
         if !core.is_worth_room(&key, room) {
@@ -81,7 +99,15 @@ impl Fill {
             received: 0,
             reserved: room,
             lead: None,
+            run: None,
         };
+        match length {
+            Some(length) if is_resumable && length > MEMORY_MAX => {
+                fill.become_run(length).await.map_err(BeginError::Part)?;
+                return Ok(fill);
+            }
+            _ => {}
+        }
         if length.is_some_and(|length| length > MEMORY_MAX) {
             fill.move_to_file().await.map_err(BeginError::Part)?;
         }
@@ -109,7 +135,16 @@ impl Fill {
     ///
     /// # Cancel safety
     /// Not to be called again after the future was dropped: the bytes may have been taken or not.
-    pub async fn write(&mut self, bytes: Bytes) -> Result<(), FillError> {
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), FillError> {
+        if let Some(run) = &mut self.run {
+            run.partial.note_now_and_then(&mut run.noted);
+            let taken = run.claim.advance(bytes.len());
+            if taken < bytes.len() && Some(self.received + taken as u64) == self.length {
+                let expected = self.received + taken as u64;
+                return Err(FillError::TooLong { expected });
+            }
+            bytes.truncate(taken);
+        }
         let received = self.received + bytes.len() as u64;
         if let Some(expected) = self.length
             && received > expected
@@ -132,6 +167,46 @@ impl Fill {
             Sink::File(pump) => pump.push(bytes).await.map_err(|e| self.disk_fault(e)),
             Sink::None => Err(FillError::Write(io::Error::from(io::ErrorKind::BrokenPipe))),
         }
+    }
+
+    /// True if the rest is another's to draw, in whole or in part: what comes now is left out.
+    pub fn is_overtaken(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| {
+            let (at, end) = run.claim.span();
+            at >= end && Some(end) != self.length
+        })
+    }
+
+    /// What came is no good: nothing of it is kept.
+    pub fn discard(self) {
+        if let Some(run) = &self.run {
+            run.partial.discard();
+        }
+    }
+
+    /// Ends the fill as a run of its partial object, with the promise that what is missing will
+    /// come; what came is kept. `None`: the answer was not of such a kind, and nothing is kept.
+    pub async fn into_partial(mut self) -> Option<(Partial, Promise)> {
+        let Run {
+            partial,
+            promise,
+            claim,
+            ..
+        } = self.run.take()?;
+        if let Sink::File(pump) = &std::mem::replace(&mut self.sink, Sink::None) {
+            match pump.flush().await {
+                Ok((Some(hasher), at)) => partial.hashed_to(hasher, at),
+                Ok((None, _)) => {}
+                Err(e) => {
+                    self.disk_fault(e);
+                    partial.discard();
+                    return None;
+                }
+            }
+        }
+        drop(claim);
+        partial.note();
+        Some((partial, promise))
     }
 
     /// The origin has sent everything: checks the length, puts the body in place, and from then
@@ -170,6 +245,9 @@ impl Fill {
             .await
             .unwrap_or_else(|e| Err(io::Error::other(e)));
         let (hot, file) = settled.map_err(|e| self.disk_fault(e))?;
+        if let Some(run) = self.run.take() {
+            run.partial.leave(&self.core);
+        }
         let entry = Entry::new(&self.core, hot, file);
         if let Some(lead) = &self.lead {
             lead.tell(Outcome::Ready(entry.clone()));
@@ -216,6 +294,29 @@ impl Fill {
         Ok(())
     }
 
+    /// Lets others draw parts of it meanwhile and later.
+    async fn become_run(&mut self, length: u64) -> io::Result<()> {
+        let Sink::Memory(reservation) = std::mem::replace(&mut self.sink, Sink::None) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let (core, running) = (Arc::clone(&self.core), Arc::clone(&self.running));
+        let key = self.key.clone();
+        let made = spawn_blocking(move || {
+            let (partial, claim) = Partial::of_fill(&core, &key, length, &running, reservation)?;
+            let pump = Pump::start(Arc::clone(partial.file()), running)?;
+            Ok::<_, io::Error>((partial, claim, pump))
+        });
+        let (partial, claim, pump) = made.await.map_err(io::Error::other)??;
+        self.sink = Sink::File(Arc::new(pump));
+        self.run = Some(Run {
+            promise: partial.promise(vec![(0, length)]),
+            claim,
+            noted: Instant::now(),
+            partial,
+        });
+        Ok(())
+    }
+
     fn disk_fault(&self, error: io::Error) -> FillError {
         if error.kind() == io::ErrorKind::StorageFull {
             self.core.disk_is_full(&error);
@@ -228,8 +329,11 @@ impl Fill {
 
 impl Drop for Fill {
     fn drop(&mut self) {
-        if let Sink::File(pump) = &self.sink {
-            pump.abandon();
+        match &self.sink {
+            // What came of an object that is held in parts stays.
+            Sink::File(_) if self.run.is_some() => {}
+            Sink::File(pump) => pump.abandon(),
+            Sink::Memory(_) | Sink::None => {}
         }
         // After a commit the readers have the whole body, and this changes nothing for them.
         if !matches!(self.sink, Sink::None) {

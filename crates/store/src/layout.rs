@@ -6,6 +6,7 @@
 //!   lock              held while a process has the store open
 //!   content-v2/…      bodies, cacache's content layout
 //!   parts/            fills in flight
+//!   partials/         objects of which parts are held, and what of them
 //!   journal/          changes that the index file does not have yet
 //!   index.redb        names, heads, heat
 //!   verify.at         where an interrupted audit goes on
@@ -60,7 +61,12 @@ impl Layout {
         })?;
         check_version(&root)?;
         let layout = Self { root, _lock: lock };
-        for folder in [layout.content(), layout.parts(), layout.journal()] {
+        for folder in [
+            layout.content(),
+            layout.parts(),
+            layout.partials(),
+            layout.journal(),
+        ] {
             fs::create_dir_all(&folder).map_err(not_writable)?;
         }
         Ok(layout)
@@ -76,6 +82,10 @@ impl Layout {
 
     pub(crate) fn parts(&self) -> PathBuf {
         self.root.join("parts")
+    }
+
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partials")
     }
 
     pub(crate) fn journal(&self) -> PathBuf {
@@ -128,9 +138,9 @@ impl Layout {
         allocated(&self.index()) + allocated(&self.damaged_index()) + within(&self.journal())
     }
 
-    /// Allocated bytes of the fills in flight.
+    /// Allocated bytes of the fills in flight and of the objects held in parts.
     pub(crate) fn parts_bytes(&self) -> u64 {
-        within(&self.parts())
+        within(&self.parts()) + within(&self.partials())
     }
 }
 

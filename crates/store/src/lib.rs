@@ -5,7 +5,8 @@
 //! its last group commit is in a small journal. Memory holds a compact record of each object.
 //!
 //! In reading order: the handle ([`Store`]), from a key to its entry (`lookup`, [`Entry`],
-//! [`Reader`]), one fetch for many ([`Join`], [`Slot`]), its bytes ([`Fill`], [`Tail`]), room
+//! [`Reader`]), one fetch for many ([`Join`], [`Slot`]), its bytes ([`Fill`], [`Tail`]), objects of
+//! which parts are held ([`Partial`], [`Draw`]), room
 //! (`evict`, `room`), what memory holds (`index`, `heap`, `rank`), what the disk holds (`layout`,
 //! `body`, `codec`, `journal`, `table`), the thread that keeps them together (`keeper`), and the
 //! start after whatever happened (`recover`).
@@ -43,6 +44,7 @@ mod layout;
 mod lookup;
 #[doc(hidden)]
 pub mod measure;
+pub(crate) mod partial;
 mod patience;
 mod pump;
 mod rank;
@@ -73,6 +75,7 @@ pub use disk::{Disk, Unsynced};
 pub use entry::Entry;
 pub use error::{BeginError, FillError, OpenError, ReadError};
 pub use fill::Fill;
+pub use partial::{Draw, Partial, Promise};
 pub use reader::Reader;
 pub use running::Tail;
 pub use snapshot::Snapshot;

@@ -32,7 +32,8 @@ struct Queue {
     bytes: usize,
     /// A job runs; it owns hasher and offset.
     running: bool,
-    hasher: Sha256,
+    /// Of what was written from the body's start on; `None`: the writing began elsewhere.
+    hasher: Option<Sha256>,
     written: u64,
     error: Option<io::ErrorKind>,
     abandoned: bool,
@@ -55,25 +56,39 @@ struct Shared {
 impl Pump {
     /// Starts with what the fill has in memory, written before this returns. Blocking.
     pub(crate) fn start(file: Arc<BodyFile>, running: Arc<Running>) -> io::Result<Self> {
-        let mut queue = Queue {
+        let mut hasher = Some(Sha256::new());
+        let written = write_all(&file, &mut hasher, 0, &running.chunks())?;
+        Ok(Self::new(file, running, written, hasher))
+    }
+
+    /// Writes from `at` on into a file that others write to as well.
+    pub(crate) fn start_at(file: Arc<BodyFile>, running: Arc<Running>, at: u64) -> Self {
+        Self::new(file, running, at, None)
+    }
+
+    fn new(
+        file: Arc<BodyFile>,
+        running: Arc<Running>,
+        written: u64,
+        hasher: Option<Sha256>,
+    ) -> Self {
+        let queue = Queue {
             waiting: Vec::new(),
             bytes: 0,
             running: false,
-            hasher: Sha256::new(),
-            written: 0,
+            hasher,
+            written,
             error: None,
             abandoned: false,
         };
-        let first = running.chunks();
-        queue.written = write_all(&file, &mut queue.hasher, 0, &first)?;
-        Ok(Self {
+        Self {
             file,
             shared: Arc::new(Shared {
                 queue: Mutex::new(queue),
                 progress: Notify::new(),
             }),
             running,
-        })
+        }
     }
 
     pub(crate) fn file(&self) -> &Arc<BodyFile> {
@@ -105,15 +120,23 @@ impl Pump {
 
     /// Waits until everything is written. Returns the digest of it all.
     pub(crate) async fn finish(&self) -> io::Result<Digest> {
+        let (hasher, _) = self.flush().await?;
+        let hasher = hasher.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Digest(hasher.finalize().into()))
+    }
+
+    /// Waits until everything is written. Returns the hash so far, where it is one from the start
+    /// on, and how far it is written.
+    pub(crate) async fn flush(&self) -> io::Result<(Option<Sha256>, u64)> {
         loop {
             let progress = self.shared.progress.notified();
             {
-                let mut queue = lock(&self.shared.queue);
+                let queue = lock(&self.shared.queue);
                 if let Some(kind) = queue.error {
                     return Err(kind.into());
                 }
                 if !queue.running {
-                    return Ok(Digest(queue.hasher.finalize_reset().into()));
+                    return Ok((queue.hasher.clone(), queue.written));
                 }
             }
             progress.await;
@@ -156,8 +179,8 @@ fn drain(file: &BodyFile, shared: &Shared, running: &Running) {
         };
         match write_or_make_way(file, &mut hasher, at, &chunks, running) {
             Ok(end) => {
+                running.publish(at, end);
                 at = end;
-                running.publish(at);
                 shared.progress.notify_waiters();
             }
             Err(e) => {
@@ -176,7 +199,7 @@ fn drain(file: &BodyFile, shared: &Shared, running: &Running) {
 /// Writes the chunks; where others have filled the disk, objects that are held leave for them.
 fn write_or_make_way(
     file: &BodyFile,
-    hasher: &mut Sha256,
+    hasher: &mut Option<Sha256>,
     at: u64,
     chunks: &[Bytes],
     running: &Running,
@@ -201,7 +224,7 @@ fn write_or_make_way(
 /// Writes the chunks from `at` on and hashes them. Returns where they end.
 fn write_all(
     file: &BodyFile,
-    hasher: &mut Sha256,
+    hasher: &mut Option<Sha256>,
     mut at: u64,
     chunks: &[Bytes],
 ) -> io::Result<u64> {
@@ -209,7 +232,9 @@ fn write_all(
     let mut gathered = Vec::new();
     let mut write = |bytes: &[u8]| {
         file.write_all_at(bytes, at)?;
-        hasher.update(bytes);
+        if let Some(hasher) = hasher {
+            hasher.update(bytes);
+        }
         at += bytes.len() as u64;
         Ok::<_, io::Error>(())
     };

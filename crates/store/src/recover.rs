@@ -27,6 +27,7 @@ use crate::index::{Gone, Index, SUSPECT, Unlinked, VERIFIED};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
 use crate::layout::{FileSystem, Layout, subfolders};
+use crate::partial::Shelf;
 use crate::patience::Patience;
 use crate::rank::Ranking;
 use crate::room::{Limits, Space};
@@ -104,6 +105,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         table,
         vary: RwLock::new(vary),
         flights: Flights::default(),
+        shelf: Shelf::default(),
         space: Arc::new(Space::default()),
         counters,
         sketch: (config.admission == Admission::Frequency).then(Sketch::default),
@@ -349,7 +351,7 @@ fn limits(
     };
     mending.orphans |= folders > needed;
     let index_bytes = layout.index_bytes();
-    let held = index.allocated() + index_bytes;
+    let held = index.allocated() + index_bytes + layout.parts_bytes();
     let system = FileSystem::of(layout.root(), held, index.bodies() as u64 + folders)?;
     if system.bytes_max < config.size_max {
         tracing::warn!(

@@ -76,6 +76,13 @@ impl Reservation {
         self.space.reserved.fetch_add(bytes, Ordering::AcqRel);
         self.bytes += bytes;
     }
+
+    /// Counts what is really occupied.
+    pub(crate) fn set(&mut self, bytes: u64) {
+        self.space.reserved.fetch_add(bytes, Ordering::AcqRel);
+        self.space.reserved.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.bytes = bytes;
+    }
 }
 
 impl Drop for Reservation {

@@ -2,11 +2,12 @@
 //!
 //! Bytes are published after they have been kept: in memory for small bodies, by a write that
 //! returned for others. Every reader, the leader's client too, reads from its own offset; no
-//! reader holds back the fill or another reader.
+//! reader holds back the fill or another reader. Bytes need not come in order: of an object that
+//! is drawn in parts, a reader waits for bytes that somebody has promised and fails at others.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -15,12 +16,15 @@ use larder_policy::meta::Meta;
 use crate::body::BodyFile;
 use crate::core::Core;
 use crate::lock;
+use crate::partial::extents::Extents;
 use crate::reader::Reader;
 
 /// How far a fill is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// What is missing comes if it is promised.
+    InParts,
     Whole,
     Failed,
 }
@@ -35,10 +39,26 @@ enum Held {
 
 #[derive(Debug)]
 struct Progress {
-    available: u64,
+    there: Extents,
     phase: Phase,
     held: Held,
     waiting: HashMap<u64, Waker>,
+    /// Spans that somebody will draw, by the number of the promise.
+    promises: HashMap<u64, Vec<(u64, u64)>>,
+}
+
+impl Progress {
+    /// How far it is there from the start on.
+    fn available(&self) -> u64 {
+        self.there.end_at(0).unwrap_or(0)
+    }
+
+    fn is_promised(&self, position: u64) -> bool {
+        self.promises
+            .values()
+            .flatten()
+            .any(|(start, end)| (*start..*end).contains(&position))
+    }
 }
 
 /// What a reader does next.
@@ -57,38 +77,93 @@ pub(crate) enum Step {
 /// The state that a fill and its readers share.
 #[derive(Debug)]
 pub(crate) struct Running {
-    meta: Arc<Meta>,
+    meta: RwLock<Arc<Meta>>,
     length: Option<u64>,
     progress: Mutex<Progress>,
-    readers: AtomicU64,
+    /// Readers and promises so far: each has a number of its own.
+    numbers: AtomicU64,
     pub(crate) core: Weak<Core>,
 }
 
 impl Running {
     pub(crate) fn new(core: &Arc<Core>, meta: Arc<Meta>, length: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
-            meta,
+            meta: RwLock::new(meta),
             length,
             progress: Mutex::new(Progress {
-                available: 0,
+                there: Extents::default(),
                 phase: Phase::Open,
                 held: Held::Memory(Vec::new()),
                 waiting: HashMap::new(),
+                promises: HashMap::new(),
             }),
-            readers: AtomicU64::new(0),
+            numbers: AtomicU64::new(0),
             core: Arc::downgrade(core),
         })
+    }
+
+    /// One of which only what is promised will come; its bytes are in `file`.
+    pub(crate) fn in_parts(
+        core: &Arc<Core>,
+        meta: Arc<Meta>,
+        length: u64,
+        file: Arc<BodyFile>,
+    ) -> Arc<Self> {
+        let running = Self::new(core, meta, Some(length));
+        running.move_to(file);
+        running.go_in_parts();
+        running
+    }
+
+    /// From here on only what is promised will come.
+    pub(crate) fn go_in_parts(&self) {
+        let mut progress = lock(&self.progress);
+        if progress.phase == Phase::Open {
+            progress.phase = Phase::InParts;
+        }
+    }
+
+    pub(crate) fn meta(&self) -> Arc<Meta> {
+        Arc::clone(&self.meta.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn renew(&self, meta: Arc<Meta>) {
+        *self.meta.write().unwrap_or_else(PoisonError::into_inner) = meta;
+    }
+
+    /// Looks at what is there.
+    pub(crate) fn with_extents<T>(&self, look: impl FnOnce(&Extents) -> T) -> T {
+        look(&lock(&self.progress).there)
+    }
+
+    /// Lets readers wait for these spans. Returns the number of the promise.
+    pub(crate) fn promise(&self, spans: Vec<(u64, u64)>) -> u64 {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        lock(&self.progress).promises.insert(number, spans);
+        number
+    }
+
+    /// Nobody works on a promise any more: who waits for its bytes looks again.
+    pub(crate) fn end_promise(&self, number: u64) {
+        let mut progress = lock(&self.progress);
+        progress.promises.remove(&number);
+        wake(progress);
+    }
+
+    /// True if somebody draws or will draw.
+    pub(crate) fn is_promised(&self) -> bool {
+        !lock(&self.progress).promises.is_empty()
     }
 
     /// Publishes bytes that stay in memory. Returns what is there now.
     pub(crate) fn push(&self, bytes: Bytes) -> u64 {
         let mut progress = lock(&self.progress);
-        let at = progress.available;
-        progress.available += bytes.len() as u64;
+        let at = progress.available();
+        let available = at + bytes.len() as u64;
+        progress.there.insert(at, available);
         if let Held::Memory(chunks) = &mut progress.held {
             chunks.push((at, bytes));
         }
-        let available = progress.available;
         wake(progress);
         available
     }
@@ -106,10 +181,10 @@ impl Running {
         lock(&self.progress).held = Held::File(file);
     }
 
-    /// Publishes what has been written to the file.
-    pub(crate) fn publish(&self, available: u64) {
+    /// Publishes what has been written to the file, `start..end` of it.
+    pub(crate) fn publish(&self, start: u64, end: u64) {
         let mut progress = lock(&self.progress);
-        progress.available = available;
+        progress.there.insert(start, end);
         wake(progress);
     }
 
@@ -129,22 +204,22 @@ impl Running {
     }
 
     pub(crate) fn available(&self) -> u64 {
-        lock(&self.progress).available
+        lock(&self.progress).available()
     }
 
     fn length(&self) -> Option<u64> {
         self.length.or_else(|| {
             let progress = lock(&self.progress);
-            (progress.phase == Phase::Whole).then_some(progress.available)
+            (progress.phase == Phase::Whole).then_some(progress.available())
         })
     }
 
     /// What a reader at `position` finds; it is woken when there is more.
     pub(crate) fn poll(&self, position: u64, reader: u64, cx: &mut Context<'_>) -> Poll<Step> {
         let mut progress = lock(&self.progress);
-        if position < progress.available {
+        if let Some(end) = progress.there.end_at(position) {
             return Poll::Ready(match &progress.held {
-                Held::File(file) => Step::File(Arc::clone(file), progress.available),
+                Held::File(file) => Step::File(Arc::clone(file), end),
                 Held::Memory(chunks) => {
                     let after = chunks.partition_point(|(at, _)| *at <= position);
                     match after.checked_sub(1).and_then(|at| chunks.get(at)) {
@@ -157,7 +232,8 @@ impl Running {
         match progress.phase {
             Phase::Whole => Poll::Ready(Step::End),
             Phase::Failed => Poll::Ready(Step::Failed),
-            Phase::Open => {
+            Phase::InParts if !progress.is_promised(position) => Poll::Ready(Step::Failed),
+            Phase::Open | Phase::InParts => {
                 progress.waiting.insert(reader, cx.waker().clone());
                 Poll::Pending
             }
@@ -184,7 +260,7 @@ pub struct Tail {
 impl Tail {
     /// The head of the answer that is being stored.
     pub fn meta(&self) -> Arc<Meta> {
-        Arc::clone(&self.running.meta)
+        self.running.meta()
     }
 
     /// The body's length, once it is known.
@@ -192,14 +268,14 @@ impl Tail {
         self.running.length()
     }
 
-    /// Bytes that can be read without waiting.
+    /// Bytes that can be read without waiting, from the start on.
     pub fn available(&self) -> u64 {
         self.running.available()
     }
 
     /// Reads from `start` up to `end` (exclusive); without an end, up to the body's.
     pub fn reader(&self, start: u64, end: Option<u64>) -> Reader {
-        let reader = self.running.readers.fetch_add(1, Ordering::Relaxed);
+        let reader = self.running.numbers.fetch_add(1, Ordering::Relaxed);
         Reader::of_tail(Arc::clone(&self.running), reader, start, end)
     }
 }

@@ -17,6 +17,7 @@ use crate::error::OpenError;
 use crate::journal::Change;
 use crate::keeper::Keeper;
 use crate::lock;
+use crate::partial::Partial;
 use crate::recover;
 use crate::running::Tail;
 use crate::snapshot::Snapshot;
@@ -44,6 +45,7 @@ impl Store {
     #[doc(hidden)]
     pub fn open_on(config: Config, disk: Disk) -> Result<Self, OpenError> {
         let core = Arc::new(recover::open(config, disk)?);
+        core.load_partials();
         let keeper = Keeper::start(&core).map_err(|source| OpenError::File {
             step: "start the keeper of",
             path: core.root().to_owned(),
@@ -128,7 +130,16 @@ impl Store {
 
     /// Forgets a key; its body leaves too if no other key names it. False: it was not there.
     pub fn remove(&self, key: &CacheKey) -> bool {
-        self.core.forget(KeyHash::of(key))
+        let partial = self.partial(key);
+        if let Some(partial) = &partial {
+            partial.discard();
+        }
+        self.core.forget(KeyHash::of(key)) || partial.is_some()
+    }
+
+    /// The object of which parts are held under a key, if there is one.
+    pub fn partial(&self, key: &CacheKey) -> Option<Partial> {
+        self.core.shelf.get(key)
     }
 
     /// Joins the fetch of a key: one caller leads, all others follow.
@@ -182,8 +193,13 @@ impl Store {
 
     /// Writes everything down and ends the keeper; what comes after is only in the journal.
     pub async fn close(&self) {
+        let core = Arc::clone(&self.core);
         let keeper = Arc::clone(&self.keeper);
         // The only failure is a panic in the keeper, which it has said itself.
-        let _ = tokio::task::spawn_blocking(move || keeper.stop()).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            core.note_partials();
+            keeper.stop();
+        })
+        .await;
     }
 }

@@ -1,0 +1,262 @@
+//! What of partial objects outlives the process.
+//!
+//! Beside each file lies a record: the head, and the number and CRC-32 of every whole block that
+//! is there. It is replaced as a whole after each run. A start believes the record and no block:
+//! each is read and compared before its first use, so that a file whose bytes a power loss has
+//! taken, or a disk has changed, costs those blocks and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use larder_policy::key::CacheKey;
+use tokio::task::spawn_blocking;
+
+use super::claims::BLOCK;
+use super::{Partial, block_of, room_of};
+use crate::body::BodyFile;
+use crate::codec::{self, Scan};
+use crate::core::Core;
+use crate::counters::Fault;
+use crate::digest::{Digest, KeyHash};
+use crate::error::FillError;
+use crate::lock;
+use crate::room::Reservation;
+use crate::running::Running;
+
+const MAGIC: [u8; 4] = *b"LPa1";
+/// Blocks of an earlier run that are compared in one go.
+const CHECKED_AT_ONCE: u32 = 16;
+const RECORD: &str = "record";
+
+/// What is known of the blocks on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Blocks of an earlier run and their checksums, not compared yet.
+    pub(super) unchecked: BTreeMap<u32, u32>,
+    /// Checksums of blocks that are there.
+    sums: BTreeMap<u32, u32>,
+}
+
+/// A file's path for a new partial object; no two are the same.
+pub(crate) fn new_path(core: &Core, key: &CacheKey) -> PathBuf {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let stamp = since.map_or(0, |since| since.as_nanos());
+    let number = core.next_part.fetch_add(1, Ordering::Relaxed);
+    let hash = u128::from_be_bytes(KeyHash::of(key).0);
+    core.layout
+        .partials()
+        .join(format!("{hash:032x}-{stamp:x}-{number:x}"))
+}
+
+fn record_path(file: &Path) -> PathBuf {
+    file.with_extension(RECORD)
+}
+
+/// Removes the record of a partial object that is one no more.
+pub(super) fn remove_record(partial: &Partial, core: &Core) {
+    if let Err(e) = fs::remove_file(record_path(&partial.inner.path))
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        core.counters.fault(Fault::Remove, &e);
+    }
+}
+
+impl Partial {
+    pub(super) fn is_over(&self) -> bool {
+        self.inner.over.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn disk_fault(&self, error: io::Error) -> FillError {
+        if let Some(core) = self.inner.core.upgrade() {
+            if error.kind() == io::ErrorKind::StorageFull {
+                core.disk_is_full(&error);
+            } else {
+                core.counters.fault(Fault::Write, &error);
+            }
+        }
+        FillError::Write(error)
+    }
+
+    /// Writes down what is there. A record that cannot be written costs what a later run would
+    /// have of it. Blocking.
+    pub(crate) fn note_now(&self) {
+        let Some(core) = self.inner.core.upgrade() else {
+            return;
+        };
+        if let Err(e) = self.write_record() {
+            core.counters.fault(Fault::Write, &e);
+        }
+    }
+
+    fn write_record(&self) -> io::Result<()> {
+        // Held throughout: the last record is the newest.
+        let mut kept = lock(&self.inner.kept);
+        if self.is_over() {
+            return Ok(());
+        }
+        let file = self.inner.file.file()?;
+        let blocks = u32::try_from(self.inner.length.div_ceil(BLOCK)).unwrap_or(u32::MAX);
+        let new: Vec<u32> = self.inner.running.with_extents(|there| {
+            (0..blocks)
+                .filter(|block| !kept.sums.contains_key(block))
+                .filter(|block| {
+                    let (start, end) = self.span_of(*block);
+                    there.covers(start, end)
+                })
+                .collect()
+        });
+        for block in new {
+            kept.sums.insert(block, sum_of(file, self.span_of(block))?);
+        }
+        let head = codec::encode_head(
+            &self.inner.key,
+            &Digest([0; 32]),
+            self.inner.length,
+            &self.meta(),
+        );
+        let mut record = codec::start(MAGIC, head.len() + 8 * kept.sums.len());
+        codec::put_bytes(&mut record, &head);
+        for (block, sum) in kept.unchecked.iter().chain(&kept.sums) {
+            record.extend_from_slice(&block.to_le_bytes());
+            record.extend_from_slice(&sum.to_le_bytes());
+        }
+        let path = record_path(&self.inner.path);
+        let beside = path.with_extension("new");
+        fs::write(&beside, codec::finish(record))?;
+        fs::rename(&beside, &path)
+    }
+
+    /// The first block of an earlier run that lies where the first of the wanted bytes is missing.
+    pub(super) fn first_unchecked(&self, spans: &[(u64, u64)]) -> Option<u32> {
+        let kept = lock(&self.inner.kept);
+        if kept.unchecked.is_empty() {
+            return None;
+        }
+        let gap = self.inner.running.with_extents(|there| {
+            spans
+                .iter()
+                .find_map(|(start, end)| there.first_gap(*start, *end))
+        });
+        let block = block_of(gap?.0);
+        kept.unchecked.contains_key(&block).then_some(block)
+    }
+
+    /// Compares blocks of an earlier run from `first` on: those that are what they were are there
+    /// from now on, others are missing.
+    pub(super) async fn check_kept(&self, first: u32) {
+        let this = self.clone();
+        // The only failure is a panic in it, which has been said; the blocks are then missing.
+        let _ = spawn_blocking(move || this.check_now(first)).await;
+    }
+
+    fn check_now(&self, first: u32) {
+        let mut kept = lock(&self.inner.kept);
+        for block in first..first.saturating_add(CHECKED_AT_ONCE) {
+            let Some(expected) = kept.unchecked.remove(&block) else {
+                break;
+            };
+            let (start, end) = self.span_of(block);
+            let found = self
+                .inner
+                .file
+                .file()
+                .and_then(|file| sum_of(file, (start, end)));
+            if found.is_ok_and(|found| found == expected) {
+                kept.sums.insert(block, expected);
+                self.inner.running.publish(start, end);
+            } else if let Some(core) = self.inner.core.upgrade() {
+                core.counters.fault(Fault::Flipped, &self.inner.key);
+            }
+        }
+        drop(kept);
+        self.inner.moved.notify_waiters();
+    }
+}
+
+fn sum_of(file: &fs::File, (start, end): (u64, u64)) -> io::Result<u32> {
+    let mut bytes = vec![0; usize::try_from(end - start).unwrap_or_default()];
+    file.read_exact_at(&mut bytes, start)?;
+    Ok(crc32fast::hash(&bytes))
+}
+
+impl Core {
+    /// Finds the partial objects of earlier runs; what belongs to none of them is removed.
+    /// Blocking.
+    pub(crate) fn load_partials(self: &Arc<Self>) {
+        let folder = self.layout.partials();
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        for path in paths.iter().filter(|path| path.extension().is_none()) {
+            if self.load_partial(path).is_none() {
+                remove(path);
+                remove(&record_path(path));
+            }
+        }
+        for path in paths.iter().filter(|path| path.extension().is_some()) {
+            let is_used = path.extension().is_some_and(|name| name == RECORD)
+                && path.with_extension("").exists();
+            if !is_used {
+                remove(path);
+            }
+        }
+    }
+
+    fn load_partial(self: &Arc<Self>, path: &Path) -> Option<()> {
+        let record = fs::read(record_path(path)).ok()?;
+        let mut scan = Scan(codec::payload(MAGIC, &record)?);
+        let head = codec::decode_head(scan.bytes()?)?;
+        let data = fs::metadata(path)
+            .ok()
+            .filter(|data| data.len() == head.len)?;
+        let mut unchecked = BTreeMap::new();
+        while let Some(block) = scan.array() {
+            let block = u32::from_le_bytes(block);
+            let sum = u32::from_le_bytes(scan.array()?);
+            let is_within = u64::from(block) < head.len.div_ceil(BLOCK);
+            unchecked.extend(is_within.then_some((block, sum)));
+        }
+        let room = room_of(data.blocks() * 512);
+        let reservation = Reservation::take(&self.space, room);
+        let file = BodyFile::kept(&self.disk, path.to_owned(), head.len, reservation).ok()?;
+        let file = Arc::new(file);
+        let meta = Arc::new(head.meta);
+        let running = Running::in_parts(self, meta, head.len, Arc::clone(&file));
+        let partial = Partial::new(self, &head.key, head.len, running, file);
+        lock(&partial.inner.kept).unchecked = unchecked;
+        self.shelve(&partial);
+        Some(())
+    }
+
+    /// Lets partial objects leave until `bytes` are free of what they occupied, or none is idle.
+    /// Blocking.
+    pub(crate) fn drop_partials(&self, bytes: u64) {
+        let mut freed = 0;
+        while freed < bytes
+            && let Some(oldest) = self.shelf.oldest_idle()
+        {
+            freed += oldest.bytes().max(1);
+            oldest.leave(self);
+        }
+    }
+
+    /// Writes down what is there of all partial objects. Blocking.
+    pub(crate) fn note_partials(&self) {
+        for partial in self.shelf.all() {
+            partial.note_now();
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(e) = fs::remove_file(path)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), error = %e, "a file of a partial object cannot be removed");
+    }
+}

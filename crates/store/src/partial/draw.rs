@@ -1,0 +1,88 @@
+//! One run of a partial object on its way from an origin into the file.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use super::{Claim, Partial};
+use crate::error::FillError;
+use crate::pump::Pump;
+
+/// How often what is there is written down while a run is long: what a crash forgets of it.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
+
+/// The right to draw one run of a partial object; dropped, it lets others draw the rest.
+#[derive(Debug)]
+pub struct Draw {
+    pump: Pump,
+    claim: Claim,
+    noted: Instant,
+}
+
+impl Draw {
+    pub(crate) fn new(claim: Claim, start: u64) -> Self {
+        let inner = &claim.partial.inner;
+        let pump = Pump::start_at(inner.file.clone(), inner.running.clone(), start);
+        Self {
+            pump,
+            claim,
+            noted: Instant::now(),
+        }
+    }
+
+    /// The next byte to be drawn, and the end (exclusive) as things stand: others may bring it
+    /// forward.
+    pub fn span(&self) -> (u64, u64) {
+        self.claim.span()
+    }
+
+    /// Takes the next bytes; what lies beyond the end is left out. Waits only if the disk is more
+    /// than a few MiB behind.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), FillError> {
+        bytes.truncate(self.claim.advance(bytes.len()));
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let partial = &self.claim.partial;
+        self.pump
+            .push(bytes)
+            .await
+            .map_err(|e| partial.disk_fault(e))?;
+        partial.note_now_and_then(&mut self.noted);
+        Ok(())
+    }
+
+    /// Waits until what came is written, and notes it for a later run of the program.
+    ///
+    /// # Errors
+    /// The disk's: what could not be written is missing, and others may draw it.
+    pub async fn finish(self) -> Result<(), FillError> {
+        let partial = self.claim.partial.clone();
+        self.pump.flush().await.map_err(|e| partial.disk_fault(e))?;
+        drop(self);
+        if !partial.is_over() {
+            partial.note();
+        }
+        Ok(())
+    }
+}
+
+impl Partial {
+    /// Writes down what is there if that was last done a while ago.
+    pub(crate) fn note_now_and_then(&self, noted: &mut Instant) {
+        if noted.elapsed() >= NOTE_EVERY {
+            *noted = Instant::now();
+            self.note();
+        }
+    }
+
+    /// Writes down what is there, in the background.
+    pub(crate) fn note(&self) {
+        let this = self.clone();
+        spawn_blocking(move || this.note_now());
+    }
+}
