@@ -88,7 +88,7 @@ pub struct Config {
     pub menu: Vec<Entry>,
     /// Whether the built-in install menus follow them.
     pub has_install_menus: bool,
-    /// Seconds until the first entry boots by itself; 0 waits for ever.
+    /// Seconds until the menu boots the local disk by itself; 0 waits for ever.
     pub menu_seconds: u32,
     /// Serial console to put on kernel command lines, as `ttyS0,115200`.
     pub serial: Option<String>,

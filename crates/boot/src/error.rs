@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::ipxe_text::Unfit;
+
 /// Why the boot part does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,5 +77,13 @@ pub enum Error {
         name: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A setting cannot stand in a script.
+    #[error("boot.{name} {unfit}: {}", unfit.mend())]
+    Script {
+        /// The key.
+        name: &'static str,
+        /// Why.
+        unfit: Unfit,
     },
 }

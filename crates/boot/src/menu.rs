@@ -7,6 +7,7 @@
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::ipxe_text;
 
 /// The built-in menus, by the name of their file.
 pub const INSTALL_MENUS: [(&str, &str); 4] = [
@@ -88,31 +89,37 @@ pub fn read(name: &str, content: &str) -> Result<Vec<Entry>, Error> {
     Ok(file.menu)
 }
 
-/// Checks that an entry can be booted and cannot break out of its line of the script.
+/// Checks that an entry can be booted and stays within its line of the script.
 ///
 /// # Errors
 /// What is wrong.
 pub fn check(entry: &Entry) -> Result<(), Error> {
-    let wrong = |reason: &str| Error::Menu {
-        name: entry.title.clone(),
-        reason: reason.to_owned(),
+    let wrong = |reason: String| Error::Menu {
+        name: entry.title.escape_debug().to_string(),
+        reason,
     };
-    if entry.kernel.is_empty() == entry.chain.is_empty() {
-        return Err(wrong("needs a kernel, or a chain in its place"));
+    if entry.title.trim().is_empty() {
+        return Err(wrong("has an empty title".to_owned()));
     }
-    let texts = [
-        &entry.title,
-        &entry.repo,
-        &entry.kernel,
-        &entry.args,
-        &entry.chain,
+    if entry.kernel.is_empty() == entry.chain.is_empty() {
+        return Err(wrong("needs a kernel, or a chain in its place".to_owned()));
+    }
+    let named = [("title", &entry.title), ("args", &entry.args)];
+    let words = named.map(|(what, text)| (what, ipxe_text::words(text)));
+    let named = [
+        ("repo", &entry.repo),
+        ("kernel", &entry.kernel),
+        ("chain", &entry.chain),
     ];
-    if texts
+    let locations = named
         .into_iter()
-        .chain(&entry.initrd)
-        .any(|text| text.chars().any(char::is_control))
-    {
-        return Err(wrong("has a line break or a control character in it"));
+        .filter(|(_, text)| !text.is_empty())
+        .chain(entry.initrd.iter().map(|initrd| ("initrd", initrd)))
+        .map(|(what, text)| (what, ipxe_text::location(text)));
+    let own = entry.console.as_deref().filter(|console| *console != "off");
+    let console = own.map(|console| ("console", ipxe_text::console(console)));
+    for (what, judged) in words.into_iter().chain(locations).chain(console) {
+        judged.map_err(|unfit| wrong(format!("{what} {unfit}: {}", unfit.mend())))?;
     }
     Ok(())
 }
@@ -165,6 +172,23 @@ mod tests {
             reason("[[menu]]\ntitle = 'x'\nkernel = 'k'\nchain = 'c'").contains("needs a kernel")
         );
         assert!(reason("[[menu]]\ntitle = \"x\\ny\"\nkernel = 'k'").contains("line break"));
+        assert!(reason("[[menu]]\ntitle = ' '\nkernel = 'k'").contains("empty title"));
+        for wrong in [
+            "title = 'a && b'\nkernel = 'k'",
+            "title = 'a'\nkernel = 'http://h/vm linuz'",
+            "title = 'a'\nkernel = 'k'\ninitrd = ['a', 'b || c']",
+            "title = 'a'\nkernel = 'k'\nargs = 'quiet ; reboot'",
+            "title = 'a'\nkernel = 'k'\nargs = 'quiet # more'",
+            "title = 'a'\nkernel = 'k'\nrepo = '${x'",
+            "title = 'a'\nchain = 'c\\'",
+            "title = 'a'\nkernel = 'k'\nconsole = 'ttyS0 reboot'",
+        ] {
+            let told = reason(&format!("[[menu]]\n{wrong}"));
+            assert!(
+                told.contains("iPXE") || told.contains("${x") || told.contains("console"),
+                "{told}"
+            );
+        }
         assert!(reason("[[menu]]\ntitle = 'x'\nkernle = 'k'").contains("kernle"));
     }
 }

@@ -80,13 +80,14 @@ fn failed(what: &str, again: &str) -> String {
 /// What the menu says of a general kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Look<'a> {
-    /// Seconds until the first entry boots; 0 waits for ever.
+    /// Seconds until the local disk boots; 0 waits for ever.
     pub seconds: u32,
     /// Serial console for kernel command lines.
     pub serial: Option<&'a str>,
 }
 
-/// The menu as one script; the first entry is the default, and booting from disk is always offered.
+/// The menu as one script. What boots by itself is the local disk: every machine that boots from its network
+/// gets this menu, and an installer that nobody chose would write over it.
 pub fn menu(here: &Here, entries: &[Entry], look: &Look<'_>) -> String {
     let mut script = String::from("#!ipxe\n:start\nmenu larder: what should this machine boot?\n");
     for (number, entry) in entries.iter().enumerate() {
@@ -97,10 +98,9 @@ pub fn menu(here: &Here, entries: &[Entry], look: &Look<'_>) -> String {
         0 => String::new(),
         seconds => format!("--timeout {} ", u64::from(seconds) * 1000),
     };
-    let default = if entries.is_empty() { "disk" } else { "entry0" };
     let _infallible = write!(
         script,
-        "choose --default {default} {timeout}picked && goto ${{picked}} || goto disk\n\n\
+        "choose --default disk {timeout}picked && goto ${{picked}} || goto disk\n\n\
          :shell\nshell\ngoto start\n\n:disk\necho larder: booting from the local disk\nexit\n\n"
     );
     for (number, entry) in entries.iter().enumerate() {
@@ -255,6 +255,22 @@ mod tests {
         };
         assert!(boot(&here(None), &plain, Some("ttyS1,9600")).contains(" console=ttyS1,9600 ||"));
         assert!(!boot(&here(None), &plain, None).contains("ttyS1"));
+    }
+
+    #[test]
+    fn nothing_but_the_local_disk_boots_by_itself() {
+        let entries = [entry(Form::Usual), entry(Form::Typed)];
+        let look = |seconds| Look {
+            seconds,
+            serial: None,
+        };
+        let script = menu(&here(None), &entries, &look(30));
+        assert!(
+            script.contains("choose --default disk --timeout 30000 picked && goto ${picked}"),
+            "{script}"
+        );
+        assert!(script.contains(":disk\necho larder: booting from the local disk\nexit\n"));
+        assert!(!menu(&here(None), &entries, &look(0)).contains("--timeout 0"));
     }
 
     #[test]

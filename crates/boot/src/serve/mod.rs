@@ -18,6 +18,7 @@ use crate::config::{Config, SocketKind};
 use crate::decide::{OwnRules, Port, Rules};
 use crate::error::Error;
 use crate::fetch::Fetch;
+use crate::ipxe_text;
 use crate::loaders::{self, Loaders, Missing};
 use crate::menu;
 use crate::net::interfaces::{self, Found};
@@ -369,13 +370,7 @@ fn core(
         styles: config.styles.clone(),
         has_pi_files: config.root.as_deref().is_some_and(has_pi_files),
     };
-    let mut entries = config.menu.clone();
-    for entry in &entries {
-        menu::check(entry)?;
-    }
-    if config.has_install_menus {
-        entries.extend(menu::install_menus()?);
-    }
+    let menu = script_texts(&config)?;
     Ok(Core {
         rules: Rules {
             words: config.words.clone(),
@@ -383,13 +378,31 @@ fn core(
         },
         config,
         files,
-        menu: entries,
+        menu,
         timeline: Timeline::default(),
         fetch,
         copies: Mutex::default(),
         interfaces: RwLock::new((served, Instant::now())),
         counts: Mutex::default(),
     })
+}
+
+/// Checks all that scripts are made of, and gives the menu's entries.
+fn script_texts(config: &Config) -> Result<Vec<menu::Entry>, Error> {
+    let mut entries = config.menu.clone();
+    for entry in &entries {
+        menu::check(entry)?;
+    }
+    if config.has_install_menus {
+        entries.extend(menu::install_menus()?);
+    }
+    let next = config.next.as_deref().map(ipxe_text::script_url);
+    let serial = config.serial.as_deref().map(ipxe_text::console);
+    for (name, judged) in [("next", next), ("serial", serial)] {
+        let judged = judged.unwrap_or(Ok(()));
+        judged.map_err(|unfit| Error::Script { name, unfit })?;
+    }
+    Ok(entries)
 }
 
 /// A Raspberry Pi's ROM loads `start4.elf` or `bootcode.bin`, from the root or a folder by its serial number.

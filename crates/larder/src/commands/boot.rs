@@ -10,6 +10,7 @@ use larder_boot::config::{Config, SocketKind};
 use larder_boot::decide::{OfferStyle, OwnRules, Rules};
 use larder_boot::explain::{Asked, explain};
 use larder_boot::export::{Format, export};
+use larder_boot::ipxe_text::{self, Unfit};
 use larder_boot::loaders::SecureBoot;
 use larder_boot::menu::Entry;
 use larder_boot::net::interfaces;
@@ -66,15 +67,15 @@ pub struct BootArgs {
     #[arg(long, value_name = "ADDR", value_parser = address)]
     http: Option<SocketAddr>,
     /// Go on to this script in place of larder's menu
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = script_url)]
     next: Option<String>,
     /// Answer beside a DHCP server on this host that holds port 67 alone
     #[arg(long)]
     packet_socket: bool,
     /// Put this serial console on kernel command lines, such as ttyS0,115200
-    #[arg(long, value_name = "CONSOLE")]
+    #[arg(long, value_name = "CONSOLE", value_parser = console)]
     serial: Option<String>,
-    /// Boot the menu's first entry after so many seconds; 0 waits for ever
+    /// Boot the local disk after so many seconds in the menu; 0 waits for ever
     #[arg(long, value_name = "SECONDS")]
     menu_seconds: Option<u32>,
     /// Fetch what menus boot through a larder on this port of this host
@@ -127,6 +128,19 @@ struct ExportArgs {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     parse_address(text).ok_or_else(|| "write [::]:8080, 10.0.0.1:8080 or :8080".to_owned())
+}
+
+fn script_url(text: &str) -> Result<String, String> {
+    fitting(text, ipxe_text::script_url)
+}
+
+fn console(text: &str) -> Result<String, String> {
+    fitting(text, ipxe_text::console)
+}
+
+fn fitting(text: &str, judge: fn(&str) -> Result<(), Unfit>) -> Result<String, String> {
+    let judged = judge(text).map(|()| text.to_owned());
+    judged.map_err(|unfit| format!("it {unfit}: {}", unfit.mend()))
 }
 
 fn architecture(text: &str) -> Result<Architecture, String> {

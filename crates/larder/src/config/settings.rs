@@ -263,7 +263,7 @@ pub struct Boot {
     pub serial: Option<String>,
     /// UEFI machines get the signed chain.
     pub secure_boot: bool,
-    /// Seconds until the menu's first entry boots by itself; 0 waits for ever.
+    /// Seconds until the menu boots the local disk by itself; 0 waits for ever.
     pub menu_seconds: u32,
     /// The built-in install menus follow the operator's entries.
     pub install_menus: bool,

@@ -1,6 +1,7 @@
 //! larder.toml: each table read into its part of [`Settings`].
 
 mod access;
+mod boot;
 mod listen;
 mod rules;
 mod services;
@@ -83,7 +84,7 @@ fn settings(top: &mut Section<'_>, folder: &Path) -> Settings {
         services::log(section, folder, &mut settings.log);
     });
     top.table("boot", |section| {
-        services::boot(section, folder, &mut settings.boot);
+        boot::read(section, folder, &mut settings.boot);
     });
     top.table("provision", |section| {
         services::provision(section, folder, &mut settings.provision);

@@ -1,14 +1,11 @@
-//! `[admin]`, `[log]`, `[boot]` and `[provision]`.
+//! `[admin]`, `[log]` and `[provision]`.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::listen;
 use crate::config::problem::Problem;
-use crate::config::settings::{
-    AccessFormat, AccessLogPlace, Admin, Boot, Log, LogFormat, Machine, MenuEntry, Provision,
-};
+use crate::config::settings::{AccessFormat, AccessLogPlace, Admin, Log, LogFormat, Provision};
 use crate::config::tree::{Node, Section};
 use crate::config::values;
 
@@ -61,100 +58,6 @@ pub(super) fn log(section: &mut Section<'_>, folder: &Path, log: &mut Log) {
     });
 }
 
-/// Reads `[boot]`.
-pub(super) fn boot(section: &mut Section<'_>, folder: &Path, boot: &mut Boot) {
-    section.set("enabled", &mut boot.enabled, values::truth);
-    section.set(
-        "interfaces",
-        &mut boot.interfaces,
-        values::list(values::text),
-    );
-    section.set("root", &mut boot.root, values::optional_path(folder));
-    section.set("http", &mut boot.http, listen::address);
-    section.set("next", &mut boot.next, values::optional_text);
-    let sockets = [("udp", false), ("packet", true)];
-    section.set("socket", &mut boot.packet_socket, values::one_of(&sockets));
-    section.set("serial", &mut boot.serial, values::optional_text);
-    let chains = [("", false), ("shim", true)];
-    section.set(
-        "secure-boot",
-        &mut boot.secure_boot,
-        values::one_of(&chains),
-    );
-    if let Some(seconds) = section.value("menu-seconds", values::count(0)) {
-        boot.menu_seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
-    }
-    section.set("install-menus", &mut boot.install_menus, values::truth);
-    menu(section, &mut boot.menu);
-    if let Some(machines) = section.tables("machine", |entry, place| {
-        let mac = entry.value("mac", values::text);
-        let offer_style = entry.value("offer-style", values::optional_text).flatten();
-        if mac.is_none() {
-            let problem = Problem::error("this machine has no hardware address");
-            entry.problem(problem.at(place).mend("add mac = \"52:54:00:12:34:56\""));
-        }
-        Some(Machine {
-            mac: mac?,
-            offer_style,
-        })
-    }) {
-        boot.machines = machines;
-    }
-    files(section, &mut boot.files);
-}
-
-/// Reads `[[boot.menu]]`.
-fn menu(section: &mut Section<'_>, menu: &mut Vec<MenuEntry>) {
-    let read = section.tables("menu", |entry, place| {
-        let title = entry.value("title", values::text);
-        let mut text = |key| entry.value(key, values::text).unwrap_or_default();
-        let (repo, kernel, chain) = (text("repo"), text("kernel"), text("chain"));
-        let mut list = |key| {
-            let list = entry.value(key, values::list(values::text));
-            list.unwrap_or_default()
-        };
-        let (initrd, args) = (list("initrd"), list("args"));
-        if title.is_none() || kernel.is_empty() == chain.is_empty() {
-            let problem = Problem::error("a menu entry has a title, and a kernel or a chain");
-            entry.problem(
-                problem
-                    .at(place)
-                    .mend("add title = \"…\" and kernel = \"http://…\""),
-            );
-        }
-        Some(MenuEntry {
-            title: title?,
-            repo,
-            kernel,
-            initrd,
-            args,
-            chain,
-        })
-    });
-    if let Some(entries) = read {
-        *menu = entries;
-    }
-}
-
-/// Reads `[[boot.file]]`.
-fn files(section: &mut Section<'_>, files: &mut BTreeMap<String, String>) {
-    if let Some(named) = section.tables("file", |entry, place| {
-        let name = entry.value("name", values::text);
-        let url = entry.value("url", values::text);
-        if name.is_none() || url.is_none() {
-            let problem = Problem::error("a file has a name and a url");
-            entry.problem(
-                problem
-                    .at(place)
-                    .mend("add name = \"…\" and url = \"http://…\""),
-            );
-        }
-        Some((name?, url?))
-    }) {
-        *files = named.into_iter().collect();
-    }
-}
-
 /// Reads `[provision]`.
 pub(super) fn provision(section: &mut Section<'_>, folder: &Path, provision: &mut Provision) {
     section.set("enabled", &mut provision.enabled, values::truth);
@@ -192,52 +95,5 @@ fn optional_address(node: &Node) -> Result<Option<SocketAddr>, Problem> {
     match values::text(node)?.as_str() {
         "" | "off" => Ok(None),
         _ => listen::address(node).map(Some),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::args;
-    use crate::config::Sources;
-    use crate::environment::Environment;
-
-    /// What a larder.toml with this text says, or what is wrong with it.
-    fn read(text: &str) -> Result<crate::config::Settings, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("larder.toml");
-        std::fs::write(&file, text).unwrap();
-        let source = args::Source {
-            config: Some(file),
-            squid_conf: None,
-        };
-        let environment = Environment::of_pairs([("", ""); 0]);
-        let loaded = Sources::new(&source, &environment).load();
-        loaded
-            .map(|loaded| loaded.settings)
-            .map_err(|problems| problems.render(false))
-    }
-
-    #[test]
-    fn menu_entries_have_a_kernel_or_a_chain() {
-        let boot = |text: &str| read(&format!("[boot]\n{text}")).map(|settings| settings.boot);
-        let menu = "menu-seconds = 5\ninstall-menus = false\n\
-            [[boot.menu]]\ntitle = 'a'\nrepo = 'http://h/os'\nkernel = '${repo}/vmlinuz'\n\
-            [[boot.menu]]\ntitle = 'b'\nchain = 'http://h/b.ipxe'\n";
-        let read = boot(menu).unwrap();
-        assert_eq!((read.menu_seconds, read.install_menus), (5, false));
-        assert_eq!(read.menu[0].repo, "http://h/os");
-        assert_eq!(read.menu[1].chain, "http://h/b.ipxe");
-        for wrong in ["", "kernel = 'k'\nchain = 'c'"] {
-            let told = boot(&format!("[[boot.menu]]\ntitle = 'a'\n{wrong}\n")).unwrap_err();
-            assert!(told.contains("a kernel or a chain"), "{told}");
-        }
-    }
-
-    #[test]
-    fn files_have_a_name_and_a_url() {
-        let file = "[[boot.file]]\nname = 'm.efi'\nurl = 'http://h/m'\n";
-        assert_eq!(read(file).unwrap().boot.files["m.efi"], "http://h/m");
-        let told = read("[[boot.file]]\nname = 'm.efi'\n").unwrap_err();
-        assert!(told.contains("a name and a url"), "{told}");
     }
 }
