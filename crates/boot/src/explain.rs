@@ -87,7 +87,7 @@ fn explain_port(asked: Asked, rules: &Rules, interface: &Interface, port: Port) 
 }
 
 /// The packet that such a machine sends.
-fn packet(asked: Asked, port: Port) -> Vec<u8> {
+pub(crate) fn packet(asked: Asked, port: Port) -> Vec<u8> {
     use crate::packet::architecture::Transport;
     let is_http = asked
         .architecture

@@ -57,11 +57,8 @@ pub fn first(here: &Here, next: Option<&str>) -> String {
 }
 
 /// What `autoexec.ipxe` is: newer iPXE asks for it by TFTP before it asks anything else.
-pub fn autoexec(here: &Here) -> String {
-    format!(
-        "#!ipxe\ndhcp || \nchain --autofree {}/boot.ipxe || shell\n",
-        here.scripts
-    )
+pub fn autoexec(target: &str) -> String {
+    format!("#!ipxe\ndhcp ||\nchain --autofree {target} || shell\n")
 }
 
 /// The part that every failure goes to: says what failed, offers a shell, tries again.

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::decide::{OfferStyle, Past};
 use crate::packet::hardware::HardwareAddress;
+use crate::words::script::Given;
 
 /// Most machines that are remembered.
 pub const MACHINES_MAX: usize = 4096;
@@ -97,6 +98,9 @@ pub struct Machine {
     pub seen: (u64, u64),
     /// What happened, oldest first.
     pub events: VecDeque<Event>,
+    /// The script that dnsmasq's words give to its iPXE.
+    #[serde(skip)]
+    script: Given,
     #[serde(skip)]
     past: Past,
     #[serde(skip)]
@@ -218,7 +222,7 @@ impl Timeline {
         if let Some(address) = traits.address {
             let before = machine.address.replace(address);
             if let Some(before) = before.filter(|before| *before != address) {
-                inner.by_address.remove(&before);
+                inner.leave(before, mac);
             }
             inner.by_address.insert(address, mac);
         }
@@ -284,6 +288,20 @@ impl Timeline {
         }
     }
 
+    /// Notes which script dnsmasq's words give to a machine's iPXE.
+    pub fn gave(&self, mac: HardwareAddress, script: Given, now: SystemTime) {
+        self.lock().machine(mac, now).script = script;
+    }
+
+    /// The script that dnsmasq's words give to a machine's iPXE.
+    pub fn script(&self, mac: HardwareAddress) -> Given {
+        let inner = self.lock();
+        let machine = inner.machines.get(&mac);
+        machine
+            .map(|machine| machine.script.clone())
+            .unwrap_or_default()
+    }
+
     /// Notes that a machine followed its offer with a request on port 4011.
     pub fn followed(&self, mac: HardwareAddress, now: SystemTime) {
         self.lock().machine(mac, now).follow();
@@ -344,6 +362,7 @@ impl Inner {
             address: None,
             seen: (at, at),
             events: VecDeque::new(),
+            script: Given::default(),
             past: Past::default(),
             round: None,
             turn,
@@ -362,6 +381,13 @@ impl Inner {
             .remove(&mac)
             .and_then(|machine| machine.address)
         {
+            self.leave(address, mac);
+        }
+    }
+
+    /// Takes a machine's former address away, unless another machine has it by now.
+    fn leave(&mut self, address: IpAddr, mac: HardwareAddress) {
+        if self.by_address.get(&address) == Some(&mac) {
             self.by_address.remove(&address);
         }
     }
@@ -418,6 +444,27 @@ mod tests {
             (MACHINES_MAX, MACHINES_MAX)
         );
         assert!(inner.log.withheld > 0);
+    }
+
+    #[test]
+    fn an_address_belongs_to_whom_was_last_heard_of_at_it() {
+        let timeline = Timeline::default();
+        let at = |number: u32, last: u8| {
+            let address = Some(IpAddr::from([10, 0, 0, last]));
+            let traits = Traits {
+                address,
+                ..Traits::default()
+            };
+            timeline.learn(mac(number), traits, NOW);
+        };
+        at(1, 5);
+        at(2, 5);
+        // The first machine's move takes nothing from the second.
+        at(1, 6);
+        assert_eq!(timeline.machine_at([10, 0, 0, 5].into()), Some(mac(2)));
+        assert_eq!(timeline.machine_at([10, 0, 0, 6].into()), Some(mac(1)));
+        at(2, 7);
+        assert_eq!(timeline.machine_at([10, 0, 0, 5].into()), None);
     }
 
     #[test]

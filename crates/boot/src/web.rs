@@ -82,9 +82,16 @@ impl Web {
     }
 
     fn script(&self, name: &str, query: &str, client: IpAddr) -> Option<Response<WebBody>> {
-        let text = self.core.generated(name, client)?;
+        let machine = self.asking(query, client);
+        let text = self.core.generated(name, machine, client)?;
         self.saw_script(name, query, client);
         Some(text_response(StatusCode::OK, text))
+    }
+
+    /// The machine that a script is for: as its URL says, else by its address.
+    fn asking(&self, query: &str, client: IpAddr) -> Option<HardwareAddress> {
+        let told = label(query, "mac").and_then(|mac| mac.parse().ok());
+        told.or_else(|| self.core.machine_at(client))
     }
 
     /// Notes that a machine got a script, by whoever answers for it on a shared listener: that its
@@ -92,8 +99,7 @@ impl Web {
     pub fn saw_script(&self, name: &str, query: &str, client: IpAddr) {
         let client = client.to_canonical();
         let now = SystemTime::now();
-        let told = label(query, "mac").and_then(|mac| mac.parse::<HardwareAddress>().ok());
-        let machine = told.or_else(|| self.core.machine_at(client));
+        let machine = self.asking(query, client);
         if let Some(machine) = machine {
             let uuid = label(query, "uuid")
                 .filter(|uuid| uuid.len() == 36)

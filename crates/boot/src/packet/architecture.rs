@@ -62,6 +62,21 @@ impl Architecture {
         })
     }
 
+    /// The code of the same machine when it fetches by TFTP, as the iPXE does that HTTP boot loaded.
+    #[must_use]
+    pub fn by_tftp(self) -> Self {
+        Self(match self.0 {
+            15 => 6,
+            16 => 7,
+            17 => 9,
+            18 => 10,
+            19 => 11,
+            20 => 0,
+            28 => 27,
+            code => code,
+        })
+    }
+
     /// Finds the code for a name as people write it on a command line: `bios`, `x64`, `arm64`, `http`,
     /// a dnsmasq name or a number.
     pub fn from_name(name: &str) -> Option<Self> {

@@ -20,6 +20,7 @@ use crate::packet::hardware::HardwareAddress;
 use crate::script::{self, Here, Look};
 use crate::tftp::files::Files;
 use crate::timeline::{Step, Timeline, Traits};
+use crate::words::{self, script::Given};
 
 /// Largest body that is fetched for a TFTP transfer.
 const FETCH_MAX: usize = 256 * 1024 * 1024;
@@ -57,6 +58,18 @@ pub struct Core {
     pub interfaces: RwLock<(Vec<Found>, Instant)>,
     /// Replies, silences and transfers.
     pub counts: Mutex<[Counts; 3]>,
+}
+
+/// What dnsmasq's words say of the script for a machine.
+enum ByWords {
+    /// There are no words, or they give a script to nobody.
+    Silent,
+    /// They give scripts, to this machine none.
+    Nothing,
+    /// They give it this one.
+    Script(String),
+    /// They give scripts, and nobody knows this machine yet.
+    Unsettled,
 }
 
 impl Core {
@@ -138,8 +151,14 @@ impl Core {
             .map_or(1500, |interface| interface.mtu)
     }
 
-    /// This host's address as a client sees it: on the client's own subnet, else the first one served.
+    /// This host's address as a client sees it.
     pub fn here(&self, client: IpAddr) -> Ipv4Addr {
+        self.near(client)
+            .map_or(Ipv4Addr::LOCALHOST, |near| near.address)
+    }
+
+    /// The interface on the client's own subnet, else the first one served.
+    fn near(&self, client: IpAddr) -> Option<Interface> {
         let interfaces = self
             .interfaces
             .read()
@@ -152,9 +171,8 @@ impl Core {
             }
             IpAddr::V6(_) => false,
         };
-        let first = interfaces.0.first().map(|found| found.interface.address);
-        let near = all.find(is_near).map(|interface| interface.address);
-        near.or(first).unwrap_or(Ipv4Addr::LOCALHOST)
+        let first = interfaces.0.first().map(|found| &found.interface);
+        all.find(is_near).or(first).cloned()
     }
 
     /// Where scripts and the cache are for a client.
@@ -170,22 +188,58 @@ impl Core {
         }
     }
 
-    /// A generated script by its name; none if there is no such script.
-    pub fn generated(&self, name: &str, client: IpAddr) -> Option<String> {
+    /// A generated script by its name, for a machine if it is known; none if there is no such script.
+    pub fn generated(
+        &self,
+        name: &str,
+        machine: Option<HardwareAddress>,
+        client: IpAddr,
+    ) -> Option<String> {
+        let name = name.rsplit('/').next().unwrap_or(name);
+        let kind = ["autoexec.ipxe", "boot.ipxe", "menu.ipxe"]
+            .into_iter()
+            .find(|known| *known == name)?;
+        match self.by_words(machine, client) {
+            ByWords::Script(url) if kind == "autoexec.ipxe" => Some(script::autoexec(&url)),
+            ByWords::Script(url) => Some(script::first(&self.bases(client), Some(&url))),
+            // iPXE goes on to DHCP without it, and there the words say what they give.
+            ByWords::Nothing if kind == "autoexec.ipxe" => None,
+            ByWords::Unsettled => None,
+            ByWords::Nothing | ByWords::Silent => self.own_script(kind, client),
+        }
+    }
+
+    fn own_script(&self, name: &str, client: IpAddr) -> Option<String> {
         self.rules.own.http_port?;
         let here = self.bases(client);
-        let name = name.rsplit('/').next().unwrap_or(name);
-        match name {
-            "autoexec.ipxe" => Some(script::autoexec(&here)),
-            "boot.ipxe" => Some(script::first(&here, self.config.next.as_deref())),
-            "menu.ipxe" => {
+        Some(match name {
+            "autoexec.ipxe" => script::autoexec(&format!("{}/boot.ipxe", here.scripts)),
+            "boot.ipxe" => script::first(&here, self.config.next.as_deref()),
+            _ => {
                 let look = Look {
                     seconds: self.config.menu_seconds,
                     serial: self.config.serial.as_deref(),
                 };
-                Some(script::menu(&here, &self.menu, &look))
+                script::menu(&here, &self.menu, &look)
             }
-            _ => None,
+        })
+    }
+
+    /// What dnsmasq's words say of a machine's script.
+    fn by_words(&self, machine: Option<HardwareAddress>, client: IpAddr) -> ByWords {
+        let words = self.rules.words.as_ref();
+        let Some(words) = words.filter(|words| words::script::is_named(words)) else {
+            return ByWords::Silent;
+        };
+        let given = machine.map(|machine| self.timeline.script(machine));
+        match given.unwrap_or_default() {
+            Given::Script(url) => ByWords::Script(url),
+            Given::Nothing => ByWords::Nothing,
+            Given::Unheard => {
+                let interface = self.near(client);
+                let url = interface.and_then(|near| words::script::of_anyone(&near, words));
+                url.map_or(ByWords::Unsettled, ByWords::Script)
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::net::udp::PortSocket;
 use crate::packet::reply::{Destination, Reply};
 use crate::packet::request::Request;
 use crate::timeline::{Step, Traits};
+use crate::words;
 
 /// Longest datagram that is read; a longer one is cut and then judged as it is.
 const DATAGRAM_MAX: usize = 4096;
@@ -111,6 +112,10 @@ fn answer(core: &Core, bytes: &[u8], arrival: &Arrival) -> Option<(Vec<u8>, Dest
     match decide(&request, arrival, &core.rules, &past, now) {
         Decision::Reply(reply) => {
             remember(core, &request, arrival, &reply, now);
+            if let Some(words) = &core.rules.words {
+                let script = words::script::given(bytes, arrival, words);
+                core.timeline.gave(request.hardware, script, now);
+            }
             Some((reply.encode(&request), reply.to))
         }
         Decision::Silence(reason) => {

@@ -157,7 +157,7 @@ async fn answer(core: &Core, socket: &PortSocket, request: ReadRequest, way: Way
     let machine = name.as_ref().ok().and_then(|name| name.machine);
     let machine = machine.or_else(|| core.machine_at(IpAddr::V4(*way.from.ip())));
     let found = match name {
-        Ok(name) => content(core, &name, *way.from.ip())
+        Ok(name) => content(core, &name, machine, *way.from.ip())
             .await
             .map(|content| (name, content)),
         Err(reason) => Err(reason),
@@ -183,7 +183,12 @@ async fn answer(core: &Core, socket: &PortSocket, request: ReadRequest, way: Way
 }
 
 /// What a name means: a file, a generated script, or a URL's body.
-async fn content(core: &Core, name: &Name, client: Ipv4Addr) -> Result<Content, NoFile> {
+async fn content(
+    core: &Core,
+    name: &Name,
+    machine: Option<HardwareAddress>,
+    client: Ipv4Addr,
+) -> Result<Content, NoFile> {
     let bare = name.path.strip_suffix(".0").unwrap_or(&name.path);
     if let Some(url) = core
         .config
@@ -200,7 +205,7 @@ async fn content(core: &Core, name: &Name, client: Ipv4Addr) -> Result<Content, 
     match core.files.find(&name.path) {
         Err(NoFile::Missing) => {
             let script = core
-                .generated(bare, IpAddr::V4(client))
+                .generated(bare, machine, IpAddr::V4(client))
                 .ok_or(NoFile::Missing)?;
             Ok(Content::Memory(script.into()))
         }

@@ -39,35 +39,9 @@ pub enum Answer {
 
 /// Answers by the words.
 pub fn answer(request: &Request<'_>, arrival: &Arrival, rules: &Rules) -> Answer {
-    if !rules.is_pxe {
-        return Answer::Silence(Silence::NoService);
-    }
-    let tags = tags::of(request, &arrival.interface, rules);
-    if rules.ignored.iter().any(|list| hold(list, &tags, false)) {
-        return Answer::Silence(Silence::Ignored);
-    }
-    let ranges = ranges(request, arrival, rules);
-    if ranges.is_empty() {
-        return Answer::Silence(Silence::NoSubnet);
-    }
-    let class = request.vendor_class();
-    let Some(vendor) = rules
-        .pxe_vendors()
-        .find(|vendor| class.starts_with(vendor.as_bytes()))
-    else {
-        let is_http = class.starts_with(b"HTTPClient");
-        return if is_http {
-            empty(request, rules, &tags)
-        } else {
-            Answer::Silence(Silence::NotBooting)
-        };
-    };
-    let client = Client {
-        request,
-        arrival,
-        rules,
-        ranges,
-        vendor,
+    let (client, tags) = match Client::of(request, arrival, rules) {
+        Ok(client) => client,
+        Err(answer) => return answer,
     };
     match request.chosen_item() {
         Some(item) if matches!(request.kind, kind::REQUEST | kind::INFORM) => {
@@ -75,6 +49,25 @@ pub fn answer(request: &Request<'_>, arrival: &Arrival, rules: &Rules) -> Answer
         }
         _ => client.proxied(tags),
     }
+}
+
+/// The URL that an iPXE which asks this way is given; none where it is given none, or chooses from a menu.
+pub(super) fn given_url(request: &Request<'_>, arrival: &Arrival, rules: &Rules) -> Option<String> {
+    let (client, tags) = Client::of(request, arrival, rules).ok()?;
+    let tags = client.with_range(tags)?;
+    let mut services = client.services(client.architecture()?, &tags);
+    match (services.next(), services.next()) {
+        (Some(only), None) => only.file.clone().filter(|file| is_url(file)),
+        (Some(_), Some(_)) => None,
+        (None, _) => match boot(rules, &tags) {
+            Some(boot) => Some(boot.file.clone()).filter(|file| is_url(file)),
+            None => script(rules, &tags),
+        },
+    }
+}
+
+pub(super) fn is_url(file: &str) -> bool {
+    file.contains("://")
 }
 
 fn empty(request: &Request<'_>, rules: &Rules, tags: &Tags) -> Answer {
@@ -85,18 +78,16 @@ fn empty(request: &Request<'_>, rules: &Rules, tags: &Tags) -> Answer {
 
 /// The URL that the words give to iPXE under these tags: of a service of any architecture, or a boot file.
 fn script(rules: &Rules, tags: &Tags) -> Option<String> {
-    let is_url = |file: &&str| file.contains("://");
     let service = rules
         .services
         .iter()
         .filter(|service| hold(&service.conditions, tags, true));
     let by_service = service
         .filter_map(|service| service.file.as_deref())
-        .find(is_url);
+        .find(|file| is_url(file));
     let by_boot = || {
-        boot(rules, tags)
-            .map(|boot| boot.file.as_str())
-            .filter(is_url)
+        let file = boot(rules, tags).map(|boot| boot.file.as_str());
+        file.filter(|file| is_url(file))
     };
     by_service.or_else(by_boot).map(str::to_owned)
 }
@@ -206,7 +197,61 @@ struct Client<'a> {
     vendor: &'a str,
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
+    /// The client with its tags, unless the words keep silent or say nothing of its kind.
+    fn of(
+        request: &'a Request<'a>,
+        arrival: &'a Arrival,
+        rules: &'a Rules,
+    ) -> Result<(Self, Tags), Answer> {
+        if !rules.is_pxe {
+            return Err(Answer::Silence(Silence::NoService));
+        }
+        let tags = tags::of(request, &arrival.interface, rules);
+        if rules.ignored.iter().any(|list| hold(list, &tags, false)) {
+            return Err(Answer::Silence(Silence::Ignored));
+        }
+        let ranges = ranges(request, arrival, rules);
+        if ranges.is_empty() {
+            return Err(Answer::Silence(Silence::NoSubnet));
+        }
+        let class = request.vendor_class();
+        let vendor = rules
+            .pxe_vendors()
+            .find(|vendor| class.starts_with(vendor.as_bytes()));
+        let Some(vendor) = vendor else {
+            return Err(if class.starts_with(b"HTTPClient") {
+                empty(request, rules, &tags)
+            } else {
+                Answer::Silence(Silence::NotBooting)
+            });
+        };
+        let client = Self {
+            request,
+            arrival,
+            rules,
+            ranges,
+            vendor,
+        };
+        Ok((client, tags))
+    }
+
+    fn architecture(&self) -> Option<u16> {
+        let option = self.request.options.find(code::ARCHITECTURE, 2)?;
+        crate::packet::options::u16_at_start(option)
+    }
+
+    /// The tags with that of the client's range; none if no range is for it.
+    fn with_range(&self, mut tags: Tags) -> Option<Tags> {
+        let fits = |subnet: &&Subnet<'_>| hold(&subnet.range.conditions, &tags, true);
+        let range = self.ranges.iter().find(fits)?.range;
+        if let Some(tag) = &range.sets {
+            tags.insert(tag.clone());
+            tags = tags::derived(tags, self.rules);
+        }
+        Some(tags)
+    }
+
     /// The server's own address, which answers name as the server.
     fn here(&self) -> Ipv4Addr {
         self.arrival.interface.address
@@ -261,24 +306,11 @@ impl Client<'_> {
         if !(is_discover || (is_boot_server && self.request.kind == kind::REQUEST)) {
             return Answer::Silence(Silence::OthersBusiness(self.request.kind));
         }
-        let architecture = self.request.options.find(code::ARCHITECTURE, 2);
-        let Some(architecture) = architecture.and_then(crate::packet::options::u16_at_start) else {
+        let Some(architecture) = self.architecture() else {
             return Answer::Silence(Silence::NoArchitecture);
         };
-        let range = self
-            .ranges
-            .iter()
-            .find(|subnet| hold(&subnet.range.conditions, &tags, true));
-        let Some(range) = range else {
+        let Some(tags) = self.with_range(tags) else {
             return Answer::Silence(Silence::NoSubnet);
-        };
-        let tags = match &range.range.sets {
-            Some(tag) => {
-                let mut tags = tags;
-                tags.insert(tag.clone());
-                tags::derived(tags, self.rules)
-            }
-            None => tags,
         };
         if !self.has_something(architecture, &tags) {
             return empty(self.request, self.rules, &tags);

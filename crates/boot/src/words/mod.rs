@@ -10,6 +10,7 @@ pub mod convert;
 mod parts;
 pub mod read;
 pub mod rules;
+pub mod script;
 pub mod table;
 pub mod tags;
 pub mod text;
