@@ -61,9 +61,7 @@ pub fn to_toml(rules: &Rules) -> Converted {
     if !rules.tag_rules.is_empty() || !rules.tag_ifs.is_empty() {
         left.push("tags: larder tells architectures and iPXE apart by itself".to_owned());
     }
-    for note in &rules.notes {
-        left.push(format!("{}: {}: {}", note.position, note.word, note.text));
-    }
+    left.extend(rules.notes.iter().map(ToString::to_string));
     Converted { toml, left }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod convert;
+pub mod instead;
 mod parts;
 pub mod read;
 pub mod rules;
@@ -19,6 +20,8 @@ pub mod value;
 /// Where a word stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
+    /// Nowhere: the words as a whole.
+    Words,
     /// On the command line, the n-th argument from 1.
     Argument(usize),
     /// In a file, line from 1.
@@ -33,6 +36,7 @@ pub enum Position {
 impl std::fmt::Display for Position {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Words => out.write_str("dnsmasq's words"),
             Self::Argument(place) => write!(out, "argument {place}"),
             Self::Line { file, line } => write!(out, "{file}:{line}"),
         }
@@ -56,6 +60,12 @@ pub struct Note {
     pub position: Position,
     /// The word as written.
     pub word: String,
-    /// Why it has no effect, or what it means here.
+    /// Why it has no effect, or what it means here, as the rest of a sentence about the word.
     pub text: String,
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {} {}", self.position, self.word, self.text)
+    }
 }

@@ -40,7 +40,7 @@ pub fn file(name: &str, content: &str, files: &Files<'_>) -> Result<Rules, WordE
     rules(text::file(name, content)?, files)
 }
 
-fn rules(words: Vec<Word>, files: &Files<'_>) -> Result<Rules, WordError> {
+pub(super) fn rules(words: Vec<Word>, files: &Files<'_>) -> Result<Rules, WordError> {
     let mut reader = Reader {
         rules: Rules::default(),
         files,
@@ -51,8 +51,8 @@ fn rules(words: Vec<Word>, files: &Files<'_>) -> Result<Rules, WordError> {
     reader.take_all(words)?;
     let Reader { mut rules, dns, .. } = reader;
     if dns {
-        let position = super::Position::Argument(0);
-        let text = "larder serves no DNS; say port=0 to have this unsaid".to_owned();
+        let position = super::Position::Words;
+        let text = "is not 0, but larder serves no DNS; say port=0 to have this unsaid".to_owned();
         rules.notes.insert(
             0,
             Note {

@@ -256,6 +256,12 @@ fn all() -> impl Iterator<Item = Known> {
     })
 }
 
+/// The names of the words with a meaning.
+pub fn named(meaning: Meaning) -> impl Iterator<Item = &'static str> {
+    let all = all().filter(move |known| known.meaning == meaning);
+    all.map(|known| known.name)
+}
+
 /// Finds a word by its whole name, as in a file.
 pub fn long(name: &str) -> Option<Known> {
     all().find(|known| known.name == name)

@@ -61,6 +61,12 @@ pub fn fields(value: &str) -> Vec<&str> {
 /// Unknown words, missing or superfluous values and stray arguments.
 pub fn command_line(arguments: &[String]) -> Result<Vec<Word>, WordError> {
     let mut words = Vec::new();
+    split(arguments, &mut words)?;
+    Ok(words)
+}
+
+/// The same, into `words`, which hold those before a wrong one afterwards.
+pub(super) fn split(arguments: &[String], words: &mut Vec<Word>) -> Result<(), WordError> {
     let mut rest = arguments.iter().enumerate();
     while let Some((place, argument)) = rest.next() {
         let position = Position::Argument(place + 1);
@@ -88,13 +94,13 @@ pub fn command_line(arguments: &[String]) -> Result<Vec<Word>, WordError> {
             .strip_prefix('-')
             .filter(|letters| !letters.is_empty())
         {
-            bundle(letters, &position, &mut rest, &mut words)?;
+            bundle(letters, &position, &mut rest, words)?;
         } else if !argument.trim().is_empty() {
             let reason = format!("{argument:?} belongs to no word");
             return Err(WordError { position, reason });
         }
     }
-    Ok(words)
+    Ok(())
 }
 
 fn bundle<'a>(

@@ -16,7 +16,7 @@ enum Form {
 }
 
 /// dnsmasq's names for options, with their codes (`--help dhcp`).
-const NAMES: &[(&str, u8)] = &[
+pub(super) const NAMES: &[(&str, u8)] = &[
     ("netmask", 1),
     ("time-offset", 2),
     ("router", 3),

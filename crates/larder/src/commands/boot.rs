@@ -17,6 +17,7 @@ use larder_boot::net::interfaces;
 use larder_boot::packet::architecture::Architecture;
 use larder_boot::packet::hardware::HardwareAddress;
 use larder_boot::serve::core::choice;
+use larder_boot::words::instead::Instead;
 use larder_boot::{Boot, loaders, words};
 
 use super::boot_doctor;
@@ -33,6 +34,13 @@ Examples:
   larder boot doctor                                why does a machine not boot?
 
 Exit codes: 0 good, 1 failed or something is wrong, 2 usage or configuration.";
+
+/// What `--version` among dnsmasq's words prints.
+const VERSION: &str = concat!(
+    "larder ",
+    env!("CARGO_PKG_VERSION"),
+    ", with the words of dnsmasq 2.90\n"
+);
 
 /// The words of `larder boot`.
 #[derive(clap::Args, Clone, Debug)]
@@ -150,7 +158,25 @@ fn architecture(text: &str) -> Result<Architecture, String> {
 
 /// Runs the subcommand.
 pub fn run(args: &Args, sources: &Sources) -> Result<ExitCode, Failure> {
+    let words = match &args.command {
+        BootCommand::Serve(args) => &args.boot.words,
+        BootCommand::Doctor(args) => &args.boot.words,
+        BootCommand::Explain(args) => &args.boot.words,
+        BootCommand::Export(args) => &args.boot.words,
+    };
+    let instead = words::instead::instead(words, &read_files).map_err(usage)?;
+    match instead {
+        Some(Instead::Version) => return output::text(VERSION),
+        Some(Instead::Words) => return output::text(&words::instead::all_words()),
+        Some(Instead::Options) => return output::text(&words::instead::all_options()),
+        Some(Instead::Test) | None => {}
+    }
     match &args.command {
+        BootCommand::Serve(args) if instead.is_some() => {
+            config(&args.boot, sources)?;
+            output::notice("larder: syntax check OK.\n");
+            Ok(ExitCode::SUCCESS)
+        }
         BootCommand::Serve(args) => serve(config(&args.boot, sources)?),
         BootCommand::Doctor(args) => boot_doctor::run(args, &config(&args.boot, sources)?),
         BootCommand::Explain(args) => explained(args, &config(&args.boot, sources)?),
@@ -164,10 +190,7 @@ fn config(args: &BootArgs, sources: &Sources) -> Result<Config, Failure> {
     let mut config = from_settings(&loaded.settings.boot)?;
     if let Some(words) = dnsmasq(args)? {
         for note in &words.notes {
-            output::notice(&format!(
-                "note: {}: {} {}\n",
-                note.position, note.word, note.text
-            ));
+            output::notice(&format!("note: {note}\n"));
         }
         config = config.with_words(words);
     }
