@@ -277,7 +277,7 @@ impl Partial {
             let digest = this.digest()?;
             let file = Arc::clone(&inner.file);
             let whole = Whole::Part { file, digest };
-            let settled = settle(&shared, &inner.key, &this.meta(), inner.length, whole)?;
+            let settled = settle(&shared, &inner.key, &this.meta(), inner.length, &whole)?;
             this.leave(&shared);
             Ok::<_, io::Error>(settled)
         });
