@@ -63,6 +63,11 @@ pub enum Error {
     /// There is no room for another machine, as all that are known are installed.
     #[error("{0} machines are known and all are installed: no room for another one")]
     MachinesFull(usize),
+    /// A machine that is to be installed again was never seen.
+    #[error(
+        "{0} was never seen here, and installs anyway when it first boots; `larder machines` lists those that are known"
+    )]
+    UnknownMachine(String),
     /// A hardware address of a command is none.
     #[error("{0:?} is not a hardware address")]
     NotAMac(String),

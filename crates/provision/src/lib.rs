@@ -115,7 +115,7 @@ impl Provision {
             .state
             .clone()
             .unwrap_or_else(|| config.data.join(".larder/machines"));
-        let machines = Machines::open(state)?;
+        let machines = Machines::keep(state)?;
         let signer = match &config.key_ring {
             Some(ring) => Some(sign::Signer::open(
                 ring,

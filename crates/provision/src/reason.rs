@@ -62,8 +62,13 @@ pub enum Reason {
     #[error("signing failed: {0}")]
     Signing(String),
     /// A call that needs a machine got none.
-    #[error("the request names no machine (mac=…)")]
+    #[error("the request names no machine (mac=ADDRESS)")]
     NoMachine,
+    /// A machine says that it is done and was given nothing to install.
+    #[error(
+        "{0} was given no boot script and no kickstart to install by, and no group names its address"
+    )]
+    NotExpected(String),
     /// What the machine said could not be written down.
     #[error("not recorded: {0}")]
     NotRecorded(String),

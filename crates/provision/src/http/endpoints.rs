@@ -264,17 +264,20 @@ fn installer_labels(p: &Provision, asked: &Asked<'_>) -> Labels {
         .iter()
         .map(|mac| asked.labels.clone().with("mac", &mac.to_string()));
     let by_address = candidates.clone().find(|labels| {
-        catalog.select(labels).is_some_and(|group| {
-            group
-                .selector
-                .keys()
-                .any(|name| name.eq_ignore_ascii_case("mac"))
-        })
+        catalog
+            .select(labels)
+            .is_some_and(|group| selects_by_mac(&group))
     });
     let mut candidates = candidates;
     by_address
         .or_else(|| candidates.next())
         .unwrap_or_else(|| asked.labels.clone())
+}
+
+/// Whether a group is for machines that it names by their addresses.
+fn selects_by_mac(group: &Group) -> bool {
+    let mut names = group.selector.keys();
+    names.any(|name| name.eq_ignore_ascii_case("mac"))
 }
 
 /// `/script/NAME`: a script of the operator's own, with the machine's data if a group selects it.
@@ -290,7 +293,8 @@ fn script(p: &Provision, asked: &Asked<'_>, name: &str) -> Answer {
     )?))
 }
 
-/// `POST /done`: the machine is installed.
+/// `POST /done`: the machine is installed, if it is one that may be: whoever can reach this port may say
+/// it of any address, and what is said is kept.
 fn done(p: &Provision, asked: &Asked<'_>) -> Answer {
     if *asked.method != Method::POST {
         return Err(Reason::Method(asked.method.to_string()));
@@ -301,6 +305,12 @@ fn done(p: &Provision, asked: &Asked<'_>) -> Answer {
         .mac()
         .or_else(|| header_macs.into_iter().next());
     let mac = mac.ok_or(Reason::NoMachine)?;
+    let labels = asked.labels.clone().with("mac", &mac.to_string());
+    let is_expected =
+        p.machines.is_expected(&mac) || group(p, &labels).is_ok_and(|group| selects_by_mac(&group));
+    if !is_expected {
+        return Err(Reason::NotExpected(mac.to_string()));
+    }
     p.machines
         .done(&mac)
         .map_err(|error| Reason::NotRecorded(error.with_cause()))?;

@@ -95,6 +95,8 @@ pub(crate) async fn answer<B>(
         Route::To(endpoint) => (endpoint, None),
         Route::Signed(endpoint, form) => (endpoint, Some(form)),
     };
+    // A socket of both families says `::ffff:10.0.0.9` of a machine that DHCP knows as 10.0.0.9.
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
     let asked = Asked::new(request, &endpoint, provision, client);
     tracing::debug!(method = %asked.method, uri = %request.uri(), %client, "provision request");
     let answered = endpoints::answer(provision, &endpoint, &asked).await;
@@ -110,6 +112,9 @@ pub(crate) async fn answer<B>(
 fn refusal(endpoint: &Endpoint, reason: &Reason) -> Response<Body> {
     let response = match reason {
         Reason::NoMachine => reply::refused(StatusCode::BAD_REQUEST, "400 no machine\n", reason),
+        Reason::NotExpected(_) => {
+            reply::refused(StatusCode::CONFLICT, "409 not installing\n", reason)
+        }
         Reason::NotRecorded(_) => reply::refused(
             StatusCode::INTERNAL_SERVER_ERROR,
             "500 not recorded\n",

@@ -1,22 +1,31 @@
 //! The file that remembers machines: one JSON object a line, the last line of a machine counts.
 //!
-//! Lines are only ever appended, each by one `write`, so that a command can add one while the
-//! server runs; whoever reads finds by the file's length that there is news. A line torn by a crash
-//! is skipped. When the file is opened with many more lines than machines it is written anew.
+//! Lines are only ever appended, each by one `write` under the file's lock, so that a command can
+//! add one while the server runs; whoever reads finds by the file's length that there is news. A
+//! line torn by a crash is skipped. A file with many more lines than machines is written anew, by
+//! the server alone and under the same lock, with its owner and mode: the commands of another user
+//! neither take it away from the server nor lose what it appends at that moment.
 
 use std::{
-    collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     net::IpAddr,
-    path::PathBuf,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
 };
+
+use rustix::{fs::FlockOperation, io::Errno};
 
 use super::{Machine, State};
 use crate::{error::Error, mac::Mac};
 
 /// Lines beyond which the file is written anew when less than a quarter of them count.
-const LINES_MAX: usize = 4096;
+pub(super) const LINES_MAX: usize = 4096;
+/// Others hold the lock for one line, or for one file of a few megabytes.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// Then it is an error.
+const LOCK_TRIES: u32 = 500;
 
 /// What the file says of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +103,10 @@ impl Line {
 pub(super) struct Journal {
     path: PathBuf,
     read_bytes: u64,
+    /// Device and number of the file that was read: another one in its place is read from its start.
+    file: Option<(u64, u64)>,
+    /// Lines in it, as far as it was read.
+    lines: usize,
 }
 
 impl Journal {
@@ -101,25 +114,35 @@ impl Journal {
         Self {
             path,
             read_bytes: 0,
+            file: None,
+            lines: 0,
         }
     }
 
-    /// The lines that came since the last call; all of them again if the file was replaced.
+    /// The lines that came since the last call; all of them again if the file was replaced. Never writes.
     pub(super) fn news(&mut self) -> Result<Vec<Line>, Error> {
         let failed = |error| Error::State(self.path.clone(), error);
-        let length = match fs::metadata(&self.path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(failed(error)),
+        let mut file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget();
+                return Ok(Vec::new());
+            }
+            file => file.map_err(failed)?,
         };
-        if length == self.read_bytes {
+        self.news_of(&mut file)
+    }
+
+    fn news_of(&mut self, file: &mut File) -> Result<Vec<Line>, Error> {
+        let failed = |error| Error::State(self.path.clone(), error);
+        let metadata = file.metadata().map_err(failed)?;
+        if self.file != Some(identity(&metadata)) || metadata.len() < self.read_bytes {
+            self.forget();
+            self.file = Some(identity(&metadata));
+        }
+        if metadata.len() == self.read_bytes {
             return Ok(Vec::new());
         }
-        let first = self.read_bytes == 0;
-        if length < self.read_bytes {
-            self.read_bytes = 0;
-        }
-        let mut file = File::open(&self.path).map_err(failed)?;
+        let failed = |error| Error::State(self.path.clone(), error);
         file.seek(SeekFrom::Start(self.read_bytes))
             .map_err(failed)?;
         let mut bytes = Vec::new();
@@ -131,52 +154,122 @@ impl Journal {
         bytes.truncate(whole);
         self.read_bytes += whole as u64;
         let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<Line> = text.lines().filter_map(Line::parse).collect();
-        if first {
-            self.compact(lines)
-        } else {
-            Ok(lines)
-        }
+        self.lines += text.lines().count();
+        Ok(text.lines().filter_map(Line::parse).collect())
     }
 
-    /// Adds one line, on a line of its own even after a torn one.
-    pub(super) fn append(&mut self, line: &Line) -> Result<(), Error> {
+    fn forget(&mut self) {
+        (self.read_bytes, self.file, self.lines) = (0, None, 0);
+    }
+
+    /// Adds one line, on a line of its own even after a torn one. With `lasts` it is on the disk itself
+    /// when this returns.
+    pub(super) fn append(&mut self, line: &Line, lasts: bool) -> Result<(), Error> {
         let failed = |error| Error::State(self.path.clone(), error);
-        if let Some(directory) = self.path.parent() {
+        let is_new = !self.path.exists();
+        if let Some(directory) = self.path.parent().filter(|_| is_new) {
             fs::create_dir_all(directory).map_err(failed)?;
         }
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .read(true)
-            .open(&self.path)
-            .map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).read(true);
+        let mut file = self.locked(&options).map_err(failed)?;
         let mut text = line.text();
         if ends_torn(&mut file).map_err(failed)? {
             text.insert(0, '\n');
         }
-        file.write_all(text.as_bytes()).map_err(failed)
+        let metadata = file.metadata().map_err(failed)?;
+        file.write_all(text.as_bytes()).map_err(failed)?;
+        if lasts {
+            file.sync_data().map_err(failed)?;
+        }
+        if lasts && is_new {
+            sync_directory(&self.path).map_err(failed)?;
+        }
+        let is_first = is_new && metadata.len() == 0;
+        if is_first {
+            self.forget();
+            self.file = Some(identity(&metadata));
+        }
+        // What this process wrote need not be read by it.
+        if self.file == Some(identity(&metadata)) && self.read_bytes == metadata.len() {
+            self.read_bytes += text.len() as u64;
+            self.lines += text.lines().count();
+        }
+        Ok(())
     }
 
-    /// Writes the last line of each machine to a new file in the place of a long one.
-    fn compact(&mut self, lines: Vec<Line>) -> Result<Vec<Line>, Error> {
-        let count = lines.len();
-        let last: BTreeMap<Mac, Line> = lines
-            .iter()
-            .map(|line| (line.mac.clone(), line.clone()))
-            .collect();
-        if count <= LINES_MAX || last.len() * 4 > count {
-            return Ok(lines);
-        }
-        let failed = |error| Error::State(self.path.clone(), error);
-        let text: String = last.values().map(Line::text).collect();
-        let new = self.path.with_extension("new");
-        fs::write(&new, &text)
-            .and_then(|()| fs::rename(&new, &self.path))
-            .map_err(failed)?;
-        self.read_bytes = text.len() as u64;
-        Ok(last.into_values().collect())
+    /// Whether it has many more lines than there are machines to tell of.
+    pub(super) fn is_long(&self, machines: usize) -> bool {
+        self.lines > LINES_MAX && self.lines > machines.saturating_mul(4)
     }
+
+    /// Writes what `lines` says of everything that was read to a new file in the place of this one, with
+    /// the same owner and mode. Others that append wait for that and find the new file.
+    pub(super) fn compact(
+        &mut self,
+        lines: impl FnOnce(Vec<Line>) -> Vec<Line>,
+    ) -> Result<(), Error> {
+        let path = self.path.clone();
+        let failed = |error| Error::State(path.clone(), error);
+        let mut file = self.locked(OpenOptions::new().read(true)).map_err(failed)?;
+        let lines = lines(self.news_of(&mut file)?);
+        let text: String = lines.iter().map(Line::text).collect();
+        // Where another file is linked to, that one is written anew.
+        let target = fs::canonicalize(&path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let new = replace(&target, &text, &metadata).map_err(failed)?;
+        self.file = Some(identity(&new));
+        (self.read_bytes, self.lines) = (text.len() as u64, lines.len());
+        Ok(())
+    }
+
+    /// Opens the file and locks it against other processes; it is still the one at this path then.
+    fn locked(&self, options: &OpenOptions) -> io::Result<File> {
+        for _ in 0..LOCK_TRIES {
+            let file = options.open(&self.path)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    let there = fs::metadata(&self.path).map(|there| identity(&there));
+                    if there.is_ok_and(|there| {
+                        file.metadata().is_ok_and(|ours| identity(&ours) == there)
+                    }) {
+                        return Ok(file);
+                    }
+                }
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let text = "another process has locked it for too long";
+        Err(io::Error::new(io::ErrorKind::WouldBlock, text))
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Puts a file with this text, and the owner and mode of `former`, in the place of `path`.
+fn replace(path: &Path, text: &str, former: &Metadata) -> io::Result<Metadata> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".")
+        .suffix(".new")
+        .tempfile_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    let made = file.as_file().metadata()?;
+    if (made.uid(), made.gid()) != (former.uid(), former.gid()) {
+        std::os::unix::fs::fchown(file.as_file(), Some(former.uid()), Some(former.gid()))?;
+    }
+    file.as_file().set_permissions(former.permissions())?;
+    file.as_file().sync_all()?;
+    let file = file.persist(path).map_err(|error| error.error)?;
+    sync_directory(path)?;
+    file.metadata()
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Whether the file's last byte is no line end.
@@ -188,23 +281,4 @@ fn ends_torn(file: &mut File) -> io::Result<bool> {
     let mut last = [0];
     file.read_exact(&mut last)?;
     Ok(last != *b"\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_file_is_written_anew_and_says_the_same() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("machines");
-        let line = Line::of(
-            &Mac::parse("52:54:00:00:00:01").unwrap(),
-            &Machine::default(),
-        );
-        fs::write(&path, line.text().repeat(LINES_MAX + 1)).unwrap();
-        let news = Journal::new(path.clone()).news().unwrap();
-        assert_eq!(news, std::slice::from_ref(&line));
-        assert_eq!(fs::read_to_string(&path).unwrap(), line.text());
-    }
 }
