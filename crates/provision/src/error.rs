@@ -32,6 +32,14 @@ pub enum Error {
         /// Its length.
         bytes: u64,
     },
+    /// What is to be written is larger than what would be read again.
+    #[error("{path:?} would have {bytes} bytes, more than the {max} that are read: nothing was written", max = crate::library::FILE_BYTES_MAX)]
+    PutTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The length of what was to be written.
+        bytes: u64,
+    },
     /// A group or profile does not hold what it should.
     #[error("{path:?} at line {line}, column {column}: {text}")]
     Malformed {
@@ -111,7 +119,7 @@ pub enum Error {
 
 impl Error {
     /// The error and what caused it, on one line.
-    pub(crate) fn with_cause(&self) -> String {
+    pub fn with_cause(&self) -> String {
         std::error::Error::source(self)
             .map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
     }

@@ -4,17 +4,17 @@
 //! templates are one small file each and are read when they are asked for. Groups all take part in
 //! every selection: they are parsed once and kept, and [`watch`] says which files changed since.
 //!
-//! A bad file is reported with its place and left out; the others work on. Writes go to a file of
-//! their own beside the target and are renamed over it, so that a reader sees the old text or the
-//! new, never half of it.
+//! A bad file is reported with its place and left out; the others work on. Writes ([`write`]) are
+//! whole or not at all.
 
 mod names;
 mod shelf;
 mod watch;
+mod write;
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -131,17 +131,13 @@ impl Library {
             .root
             .join("groups")
             .join(names::file("group", &group.id, ".json")?);
-        write_atomically(&path, &model::to_json(group))
+        self.write(&path, &model::to_json(group))
     }
 
     /// Removes `groups/ID.json`; a missing one is gone already.
     pub fn remove_group(&self, id: &str) -> Result<(), Error> {
-        remove(
-            &self
-                .root
-                .join("groups")
-                .join(names::file("group", id, ".json")?),
-        )
+        let name = names::file("group", id, ".json")?;
+        write::remove(&self.root.join("groups").join(name), &self.root)
     }
 
     /// The profile in `profiles/ID.json`: the file's name counts, not the id in it.
@@ -188,13 +184,13 @@ impl Library {
             return Err(Error::Incomplete("Id is required"));
         }
         names::file("profile", &profile.id, ".json")?;
-        write_atomically(&self.profile_path(&profile.id), &model::to_json(profile))
+        self.write(&self.profile_path(&profile.id), &model::to_json(profile))
     }
 
     /// Removes `profiles/ID.json`; a missing one is gone already.
     pub fn remove_profile(&self, id: &str) -> Result<(), Error> {
         names::file("profile", id, ".json")?;
-        remove(&self.profile_path(id))
+        write::remove(&self.profile_path(id), &self.root)
     }
 
     /// One file as it is.
@@ -210,13 +206,13 @@ impl Library {
     /// Writes one file.
     pub fn put_file(&self, kind: Kind, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let name = names::file(kind.directory(), name, "")?;
-        write_atomically(&self.root.join(kind.directory()).join(name), bytes)
+        self.write(&self.root.join(kind.directory()).join(name), bytes)
     }
 
     /// Removes one file; a missing one is gone already.
     pub fn remove_file(&self, kind: Kind, name: &str) -> Result<(), Error> {
         let name = names::file(kind.directory(), name, "")?;
-        remove(&self.root.join(kind.directory()).join(name))
+        write::remove(&self.root.join(kind.directory()).join(name), &self.root)
     }
 
     /// The names of a directory's files, sorted.
@@ -241,22 +237,30 @@ impl Library {
         })
     }
 
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        write::whole(path, bytes, &self.root)
+    }
+
+    /// The names of a directory's files and of those in its folders, which have names like `a/b`.
     fn names(&self, directory: &str, extension: Option<&str>) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.root.join(directory)) else {
-            return Vec::new();
-        };
-        let mut names: Vec<String> = entries
-            .flatten()
-            .filter(|entry| entry.path().is_file())
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| {
-                extension.is_none_or(|wanted| {
-                    Path::new(name)
-                        .extension()
-                        .is_some_and(|extension| extension == wanted)
-                })
-            })
-            .collect();
+        let mut names = Vec::new();
+        let mut folders = vec![(self.root.join(directory), String::new())];
+        while let Some((folder, prefix)) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let (path, name) = (entry.path(), entry.file_name().into_string());
+                // What begins with a dot is nobody's: half a write that was cut short, an editor's.
+                let Some(name) = name.ok().filter(|name| !name.starts_with('.')) else {
+                    continue;
+                };
+                let is_wanted = |wanted| path.extension().is_some_and(|found| found == wanted);
+                // Links to folders are not followed: they may lead in circles.
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push((path, format!("{prefix}{name}/")));
+                } else if path.is_file() && extension.is_none_or(is_wanted) {
+                    names.push(format!("{prefix}{name}"));
+                }
+            }
+        }
         names.sort_unstable();
         names
     }
@@ -301,33 +305,6 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         .read_to_end(&mut content)
         .map_err(failed)?;
     Ok(content)
-}
-
-/// Replaces a file in one step, mode 0644, directories 0755.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let failed = |source| Error::Write(path.to_owned(), source);
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(failed)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".new")
-        .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(directory)
-        .map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
-}
-
-fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Write(path.to_owned(), error))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

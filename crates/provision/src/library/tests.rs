@@ -223,3 +223,56 @@ fn a_missing_file_is_worded_as_go_words_it() {
         format!("open {}: no such file or directory", path.display())
     );
 }
+
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    let (directory, library) = library();
+    library.put_file(Kind::Generic, "k", b"old").unwrap();
+    let large = vec![b'x'; usize::try_from(FILE_BYTES_MAX).unwrap() + 1];
+    let refused = library.put_file(Kind::Generic, "k", &large).unwrap_err();
+    let told = refused.to_string();
+    assert!(
+        told.contains("8388609 bytes") && told.contains("8388608"),
+        "{told}"
+    );
+    assert_eq!(library.file(Kind::Generic, "k").unwrap(), b"old");
+    library.put_file(Kind::Generic, "new", &large).unwrap_err();
+    assert_eq!(library.files(Kind::Generic), ["k"]);
+    let (_, most) = large.split_first().unwrap();
+    library.put_file(Kind::Generic, "k", most).unwrap();
+    assert_eq!(library.file(Kind::Generic, "k").unwrap(), most);
+    let left = fs::read_dir(directory.path().join("generic")).unwrap();
+    assert_eq!(left.count(), 1);
+}
+
+#[test]
+fn half_a_write_that_a_crash_left_is_nobodys() {
+    let (directory, library) = library();
+    library.put_file(Kind::Ignition, "a.ign", b"{}").unwrap();
+    put(&directory, "ignition/.Xy12.new", "half");
+    assert_eq!(library.files(Kind::Ignition), ["a.ign"]);
+}
+
+#[test]
+fn names_with_folders_are_listed_and_leave_no_folder_behind() {
+    let (directory, library) = library();
+    let profile = |id: &str| Profile {
+        id: id.into(),
+        ..Profile::default()
+    };
+    for id in ["a/b/c", "a/d", "e"] {
+        library.put_profile(&profile(id)).unwrap();
+    }
+    assert_eq!(library.profiles(), ["a/b/c", "a/d", "e"].map(profile));
+    symlink("..", directory.path().join("profiles/a/circle")).unwrap();
+    assert_eq!(library.profiles().len(), 3);
+    fs::remove_file(directory.path().join("profiles/a/circle")).unwrap();
+    library.remove_profile("a/b/c").unwrap();
+    assert!(!directory.path().join("profiles/a/b").exists());
+    assert!(directory.path().join("profiles/a/d.json").exists());
+    for id in ["a/d", "e"] {
+        library.remove_profile(id).unwrap();
+    }
+    let left = fs::read_dir(directory.path().join("profiles")).unwrap();
+    assert_eq!(left.count(), 0, "the directory itself stays");
+}

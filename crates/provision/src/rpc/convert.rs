@@ -81,6 +81,7 @@ pub(super) fn profile_from_wire(profile: storagepb::Profile) -> Profile {
 pub(super) fn status(error: &Error) -> Status {
     let code = match error {
         Error::Name { .. } => Code::InvalidArgument,
+        Error::PutTooLarge { .. } => Code::OutOfRange,
         _ => Code::Unknown,
     };
     Status::new(code, error.to_string())
