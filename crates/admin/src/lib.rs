@@ -12,6 +12,7 @@
 mod change;
 mod client;
 mod events;
+mod machines;
 mod metrics;
 mod objects;
 mod routes;
@@ -27,6 +28,7 @@ use larder_store::Store;
 use tokio::sync::{mpsc, oneshot};
 
 pub use client::{Client, ClientError, parameter};
+pub use machines::{Counts, Machines, Refusal};
 pub use metrics::Metrics;
 pub use serve::{Trust, serve_tcp, serve_unix};
 pub use through::fetch;
@@ -42,6 +44,8 @@ pub struct About {
     pub directory: PathBuf,
     /// Mode and address of each socket of the proxy; empty for a stopped cache.
     pub listeners: Vec<(String, SocketAddr)>,
+    /// What knows the machines that are booted and provisioned.
+    pub machines: Option<Arc<dyn Machines>>,
 }
 
 /// A wish that only the program itself can grant.

@@ -5,7 +5,7 @@
 //! operator, methods beyond the usual are `other`.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_proxy::record::{Hierarchy, Outcome, Record, Recorder};
 use larder_store::{Fault, Snapshot, Store};
@@ -18,6 +18,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::machines::{Machines, OfMachines};
 
 /// Bounds of the buckets of durations: from a hit in memory to an image over a slow line.
 const SECONDS: [f64; 13] = [
@@ -123,6 +125,12 @@ impl Metrics {
             registry: Mutex::new(registry),
             ..metrics
         }
+    }
+
+    /// Counts what the parts that boot machines count, too.
+    pub fn machines(&self, machines: Arc<dyn Machines>) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(OfMachines(machines)));
     }
 
     /// All of it as OpenMetrics text.

@@ -12,6 +12,8 @@
 //! | `POST /api/v1/purge` | lines: progress, `removed` for each object, then `done` |
 //! | `POST /api/v1/verify` | lines: progress, `damaged` for each body, then `done` |
 //! | `POST /api/v1/import` | a JSON line that says what follows, then its bytes: what became of it |
+//! | `GET /api/v1/machines?format=` | every machine with its way, or an Ansible inventory |
+//! | `POST /api/v1/machines` | `{"reinstall": ADDRESS}`: it installs again at its next boot |
 //! | `POST /api/v1/reload` | `{"good": …, "problems": …}` |
 
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::events::Lines;
-use crate::{Admin, Wish, change, objects};
+use crate::{Admin, Wish, change, machines, objects};
 
 /// A request for JSON may have this many bytes.
 const REQUEST_MAX: usize = 4 << 20;
@@ -44,6 +46,16 @@ impl Query {
         Self(
             form_urlencoded::parse(text.as_bytes())
                 .into_owned()
+                .collect(),
+        )
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_pairs(pairs: &[(&str, &str)]) -> Self {
+        let pairs = pairs.iter();
+        Self(
+            pairs
+                .map(|(name, value)| ((*name).into(), (*value).into()))
                 .collect(),
         )
     }
@@ -86,6 +98,13 @@ pub(crate) async fn answer(admin: Arc<Admin>, request: Request<Incoming>) -> Ans
         }
         (&Method::POST, "/api/v1/import") => change::import(&admin, request.into_body()).await,
         (&Method::POST, "/api/v1/reload") => reload(&admin).await,
+        (&Method::GET, "/api/v1/machines") => {
+            machines::answer(admin.about.machines.as_ref(), &query, None).await
+        }
+        (&Method::POST, "/api/v1/machines") => match asked(request).await {
+            Ok(order) => machines::answer(admin.about.machines.as_ref(), &query, Some(order)).await,
+            Err(why) => refused(StatusCode::BAD_REQUEST, &why),
+        },
         (&Method::GET, path) if path.starts_with("/api/v1/bodies/") => {
             let digest = path.rsplit('/').next().unwrap_or_default();
             match objects::body(&admin, digest).await {
@@ -139,7 +158,12 @@ async fn asked(request: Request<Incoming>) -> Result<Value, String> {
 }
 
 pub(crate) fn one(value: &Value) -> Answer {
-    typed(StatusCode::OK, "application/json", format!("{value}\n"))
+    json_text(format!("{value}\n"))
+}
+
+/// What is JSON already.
+pub(crate) fn json_text(text: String) -> Answer {
+    typed(StatusCode::OK, "application/json", text)
 }
 
 pub(crate) fn refused(status: StatusCode, why: &str) -> Answer {

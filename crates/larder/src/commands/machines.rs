@@ -1,8 +1,10 @@
 //! `larder machines`: who booted here, how far it came, and why not further.
 //!
-//! A running larder on this host is asked first, at `/machines.json` of its boot or provisioning
-//! port, which answers to loopback alone: it knows the whole way. Without one there is what the data
-//! directory remembers: which machines are installed.
+//! A running larder on this host is asked first, over its administrators' socket: it knows the whole
+//! way, and what it is told it does itself, so that nobody else writes its files. Whoever may not open
+//! that socket still gets the list, at `/machines.json` of its boot or provisioning port, which answers
+//! to loopback alone. Without one there is what the data directory remembers: which machines are
+//! installed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,8 +15,11 @@ use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Subcommand;
+use larder_admin::ClientError;
 use larder_provision::{Error, Mac};
+use serde_json::json;
 
+use super::cache::{Session, Which};
 use super::provision;
 use super::provision_files::{Format, MachineVerb};
 use crate::config::{Settings, Sources};
@@ -42,11 +47,30 @@ pub struct Args {
     /// Ask no running larder: read this matchbox data directory
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The unix socket of the running larder that is meant
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "data")]
+    socket: Option<PathBuf>,
     /// How to print them
     #[arg(long, value_enum, default_value_t, global = true)]
     format: Format,
     #[command(subcommand)]
     verb: Option<Verb>,
+}
+
+impl Args {
+    /// The words of `larder provision machines`.
+    pub(super) fn of(data: Option<PathBuf>, verb: MachineVerb) -> Self {
+        let verb = match verb {
+            MachineVerb::Ls => Verb::Ls,
+            MachineVerb::Reinstall { mac } => Verb::Reinstall { mac },
+        };
+        Self {
+            data,
+            socket: None,
+            format: Format::default(),
+            verb: Some(verb),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,29 +89,95 @@ enum Verb {
     },
 }
 
+/// The administrators' page of the machines.
+const PAGE: &str = "/api/v1/machines";
+
 /// Does what was asked for.
 pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
-    let listed = |verb| provision::machines_of(args.data.clone(), sources, verb, args.format);
-    if let Some(Verb::Reinstall { mac }) = args.verb {
-        return listed(Some(MachineVerb::Reinstall { mac }));
-    }
-    // An inventory is made of the data directory's groups.
-    let from_files = args.data.is_some() || args.format == Format::Ansible;
-    let running = if from_files {
-        None
-    } else {
-        let loaded = sources.load().map_err(Failure::Configuration)?;
-        ask(&loaded.settings)
+    let Args { data, format, .. } = args;
+    let which = Which {
+        socket: args.socket,
+        ..Which::default()
     };
+    let running = match data {
+        Some(_) => Running::Nobody,
+        None => Running::find(&which, sources)?,
+    };
+    let listed = |verb| provision::machines_of(data.clone(), sources, verb, format);
     match (args.verb, running) {
-        (Some(Verb::Show { mac }), Some(journeys)) => show(&journeys, &mac, args.format),
-        (Some(Verb::Show { .. }), None) => Err(Failure::step(
+        (Some(Verb::Reinstall { mac }), Running::Session(session)) => reinstall(&session, &mac),
+        (_, Running::Session(session)) if format == Format::Ansible => {
+            let inventory = session.get(&format!("{PAGE}?format=ansible"))?;
+            json(&inventory)
+        }
+        (Some(Verb::Reinstall { .. }), Running::Page(_)) => Err(out_of_reach()),
+        (_, Running::Page(_)) if format == Format::Ansible => Err(out_of_reach()),
+        (Some(Verb::Reinstall { mac }), Running::Nobody) => {
+            listed(Some(MachineVerb::Reinstall { mac }))
+        }
+        (Some(Verb::Show { .. }), Running::Nobody) => Err(Failure::step(
             "no timeline",
             "no larder that boots machines runs on this host, and timelines live in its memory",
         )),
-        (_, Some(journeys)) if args.format == Format::Json => json(&journeys),
-        (_, Some(journeys)) => output::text(&table(&journeys)),
-        (_, None) => listed(None),
+        (_, Running::Nobody) => listed(None),
+        (verb, Running::Session(session)) => {
+            let list = serde_json::from_value(session.get(PAGE)?);
+            let journeys: Vec<Journey> =
+                list.map_err(|error| Failure::step("an answer that makes no sense", error))?;
+            shown(&journeys, verb, format)
+        }
+        (verb, Running::Page(journeys)) => shown(&journeys, verb, format),
+    }
+}
+
+fn shown(journeys: &[Journey], verb: Option<Verb>, format: Format) -> Result<ExitCode, Failure> {
+    match verb {
+        Some(Verb::Show { mac }) => show(journeys, &mac, format),
+        _ if format == Format::Json => json(&journeys),
+        _ => output::text(&table(journeys)),
+    }
+}
+
+/// A larder on this host that runs and knows machines.
+enum Running {
+    /// Its socket, which does everything.
+    Session(Box<Session>),
+    /// The list that its boot port tells.
+    Page(Vec<Journey>),
+    Nobody,
+}
+
+impl Running {
+    fn find(which: &Which, sources: &Sources) -> Result<Self, Failure> {
+        if let Some(session) = Session::that_answers(PAGE, which, sources)? {
+            return Ok(Self::Session(Box::new(session)));
+        }
+        if let Some(socket) = &which.socket {
+            let step = format!("nobody who knows machines answers on {}", socket.display());
+            return Err(Failure::step(step, "is it larder's, and may you open it?"));
+        }
+        let loaded = sources.load().map_err(Failure::Configuration)?;
+        Ok(ask(&loaded.settings).map_or(Self::Nobody, Self::Page))
+    }
+}
+
+/// Its files are no way around a running larder: they may be another's.
+fn out_of_reach() -> Failure {
+    Failure::step(
+        "a larder that boots machines runs here, and its administrators' socket cannot be opened",
+        "ask as its user or its group, name the socket with --socket, or the files with --data",
+    )
+}
+
+fn reinstall(session: &Session, mac: &str) -> Result<ExitCode, Failure> {
+    let order = json!({ "reinstall": mac });
+    match session.wait(session.client.post(PAGE, &order)) {
+        Ok(told) => {
+            let mac = told["mac"].as_str().unwrap_or(mac);
+            output::text(&format!("{mac} installs again at its next boot\n"))
+        }
+        Err(ClientError::Refused { why, .. }) => Err(Failure::step("nothing is changed", why)),
+        Err(error) => Err(super::cache::failed(error)),
     }
 }
 

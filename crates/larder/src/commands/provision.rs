@@ -1,7 +1,7 @@
 //! `larder provision`: runs the provisioning server alone, and looks after its data directory.
 //!
-//! Everything but `serve` works on the files themselves: a running server sees a change with its
-//! next request, so no connection to it is needed.
+//! Everything but `serve` and `machines` works on the files themselves: a running server sees a change
+//! with its next request, so no connection to it is needed.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use larder_provision::{Error, Library, Machines};
 
-use super::{provision_files as files, provision_serve as server, provision_warm};
+use super::{machines, provision_files as files, provision_serve as server, provision_warm};
 use crate::config::Sources;
 use crate::output::{self, Failure};
 
@@ -99,7 +99,7 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
         Command::Select(words) => files::select(&library(args.data, sources)?, &words),
         Command::Warm(words) => provision_warm::run(&words, args.data, sources),
         Command::Check => files::check(&library(args.data, sources)?),
-        Command::Machines(verb) => machines_of(args.data, sources, Some(verb), files::Format::Text),
+        Command::Machines(verb) => machines::run(machines::Args::of(args.data, verb), sources),
     }
 }
 

@@ -18,6 +18,8 @@ use larder_store::Store;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::boot::Journeys;
+use super::machines::Known;
 use super::place;
 use crate::config::settings;
 use crate::environment::Environment;
@@ -29,8 +31,10 @@ const OFF: &str = "off";
 const WISHES_MAX: usize = 4;
 
 /// The metrics of this run.
-pub fn metrics(store: &Store) -> Arc<Metrics> {
-    Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), store.clone()))
+pub fn metrics(store: &Store, journeys: &Arc<Journeys>) -> Arc<Metrics> {
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), store.clone());
+    metrics.machines(Arc::new(Known(Arc::clone(journeys))));
+    Arc::new(metrics)
 }
 
 /// Records for the access log and for the metrics.
@@ -100,6 +104,7 @@ impl Sockets {
         store: &Store,
         metrics: Arc<Metrics>,
         listeners: &[(&'static str, SocketAddr)],
+        journeys: &Arc<Journeys>,
     ) -> Door {
         let (wish, wishes) = mpsc::channel(WISHES_MAX);
         let about = About {
@@ -110,6 +115,7 @@ impl Sockets {
                 .iter()
                 .map(|(mode, address)| ((*mode).to_owned(), *address))
                 .collect(),
+            machines: Some(Arc::new(Known(Arc::clone(journeys)))),
         };
         let token = wanted.token.clone();
         let admin = Admin::running(about, store.clone(), metrics, wish, token);

@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod boot;
+mod machines;
 pub mod notify;
 pub mod place;
 pub mod signals;
@@ -92,7 +93,7 @@ impl Running {
             policy: settings.policy(),
         };
         let journeys = Arc::default();
-        let metrics = admin::metrics(&store);
+        let metrics = admin::metrics(&store, &journeys);
         let recorder = admin::both(boot::recorder(log.recorder(), &journeys), &metrics);
         let started = Proxy::start(config, store.clone(), recorder);
         let proxy = match started {
@@ -110,7 +111,13 @@ impl Running {
                 return Err(failure);
             }
         };
-        let door = sockets.open(&settings.admin, &store, metrics, proxy.addresses());
+        let door = sockets.open(
+            &settings.admin,
+            &store,
+            metrics,
+            proxy.addresses(),
+            boot.journeys(),
+        );
         let notifier = Notifier::new(environment);
         Ok(Self {
             settings,

@@ -296,7 +296,9 @@ impl Machines {
         let news = journal.news()?;
         if !news.is_empty() {
             let mut table = self.table();
-            news.iter().for_each(|line| table.believe(line));
+            for line in &news {
+                table.believe(line);
+            }
         }
         Ok(())
     }
@@ -314,7 +316,9 @@ impl Machines {
         }
         let compacted = journal.compact(|news| {
             let mut table = self.table();
-            news.iter().for_each(|line| table.believe(line));
+            for line in &news {
+                table.believe(line);
+            }
             table.lines()
         });
         if let Err(error) = compacted {

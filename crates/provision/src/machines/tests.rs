@@ -105,13 +105,13 @@ fn numbered(number: usize) -> Mac {
     Mac::parse(&format!("52:54:01:{high:02x}:{middle:02x}:{low:02x}")).unwrap()
 }
 
-fn line(mac: Mac, state: State) -> Line {
+fn line(mac: &Mac, state: State) -> Line {
     let machine = Machine {
         state,
         since: 7,
         ..Machine::default()
     };
-    Line::of(&mac, &machine)
+    Line::of(mac, &machine)
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn installed_machines_are_bounded_too() {
     let directory = tempfile::tempdir().unwrap();
     let machines = Machines::open(directory.path().join("machines")).unwrap();
     for number in 0..=MACHINES_MAX {
-        let line = line(numbered(number), State::Installed);
+        let line = line(&numbered(number), State::Installed);
         machines.table().believe(&line);
     }
     let refused = machines.done(&mac(1));
@@ -183,13 +183,17 @@ fn no_line_is_lost_between_a_server_that_compacts_and_commands_that_append() {
     let server = Arc::new(Machines::keep(path.clone()).unwrap());
     let appending = Machines::open(path.clone()).unwrap();
     let command = std::thread::spawn(move || {
-        (0..200).for_each(|number| appending.done(&numbered(number)).unwrap());
+        for number in 0..200 {
+            appending.done(&numbered(number)).unwrap();
+        }
     });
     for _ in 0..40 {
         let mut journal = server.journal();
         let compacted = journal.compact(|news| {
             let mut table = server.table();
-            news.iter().for_each(|line| table.believe(line));
+            for line in &news {
+                table.believe(line);
+            }
             table.lines()
         });
         // There is no file before the first line.

@@ -59,6 +59,7 @@ impl Session {
             started: SystemTime::now(),
             directory: store.root().to_owned(),
             listeners: Vec::new(),
+            machines: None,
         };
         let admin = Admin::stopped(about, store.clone());
         let client = runtime.block_on(Client::within(admin)).map_err(failed)?;
@@ -98,6 +99,35 @@ impl Session {
             settings,
             stopped: None,
         })
+    }
+
+    /// The running larder that answers this question, whichever cache it has; `None` where there is none.
+    pub fn that_answers(
+        path: &str,
+        which: &Which,
+        sources: &Sources,
+    ) -> Result<Option<Self>, Failure> {
+        let settings = sources.load().map_err(Failure::Configuration)?.settings;
+        let runtime = runtime()?;
+        let directory = cache_directory(settings.cache.directory.as_deref(), sources.environment());
+        let places = places(which, &settings, sources, &directory);
+        let found = runtime.block_on(async {
+            for place in places {
+                let Ok(client) = Client::connect(&place).await else {
+                    continue;
+                };
+                if client.get(path).await.is_ok() {
+                    return Some(client);
+                }
+            }
+            None
+        });
+        Ok(found.map(|client| Self {
+            runtime,
+            client,
+            settings,
+            stopped: None,
+        }))
     }
 
     /// Waits for what is asked.

@@ -76,6 +76,16 @@ impl Journeys {
         let _first = self.provision.set(provision);
     }
 
+    /// Whether machines are booted or provisioned at all.
+    pub fn is_any(&self) -> bool {
+        self.boot.get().is_some() || self.provision.get().is_some()
+    }
+
+    /// The provisioning part, where it is on.
+    pub fn provisioning(&self) -> Option<&Arc<Provision>> {
+        self.provision.get()
+    }
+
     /// All machines, by their hardware addresses.
     pub fn list(&self) -> Vec<Journey> {
         let mut journeys: BTreeMap<String, Journey> = BTreeMap::new();

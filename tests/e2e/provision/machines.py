@@ -1,0 +1,163 @@
+#!/usr/bin/python3
+"""`larder machines` beside a running larder: every form asks the same one, and only it writes.
+
+One `larder serve` with [provision] on a socket of both families, so that machines come in by IPv4-mapped
+addresses. Prints `ok NAME` or `FAIL NAME why` for each check.
+"""
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+
+from checks import LARDER, check, end
+
+MAC = "52:54:00:77:00:10"
+
+
+class Serve:
+    """A larder on ports of its own, with the addresses that it said."""
+
+    def __init__(self, folder, socket):
+        self.config = folder / "larder.toml"
+        self.config.write_text(
+            f"""
+[cache]
+directory = "{folder}/cache"
+max-size = "64 MB"
+[[listen]]
+address = "127.0.0.1:0"
+mode = "forward"
+[admin]
+address = "127.0.0.1:0"
+socket = "{socket}"
+[provision]
+enabled = true
+data = "{folder}/data"
+http = "[::]:{free_port()}"
+install-once = true
+""")
+        self.process = subprocess.Popen(
+            [LARDER, "serve", "--config", self.config], stderr=subprocess.PIPE, text=True)
+        self.provision = self.said("provision")
+        self.admin = self.said("admin")
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.http = f"http://127.0.0.1:{self.provision.rpartition(':')[2]}"
+
+    def said(self, mode):
+        for line in self.process.stderr:
+            found = re.search(rf"listening mode={mode} address=(\S+)", line)
+            if found:
+                return found[1]
+        sys.exit(f"FAIL start no listener for {mode}")
+
+    def ask(self, path, method="GET"):
+        request = urllib.request.Request(self.http + path, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers.get("X-Larder-Reason", "")
+
+    def machines(self, *words, config=True):
+        which = ["--config", self.config] if config else []
+        return subprocess.run(
+            [LARDER, "machines", *which, *words], capture_output=True, text=True, timeout=30)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        check("ends-on-term", self.process.wait(timeout=40) == 0, str(self.process.returncode))
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def data_directory(folder):
+    for name, text in {
+        "groups/node.json": {"id": "node", "profile": "p", "selector": {"mac": MAC}},
+        "groups/default.json": {"id": "default", "profile": "p"},
+        "profiles/p.json": {"id": "p", "boot": {"kernel": "/k", "initrd": ["/i"]}},
+    }.items():
+        path = folder / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(text))
+
+
+def with_its_socket(folder):
+    socket = folder / "larder.sock"
+    larder = Serve(folder, socket)
+    script = "/ipxe?mac=52-54-00-77-00-10"
+    check("installs", "kernel /k" in larder.ask(script)[1])
+    check("is-done", larder.ask("/done?mac=" + MAC, "POST")[0] == 200)
+    check("boots-its-disk", "sanboot" in larder.ask(script)[1])
+    stranger = larder.ask("/done?mac=52:54:00:77:00:99", "POST")
+    check("a-stranger-is-not-done", stranger[0] == 409 and "no boot script" in stranger[1], stranger)
+
+    said = {}
+    for form in ("text", "json", "ansible"):
+        for which in ("config", "socket"):
+            words = ["--format", form] + (["--socket", socket] if which == "socket" else [])
+            run = larder.machines(*words, config=which == "config")
+            said[form] = run.stdout
+            check(f"{form}-by-{which}", run.returncode == 0 and MAC in run.stdout, run.stdout + run.stderr)
+    host = json.loads(said["ansible"])["all"]["hosts"]["node"]
+    check("ipv4-is-ipv4", host["ansible_host"] == "127.0.0.1", host)
+    check("no-mapped-address", "::ffff" not in "".join(said.values()))
+
+    journal = folder / "data/.larder/machines"
+    lines = len(journal.read_text().splitlines())
+    run = larder.machines("reinstall", "52-54-00-77-00-10", "--socket", socket, config=False)
+    check("reinstall", run.returncode == 0 and MAC in run.stdout, run.stdout + run.stderr)
+    check("the-server-did-it", "kernel /k" in larder.ask(script)[1])
+    check("and-wrote-it", len(journal.read_text().splitlines()) > lines)
+    before = journal.read_bytes()
+    run = larder.machines("reinstall", "52:54:00:77:00:97")
+    check("an-unknown-one-is-none", run.returncode == 1 and "never seen" in run.stderr, run.stderr)
+    run = larder.machines("reinstall", "52:54:00")
+    check("no-address", run.returncode == 1 and "no" in run.stderr, run.stderr)
+    check("nothing-is-written", journal.read_bytes() == before)
+
+    api = f"http://{larder.admin}/api/v1/machines"
+    with urllib.request.urlopen(api, timeout=10) as answer:
+        listed = json.load(answer)
+    check("api", [one["state"] for one in listed if one["mac"] == MAC] == ["installing"], listed)
+    order = urllib.request.Request(api, data=json.dumps({"reinstall": MAC}).encode(), method="POST")
+    try:
+        urllib.request.urlopen(order, timeout=10)
+        check("a-token-is-asked-for", False)
+    except urllib.error.HTTPError as error:
+        check("a-token-is-asked-for", error.code == 403, error.code)
+    larder.stop()
+
+
+def without_its_socket(folder):
+    larder = Serve(folder, "off")
+    run = larder.machines()
+    check("list-without-socket", run.returncode == 0 and MAC in run.stdout, run.stdout + run.stderr)
+    for words in (["reinstall", MAC], ["--format", "ansible"]):
+        run = larder.machines(*words)
+        check(f"no-way-around-it: {words[0]}", run.returncode == 1 and "--data" in run.stderr, run.stderr)
+    run = larder.machines("--data", folder / "data", "reinstall", MAC)
+    check("its-files-are-asked-for", run.returncode == 0, run.stderr)
+    larder.stop()
+    run = larder.machines("--format", "json")
+    state = [one["state"] for one in json.loads(run.stdout) if one["mac"] == MAC]
+    check("a-stopped-one-is-read", state == ["new"], run.stdout + run.stderr)
+
+
+with tempfile.TemporaryDirectory() as work:
+    work = pathlib.Path(work)
+    data_directory(work)
+    with_its_socket(work)
+    without_its_socket(work)
+end()
