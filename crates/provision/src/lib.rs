@@ -12,6 +12,8 @@
 //! named where they are); a refusal has a [`Reason`] in the log, in a header and in the timeline;
 //! a bad file never hides a good one; no client-given name leaves its directory.
 
+mod check;
+mod cloud;
 mod config;
 mod error;
 mod fetch;
@@ -41,6 +43,7 @@ use std::{
 };
 
 pub use self::{
+    check::{Check, Finding, Severity},
     config::{Compat, Config, Rewrite, TlsFiles},
     error::Error,
     fetch::{Fetch, Fetching},

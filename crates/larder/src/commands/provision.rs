@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use larder_provision::{Error, Library, Machines};
+use larder_provision::{Error, Kind, Library, Machines};
 
 use super::{machines, provision_files as files, provision_serve as server, provision_warm};
 use crate::config::Sources;
@@ -57,8 +57,12 @@ enum Command {
     Generic(files::Verb),
     /// Say which group and profile a machine gets
     Select(files::Select),
-    /// Say what is wrong with the files of the data directory
-    Check,
+    /// Say what is wrong with the data directory: files, what they lead to, templates, images
+    Check {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Fetch what all profiles boot, and their trees' installer images, into the cache
     Warm(provision_warm::Args),
     /// Machines: installed or not
@@ -84,21 +88,21 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
     match args.command {
         Command::Serve(words) => server::run(&words, args.data, sources),
         Command::Pki(Pki::Init { san, dir }) => pki_init(&dir, &san),
-        Command::Profile(verb) => files::profile(&library(args.data, sources)?, &verb),
+        Command::Profile(verb) => {
+            let (library, assets) = shelves(args.data, sources)?;
+            files::profile(&library, assets.as_deref(), &verb)
+        }
         Command::Group(verb) => files::group(&library(args.data, sources)?, &verb),
-        Command::Ignition(verb) => files::file(
-            &library(args.data, sources)?,
-            larder_provision::Kind::Ignition,
-            &verb,
-        ),
-        Command::Generic(verb) => files::file(
-            &library(args.data, sources)?,
-            larder_provision::Kind::Generic,
-            &verb,
-        ),
+        Command::Ignition(verb) => {
+            files::file(&library(args.data, sources)?, Kind::Ignition, &verb)
+        }
+        Command::Generic(verb) => files::file(&library(args.data, sources)?, Kind::Generic, &verb),
         Command::Select(words) => files::select(&library(args.data, sources)?, &words),
         Command::Warm(words) => provision_warm::run(&words, args.data, sources),
-        Command::Check => files::check(&library(args.data, sources)?),
+        Command::Check { json } => {
+            let (library, assets) = shelves(args.data, sources)?;
+            files::check(&library, assets.as_deref(), json)
+        }
         Command::Machines(verb) => machines::run(machines::Args::of(args.data, verb), sources),
     }
 }
@@ -131,6 +135,24 @@ fn data_directory(flag: Option<PathBuf>, sources: &Sources) -> Result<PathBuf, F
 
 pub(super) fn library(data: Option<PathBuf>, sources: &Sources) -> Result<Library, Failure> {
     Library::open(&data_directory(data, sources)?).map_err(failed)
+}
+
+/// The data directory that is meant, and the assets that go with it, if there are any.
+fn shelves(
+    data: Option<PathBuf>,
+    sources: &Sources,
+) -> Result<(Library, Option<PathBuf>), Failure> {
+    let mut settings = sources
+        .load()
+        .map_err(Failure::Configuration)?
+        .settings
+        .provision;
+    if let Some(data) = data {
+        settings.data = data;
+        settings.assets = None;
+    }
+    let library = Library::open(&settings.data).map_err(failed)?;
+    Ok((library, server::assets(&settings)))
 }
 
 /// Where a server on this data directory remembers its machines.

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use larder_provision::{
-    Error, Group, Kind, Labels, Library, Mac, Machines, Profile, ansible, matches,
+    Check, Error, Finding, Group, Kind, Labels, Library, Mac, Machines, Profile, Severity, ansible,
+    matches,
 };
 use serde_json::{Value, json};
 
@@ -80,7 +81,11 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// `provision profile …`.
-pub(super) fn profile(library: &Library, verb: &Verb) -> Result<ExitCode, Failure> {
+pub(super) fn profile(
+    library: &Library,
+    assets: Option<&Path>,
+    verb: &Verb,
+) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Ls => lines(
             library
@@ -94,7 +99,8 @@ pub(super) fn profile(library: &Library, verb: &Verb) -> Result<ExitCode, Failur
             if let Some(name) = name {
                 profile.id.clone_from(name);
             }
-            done(library.put_profile(&profile))
+            let put = library.put_profile(&profile);
+            written(put, || Check::new(library, assets).profile_of(&profile.id))
         }
         Verb::Rm { name } => done(library.remove_profile(name)),
     }
@@ -116,7 +122,8 @@ pub(super) fn group(library: &Library, verb: &Verb) -> Result<ExitCode, Failure>
             if let Some(name) = name {
                 group.id.clone_from(name);
             }
-            done(library.put_group(&group))
+            let put = library.put_group(&group);
+            written(put, || Check::new(library, None).group_of(&group.id))
         }
         Verb::Rm { name } => done(library.remove_group(name)),
     }
@@ -133,7 +140,8 @@ pub(super) fn file(library: &Library, kind: Kind, verb: &Verb) -> Result<ExitCod
                 .map(|name| name.to_string_lossy().into_owned());
             let name = name.clone().or(own.filter(|name| name != "-"));
             let name = name.ok_or_else(|| Failure::Usage("say --name NAME".to_owned()))?;
-            done(library.put_file(kind, &name, &read(file)?))
+            let put = library.put_file(kind, &name, &read(file)?);
+            written(put, || Check::new(library, None).file_of(kind, &name))
         }
         Verb::Rm { name } => done(library.remove_file(kind, name)),
     }
@@ -180,18 +188,46 @@ pub(super) fn select(library: &Library, words: &Select) -> Result<ExitCode, Fail
 }
 
 /// `provision check`.
-pub(super) fn check(library: &Library) -> Result<ExitCode, Failure> {
-    let notes = library.notes();
-    lines(notes.iter().map(|note| {
-        let severity = if note.skipped { "error" } else { "note" };
-        format!("{note} ({severity})")
-    }))?;
-    let bad = notes.iter().any(|note| note.skipped);
+pub(super) fn check(
+    library: &Library,
+    assets: Option<&Path>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let found = Check::new(library, assets).all();
+    if json {
+        let found = found.iter().map(described).collect();
+        output::text(&format!("{:#}\n", Value::Array(found)))?;
+    } else {
+        lines(found.iter().map(ToString::to_string))?;
+    }
+    let bad = found.iter().any(|one| one.severity == Severity::Error);
     Ok(if bad {
         ExitCode::from(output::USAGE)
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn described(finding: &Finding) -> Value {
+    json!({
+        "file": finding.path,
+        "line": finding.line,
+        "column": finding.column,
+        "severity": finding.severity.as_str(),
+        "text": finding.text,
+    })
+}
+
+/// Tells what is wrong with what was written: it stands, as with terraform the rest may follow.
+fn written(
+    put: Result<(), Error>,
+    found: impl FnOnce() -> Vec<Finding>,
+) -> Result<ExitCode, Failure> {
+    put.map_err(failed)?;
+    for finding in found() {
+        output::notice(&format!("written, but {finding}\n"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `machines`.

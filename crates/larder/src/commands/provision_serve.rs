@@ -124,15 +124,20 @@ fn overridden(
     settings
 }
 
+/// What `/assets/` serves: as configured, else that folder of the data directory, if it is there.
+pub(super) fn assets(settings: &settings::Provision) -> Option<PathBuf> {
+    let default = settings.data.join("assets");
+    let configured = settings.assets.clone();
+    configured.or_else(|| default.is_dir().then_some(default))
+}
+
 /// `[provision]` of larder.toml as the provisioning part understands it.
 ///
 /// # Errors
 /// A release of matchbox that is none.
 pub fn from_settings(settings: &settings::Provision) -> Result<(Config, TlsFiles), Failure> {
-    let default = settings.data.join("assets");
-    let assets = settings.assets.clone();
     let mut config = Config {
-        assets: assets.or_else(|| default.is_dir().then_some(default)),
+        assets: assets(settings),
         compat: settings.compat.parse().map_err(Failure::Usage)?,
         install_once: settings.install_once,
         initrd_args: settings.initrd_args,

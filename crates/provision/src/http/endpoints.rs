@@ -13,7 +13,7 @@ use super::{
     scripts::{self, Dress},
 };
 use crate::{
-    Provision,
+    Provision, cloud,
     config::Rewrite,
     ignition,
     labels::Labels,
@@ -211,18 +211,7 @@ fn cloud_config(p: &Provision, asked: &Asked<'_>) -> Answer {
     let name = named(&profile, Kind::Cloud, &profile.cloud_id)?;
     let request = (&asked.labels, asked.query);
     let config = render(p, Kind::Cloud, name, Some(&group), request)?;
-    let first = config.split('\n').next().unwrap_or_default();
-    if first.trim_end() == "#cloud-config" {
-        let broken = saphyr_parser::Parser::new_from_str(&config).find_map(Result::err);
-        if let Some(error) = broken {
-            return Err(Reason::Template {
-                name: name.to_owned(),
-                why: error.to_string(),
-            });
-        }
-    } else if !first.starts_with("#!") {
-        return Err(Reason::Cloud(name.to_owned()));
-    }
+    cloud::check(name, &config)?;
     Ok(content::serve(
         asked.method,
         asked.headers,

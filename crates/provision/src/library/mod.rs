@@ -32,7 +32,7 @@ use crate::{
 pub(crate) const FILE_BYTES_MAX: u64 = 8 << 20;
 
 /// The directories whose files are handed out whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// `ignition/`.
     Ignition,
@@ -218,6 +218,33 @@ impl Library {
     /// The names of a directory's files, sorted.
     pub fn files(&self, kind: Kind) -> Vec<String> {
         self.names(kind.directory(), None)
+    }
+
+    /// Where a file of one of the directories is.
+    pub(crate) fn path(&self, directory: &str, name: &str) -> PathBuf {
+        self.root.join(directory).join(name)
+    }
+
+    /// All good groups with their files.
+    pub(crate) fn located_groups(&self) -> Vec<(PathBuf, Arc<Group>)> {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.catalog();
+        shelf.located()
+    }
+
+    /// Groups in folders, which nobody is selected into.
+    pub(crate) fn unreached_groups(&self) -> Vec<String> {
+        let mut names = self.names("groups", Some("json"));
+        names.retain(|name| name.contains('/'));
+        names
+    }
+
+    /// All good profiles with the ids by which groups name them.
+    pub(crate) fn located_profiles(&self) -> Vec<(String, Profile)> {
+        let names = self.names("profiles", Some("json"));
+        let ids = names.iter().filter_map(|name| name.strip_suffix(".json"));
+        ids.filter_map(|id| Some((id.to_owned(), self.profile(id).ok()?)))
+            .collect()
     }
 
     fn profile_path(&self, id: &str) -> PathBuf {

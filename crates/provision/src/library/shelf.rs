@@ -176,6 +176,17 @@ impl Shelf {
             .collect()
     }
 
+    /// The good groups with their files.
+    pub(super) fn located(&self) -> Vec<(PathBuf, Arc<Group>)> {
+        let good = self.volumes.iter().filter_map(|(name, volume)| {
+            Some((
+                self.directory.join(name),
+                Arc::clone(volume.group.as_ref()?),
+            ))
+        });
+        good.collect()
+    }
+
     fn links(&self) -> impl Iterator<Item = OsString> + use<> {
         let links: Vec<OsString> = self
             .volumes

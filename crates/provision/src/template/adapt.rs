@@ -48,6 +48,11 @@ pub(super) fn parse(source: &str) -> Result<(ListNode, Vec<DefineNode>), Templat
     Ok((tree, definitions))
 }
 
+/// Parses a template as it stands: of what the end of the text cuts off, this error says where it began.
+pub(super) fn parse_alone(source: &str) -> Result<(), TemplateError> {
+    Parser::new(source, "{{", "}}")?.parse().map(drop)
+}
+
 fn is_sentinel(node: &Node) -> bool {
     let Node::Action(ActionNode { pipe, .. }) = node else {
         return false;

@@ -88,6 +88,23 @@ pub fn render(source: &str, data: &Data) -> Result<String, TemplateError> {
     Ok(output.0)
 }
 
+/// Whether a text is a template at all: what is wrong with its syntax, by line and column from 1 (0 where
+/// no place is at fault).
+pub(crate) fn check(source: &str) -> Result<(), (usize, usize, String)> {
+    match adapt::parse_alone(source).and_then(|()| adapt::parse(source).map(drop)) {
+        Ok(()) => Ok(()),
+        Err(
+            TemplateError::Parse {
+                line, col, message, ..
+            }
+            | TemplateError::Lex {
+                line, col, message, ..
+            },
+        ) => Err((line, col, message)),
+        Err(other) => Err((0, 0, other.to_string())),
+    }
+}
+
 /// A string that refuses to grow beyond [`OUTPUT_BYTES_MAX`].
 struct Bounded(String);
 
