@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::packet::hardware::HardwareAddress;
 use crate::serve::core::{Core, Counts};
+use crate::serve::supervise::Complaint;
 use crate::tftp::files::{self, Content, NoFile};
 use crate::tftp::transfer::Source;
 use crate::timeline::{Machine, Step, Traits};
@@ -284,17 +285,21 @@ impl Body for FileBody {
 }
 
 /// Serves larder's own listener until it is dropped.
-pub async fn serve(listener: TcpListener, web: Arc<Web>) {
+pub async fn serve(listener: Arc<TcpListener>, web: Arc<Web>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
+    let mut complaint = Complaint::default();
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
-        let Ok((stream, client)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                complaint.cannot_receive("boot-http", &error).await;
+                continue;
+            }
         };
         let web = Arc::clone(&web);
         connections.spawn(async move {

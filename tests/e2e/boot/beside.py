@@ -68,6 +68,20 @@ def alone():
         return both_answer(lab)
 
 
+def moved():
+    """The host gets another address while larder runs: answers by packets name the new one soon."""
+    with Lab() as lab:
+        lab.larder('--packet-socket')
+        lab.inside('cli', 'ip', 'addr', 'add', '10.77.0.10/24', 'dev', 'e0')
+        lab.inside('pxe', 'ip', 'addr', 'flush', 'dev', 'e0')
+        lab.inside('pxe', 'ip', 'addr', 'add', '10.77.0.3/24', 'dev', 'e0')
+        if not lab.wait_for(lambda: 'e0 is served at 10.77.0.3' in lab.log('larder.log'), 6):
+            return 'the new address was not seen: ' + lab.log('larder.log')[-300:]
+        told = lab.inside('cli', LARDER, 'boot', 'doctor', '--json', '--wait', '1')
+        servers = [(server['address'], server['next_server']) for server in json.loads(told.stdout)['servers']]
+        return None if servers == [('10.77.0.3', '10.77.0.3')] else 'answered as %s' % servers
+
+
 def few_capabilities():
     """Two capabilities suffice, one of them for packet sockets alone; without any it says which."""
     def only(*names):
@@ -91,5 +105,6 @@ stories = Stories()
 stories.tell('beside-a-sharing-server', sharing())
 stories.tell('beside-a-sharing-server-by-packets', sharing('--packet-socket'))
 stories.tell('beside-a-server-that-holds-the-port', alone)
+stories.tell('another-address', moved)
 stories.tell('two-capabilities', few_capabilities)
 stories.end()

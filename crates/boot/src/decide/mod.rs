@@ -30,6 +30,14 @@ pub enum Port {
 }
 
 impl Port {
+    /// What is served there, in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dhcp => "proxydhcp",
+            Self::BootServer => "pxe",
+        }
+    }
+
     /// The port's number.
     pub fn number(self) -> u16 {
         match self {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -129,9 +130,107 @@ impl Choice {
     }
 }
 
+/// The served interfaces as they were last seen; addresses come, go and change while larder runs.
+#[derive(Debug)]
+pub struct Links {
+    choice: Choice,
+    seen: RwLock<Vec<Found>>,
+}
+
+impl Links {
+    /// Serves `choice`, of which these were there at the start.
+    pub fn new(choice: Choice, served: Vec<Found>) -> Self {
+        Self {
+            choice,
+            seen: RwLock::new(served),
+        }
+    }
+
+    fn seen(&self) -> RwLockReadGuard<'_, Vec<Found>> {
+        self.seen.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The served interface with an index.
+    pub fn by_index(&self, index: u32) -> Option<Interface> {
+        let seen = self.seen();
+        let mut all = seen.iter().map(|found| &found.interface);
+        all.find(|interface| interface.index == index).cloned()
+    }
+
+    /// The interface on a client's own subnet, else the first one served.
+    pub fn near(&self, client: IpAddr) -> Option<Interface> {
+        let seen = self.seen();
+        let mut all = seen.iter().map(|found| &found.interface);
+        let is_near = |interface: &&Interface| match client {
+            IpAddr::V4(client) => {
+                let mask = interface.mask.to_bits();
+                client.to_bits() & mask == interface.address.to_bits() & mask
+            }
+            IpAddr::V6(_) => false,
+        };
+        let first = seen.first().map(|found| &found.interface);
+        all.find(is_near).or(first).cloned()
+    }
+
+    /// Takes what this host has by now, and says what changed, a line each.
+    pub fn refresh(&self, all: &[Found]) -> Vec<String> {
+        // A served interface that lost its address is for a while no reason to end.
+        let fresh: Vec<Found> = all
+            .iter()
+            .filter(|found| self.choice.takes(found))
+            .cloned()
+            .collect();
+        let before = {
+            let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *seen, fresh.clone())
+        };
+        let is_same = |one: &Found, other: &Found| one.interface == other.interface;
+        let without = |from: &[Found], others: &[Found]| -> Vec<Interface> {
+            let missing = from
+                .iter()
+                .filter(|found| !others.iter().any(|other| is_same(found, other)));
+            missing.map(|found| found.interface.clone()).collect()
+        };
+        let gone = without(&before, &fresh).into_iter().filter(|gone| {
+            let mut names = fresh.iter().map(|found| &found.interface.name);
+            !names.any(|name| *name == gone.name)
+        });
+        let gone = gone.map(|gone| format!("{} ({}) is served no longer", gone.name, gone.address));
+        let new = without(&fresh, &before);
+        let new = new
+            .into_iter()
+            .map(|new| format!("{} is served at {}", new.name, new.address));
+        gone.chain(new).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_changed_address_is_seen_and_told() {
+        let links = Links::new(Choice::default(), Choice::default().pick(&host()).unwrap());
+        let client = IpAddr::from([10, 0, 0, 77]);
+        let address = |links: &Links| links.by_index(1).map(|interface| interface.address);
+        assert_eq!(address(&links), Some(Ipv4Addr::new(10, 0, 0, 2)));
+        assert!(links.refresh(&host()).is_empty(), "nothing changed");
+        let mut moved = host();
+        moved[1].interface.address = Ipv4Addr::new(10, 0, 0, 9);
+        assert_eq!(links.refresh(&moved), ["eth0 is served at 10.0.0.9"]);
+        assert_eq!(address(&links), Some(Ipv4Addr::new(10, 0, 0, 9)));
+        assert_eq!(
+            links.near(client).map(|near| near.address),
+            Some(Ipv4Addr::new(10, 0, 0, 9))
+        );
+        moved[1].interface.address = Ipv4Addr::UNSPECIFIED;
+        assert_eq!(
+            links.refresh(&moved),
+            ["eth0 (10.0.0.9) is served no longer"]
+        );
+        assert_eq!((address(&links), links.near(client)), (None, None));
+        assert_eq!(links.refresh(&host()), ["eth0 is served at 10.0.0.2"]);
+    }
 
     fn found(name: &str, address: [u8; 4], is_loopback: bool) -> Found {
         let interface = Interface {

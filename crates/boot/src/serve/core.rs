@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::OnceCell;
 
+use super::supervise::Complaint;
 use crate::config::Config;
 use crate::decide::{Interface, Rules};
 use crate::fetch::Fetch;
 use crate::menu::Entry;
-use crate::net::interfaces::{self, Found};
+use crate::net::interfaces::{self, Links};
 use crate::net::udp::Way;
 use crate::packet::hardware::HardwareAddress;
 use crate::script::{self, Here, Look};
@@ -28,8 +29,8 @@ const FETCH_MAX: usize = 256 * 1024 * 1024;
 /// How long a fetched body serves further transfers; then the cache is asked whether it is fresh.
 const COPY_FOR: Duration = Duration::from_secs(10);
 
-/// How often the interfaces are looked at again at most.
-const INTERFACES_EVERY: Duration = Duration::from_secs(5);
+/// How often the interfaces are looked at: what is known of them is at most five seconds old.
+const INTERFACES_EVERY: Duration = Duration::from_secs(3);
 
 /// Counts by a word each.
 pub type Counts = BTreeMap<&'static str, u64>;
@@ -54,8 +55,8 @@ pub struct Core {
     pub fetch: Option<Arc<dyn Fetch>>,
     /// Bodies that were fetched of late, by their URLs, and since when.
     pub copies: Mutex<HashMap<String, (Instant, Shared)>>,
-    /// Interfaces as last seen, and when.
-    pub interfaces: RwLock<(Vec<Found>, Instant)>,
+    /// The served interfaces.
+    pub links: Links,
     /// Replies, silences and transfers.
     pub counts: Mutex<[Counts; 3]>,
 }
@@ -95,40 +96,9 @@ impl Core {
         self.count(2, result);
     }
 
-    /// The served interface with an index; looked up anew if it is not known.
+    /// The served interface with an index.
     pub fn interface(&self, index: u32) -> Option<Interface> {
-        let known = |found: &[Found]| {
-            let mut all = found.iter().map(|found| &found.interface);
-            all.find(|interface| interface.index == index).cloned()
-        };
-        let seen = {
-            let interfaces = self
-                .interfaces
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            match known(&interfaces.0) {
-                Some(interface) => return Some(interface),
-                None => interfaces.1,
-            }
-        };
-        if seen.elapsed() < INTERFACES_EVERY {
-            return None;
-        }
-        let fresh = self
-            .choice()
-            .pick(&interfaces::list().ok()?)
-            .unwrap_or_default();
-        let interface = known(&fresh);
-        *self
-            .interfaces
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = (fresh, Instant::now());
-        interface
-    }
-
-    /// Which interfaces to serve.
-    pub fn choice(&self) -> interfaces::Choice {
-        choice(&self.config)
+        self.links.by_index(index)
     }
 
     /// The address to answer from: the one that was asked, unless that was a broadcast.
@@ -153,26 +123,9 @@ impl Core {
 
     /// This host's address as a client sees it.
     pub fn here(&self, client: IpAddr) -> Ipv4Addr {
-        self.near(client)
+        self.links
+            .near(client)
             .map_or(Ipv4Addr::LOCALHOST, |near| near.address)
-    }
-
-    /// The interface on the client's own subnet, else the first one served.
-    fn near(&self, client: IpAddr) -> Option<Interface> {
-        let interfaces = self
-            .interfaces
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut all = interfaces.0.iter().map(|found| &found.interface);
-        let is_near = |interface: &&Interface| match client {
-            IpAddr::V4(client) => {
-                let mask = interface.mask.to_bits();
-                client.to_bits() & mask == interface.address.to_bits() & mask
-            }
-            IpAddr::V6(_) => false,
-        };
-        let first = interfaces.0.first().map(|found| &found.interface);
-        all.find(is_near).or(first).cloned()
     }
 
     /// Where scripts and the cache are for a client.
@@ -236,7 +189,7 @@ impl Core {
             Given::Script(url) => ByWords::Script(url),
             Given::Nothing => ByWords::Nothing,
             Given::Unheard => {
-                let interface = self.near(client);
+                let interface = self.links.near(client);
                 let url = interface.and_then(|near| words::script::of_anyone(&near, words));
                 url.map_or(ByWords::Unsettled, ByWords::Script)
             }
@@ -311,6 +264,26 @@ impl Core {
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
             _ => Ok(bytes),
+        }
+    }
+}
+
+/// Looks at the interfaces again and again, until it is dropped.
+pub(super) async fn watch_links(core: Arc<Core>) {
+    let mut complaint = Complaint::default();
+    loop {
+        tokio::time::sleep(INTERFACES_EVERY).await;
+        match interfaces::list() {
+            Ok(all) => {
+                for change in core.links.refresh(&all) {
+                    tracing::info!("{change}");
+                }
+            }
+            Err(error) => {
+                if let Some(withheld) = complaint.due(tokio::time::Instant::now()) {
+                    tracing::warn!(%error, withheld, "cannot list the network interfaces");
+                }
+            }
         }
     }
 }

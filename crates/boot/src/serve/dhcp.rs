@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::core::Core;
-use crate::decide::{AnswerKind, Arrival, Decision, Interface, OfferStyle, Port, Silence, decide};
+use super::supervise::Complaint;
+use crate::decide::{AnswerKind, Arrival, Decision, OfferStyle, Port, Silence, decide};
 use crate::net::raw::{RawSocket, datagram};
 use crate::net::udp::PortSocket;
 use crate::packet::reply::{Destination, Reply};
@@ -22,10 +23,14 @@ const CLIENT_PORT: u16 = 68;
 /// Serves a UDP port until it is dropped.
 pub(super) async fn serve(socket: Arc<PortSocket>, port: Port, core: Arc<Core>) {
     let mut buffer = vec![0; DATAGRAM_MAX];
+    let mut complaint = Complaint::default();
     loop {
-        let Ok((length, way)) = socket.receive(&mut buffer).await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
+        let (length, way) = match socket.receive(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                complaint.cannot_receive(port.as_str(), &error).await;
+                continue;
+            }
         };
         let Some(interface) = core.interface(way.interface) else {
             continue;
@@ -52,18 +57,23 @@ pub(super) async fn serve(socket: Arc<PortSocket>, port: Port, core: Arc<Core>) 
 /// Serves port 67 by raw frames on one interface, until it is dropped. Answers to relays, which need the
 /// kernel's routing, go out by `routed`.
 pub(super) async fn serve_raw(
-    socket: RawSocket,
-    interface: Interface,
+    socket: Arc<RawSocket>,
+    index: u32,
     routed: Arc<PortSocket>,
     core: Arc<Core>,
 ) {
     let mut buffer = vec![0; DATAGRAM_MAX];
+    let mut complaint = Complaint::default();
     loop {
-        let Ok(length) = socket.receive(&mut buffer).await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
+        let length = match socket.receive(&mut buffer).await {
+            Ok(length) => length,
+            Err(error) => {
+                complaint.cannot_receive(Port::Dhcp.as_str(), &error).await;
+                continue;
+            }
         };
-        let Some(datagram) = datagram(buffer.get(..length).unwrap_or_default()) else {
+        let datagram = datagram(buffer.get(..length).unwrap_or_default());
+        let (Some(datagram), Some(interface)) = (datagram, core.interface(index)) else {
             continue;
         };
         let arrival = Arrival {

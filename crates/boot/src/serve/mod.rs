@@ -2,18 +2,19 @@
 
 pub mod core;
 mod dhcp;
+pub(crate) mod supervise;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
-use self::core::{Core, choice};
+use self::core::{Core, choice, watch_links};
+use self::supervise::supervised;
 use crate::config::{Config, SocketKind};
 use crate::decide::{OwnRules, Port, Rules};
 use crate::error::Error;
@@ -21,7 +22,7 @@ use crate::fetch::Fetch;
 use crate::ipxe_text;
 use crate::loaders::{self, Loaders, Missing};
 use crate::menu;
-use crate::net::interfaces::{self, Found};
+use crate::net::interfaces::{self, Found, Links};
 use crate::net::raw::RawSocket;
 use crate::net::udp::{PortSocket, Purpose, explain};
 use crate::tftp;
@@ -92,7 +93,8 @@ pub struct Handle {
     web: Arc<Web>,
     missing: Vec<Missing>,
     notices: Vec<String>,
-    tasks: JoinSet<()>,
+    /// The one task that runs all others; true if it ended because it was told to.
+    whole: JoinSet<bool>,
 }
 
 impl Boot {
@@ -119,14 +121,19 @@ impl Boot {
             web,
             missing: loaders.missing,
             notices: notice.into_iter().collect(),
-            tasks: JoinSet::new(),
+            whole: JoinSet::new(),
         };
-        handle.run(sockets, http);
-        let mut tasks = std::mem::take(&mut handle.tasks);
-        handle.tasks.spawn(async move {
+        let mut tasks = handle.run(sockets, http);
+        handle.whole.spawn(async move {
             tokio::select! {
-                () = shutdown => tasks.shutdown().await,
-                _ended = tasks.join_next() => tracing::error!("a boot socket's task ended"),
+                () = shutdown => {
+                    tasks.shutdown().await;
+                    true
+                }
+                _ended = tasks.join_next() => {
+                    tracing::error!("a task of network boot ended; no machine is answered any longer");
+                    false
+                }
             }
         });
         Ok(handle)
@@ -178,12 +185,14 @@ impl Handle {
         }
     }
 
-    /// Waits until the boot part has stopped.
-    pub async fn stopped(&mut self) {
-        while self.tasks.join_next().await.is_some() {}
+    /// Waits until the boot part has stopped, and tells whether it was told to.
+    pub async fn stopped(&mut self) -> bool {
+        let ended = self.whole.join_next().await;
+        ended.is_none_or(|ended| ended.unwrap_or(false))
     }
 
-    fn run(&mut self, sockets: Sockets, http: Option<TcpListener>) {
+    fn run(&mut self, sockets: Sockets, http: Option<TcpListener>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
         let Sockets {
             dhcp,
             raw,
@@ -192,39 +201,49 @@ impl Handle {
         } = sockets;
         for socket in dhcp {
             self.note("proxydhcp", socket.address().ok());
-            self.tasks.spawn(dhcp::serve(
-                Arc::new(socket),
-                Port::Dhcp,
-                Arc::clone(&self.core),
-            ));
+            let (socket, core) = (Arc::new(socket), Arc::clone(&self.core));
+            tasks.spawn(supervised("proxydhcp", move || {
+                dhcp::serve(Arc::clone(&socket), Port::Dhcp, Arc::clone(&core))
+            }));
         }
         for (socket, found) in raw {
             let address = SocketAddr::from((found.interface.address, self.core.config.ports.dhcp));
             self.note("proxydhcp", Some(address));
-            let routed = Arc::clone(&boot_server);
-            self.tasks.spawn(dhcp::serve_raw(
-                socket,
-                found.interface,
-                routed,
-                Arc::clone(&self.core),
-            ));
+            let (socket, index) = (Arc::new(socket), found.interface.index);
+            let (routed, core) = (Arc::clone(&boot_server), Arc::clone(&self.core));
+            tasks.spawn(supervised("proxydhcp", move || {
+                let (socket, routed) = (Arc::clone(&socket), Arc::clone(&routed));
+                dhcp::serve_raw(socket, index, routed, Arc::clone(&core))
+            }));
         }
         self.note("pxe", boot_server.address().ok());
-        self.tasks.spawn(dhcp::serve(
-            boot_server,
-            Port::BootServer,
-            Arc::clone(&self.core),
-        ));
+        let core = Arc::clone(&self.core);
+        tasks.spawn(supervised("pxe", move || {
+            dhcp::serve(
+                Arc::clone(&boot_server),
+                Port::BootServer,
+                Arc::clone(&core),
+            )
+        }));
         if let Some(socket) = tftp {
             self.note("tftp", socket.address().ok());
-            self.tasks
-                .spawn(tftp::server::serve(socket, Arc::clone(&self.core)));
+            let (socket, core) = (Arc::new(socket), Arc::clone(&self.core));
+            tasks.spawn(supervised("tftp", move || {
+                tftp::server::serve(Arc::clone(&socket), Arc::clone(&core))
+            }));
         }
         if let Some(listener) = http {
             self.note("boot-http", listener.local_addr().ok());
-            self.tasks
-                .spawn(web::serve(listener, Arc::clone(&self.web)));
+            let (listener, web) = (Arc::new(listener), Arc::clone(&self.web));
+            tasks.spawn(supervised("boot-http", move || {
+                web::serve(Arc::clone(&listener), Arc::clone(&web))
+            }));
         }
+        let core = Arc::clone(&self.core);
+        tasks.spawn(supervised("interfaces", move || {
+            watch_links(Arc::clone(&core))
+        }));
+        tasks
     }
 
     fn note(&mut self, mode: &'static str, address: Option<SocketAddr>) {
@@ -372,6 +391,7 @@ fn core(
     };
     let menu = script_texts(&config)?;
     Ok(Core {
+        links: Links::new(choice(&config), served),
         rules: Rules {
             words: config.words.clone(),
             own,
@@ -382,7 +402,6 @@ fn core(
         timeline: Timeline::default(),
         fetch,
         copies: Mutex::default(),
-        interfaces: RwLock::new((served, Instant::now())),
         counts: Mutex::default(),
     })
 }

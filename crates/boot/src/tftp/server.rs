@@ -22,6 +22,7 @@ use super::transfer::{Bounds, End, Source, Step, Transfer, settle};
 use crate::net::udp::{PortSocket, Way};
 use crate::packet::hardware::HardwareAddress;
 use crate::serve::core::Core;
+use crate::serve::supervise::{self, Complaint};
 use crate::timeline;
 
 /// Longest request that is read; RFC 2347 allows 512.
@@ -46,17 +47,25 @@ struct Underway {
 ///
 /// # Cancel safety
 /// Dropping it ends the running transfers; their clients time out.
-pub async fn serve(socket: PortSocket, core: Arc<Core>) {
+pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
     let room = Arc::new(Semaphore::new(core.config.tftp.transfers_max));
     let running = Running::default();
-    let socket = Arc::new(socket);
     let mut transfers = tokio::task::JoinSet::new();
     let mut buffer = vec![0; REQUEST_MAX];
+    let mut complaint = Complaint::default();
     loop {
-        while transfers.try_join_next().is_some() {}
-        let Ok((length, way)) = socket.receive(&mut buffer).await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
+        while let Some(ended) = transfers.try_join_next() {
+            if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+                let panic = supervise::text(panic.as_ref());
+                tracing::error!(panic, "a TFTP transfer broke");
+            }
+        }
+        let (length, way) = match socket.receive(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                complaint.cannot_receive("tftp", &error).await;
+                continue;
+            }
         };
         let bytes = buffer.get(..length).unwrap_or_default();
         let Some(request) = judge(&socket, &core, bytes, way).await else {
@@ -84,16 +93,14 @@ pub async fn serve(socket: PortSocket, core: Arc<Core>) {
         let task = transfers.spawn({
             let (core, socket) = (Arc::clone(&core), Arc::clone(&socket));
             let (request, again) = (request.clone(), Arc::clone(&again));
-            let running = Arc::clone(&running);
+            let place = Place {
+                running: Arc::clone(&running),
+                client: way.from,
+                again: Arc::clone(&again),
+            };
             async move {
                 answer(&core, &socket, request, way, &again).await;
-                // Another one may have taken its place.
-                if let Entry::Occupied(entry) = lock(&running).entry(way.from)
-                    && Arc::ptr_eq(&entry.get().again, &again)
-                {
-                    entry.remove();
-                }
-                drop(permit);
+                drop((place, permit));
             }
         });
         let transfer = Underway {
@@ -102,6 +109,24 @@ pub async fn serve(socket: PortSocket, core: Arc<Core>) {
             task,
         };
         underway.insert(way.from, transfer);
+    }
+}
+
+/// A transfer's place among those that run, which it leaves however it ends.
+struct Place {
+    running: Running,
+    client: SocketAddrV4,
+    again: Arc<Notify>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Another one may have taken it by now.
+        if let Entry::Occupied(entry) = lock(&self.running).entry(self.client)
+            && Arc::ptr_eq(&entry.get().again, &self.again)
+        {
+            entry.remove();
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use larder_boot::{Boot, loaders, words};
 
 use super::boot_doctor;
 use crate::config::{Sources, parse_address, settings};
-use crate::output::{self, Failure};
+use crate::output::{self, FAILED, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -327,8 +327,11 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
                 socket.mode, socket.address
             ));
         }
-        handle.stopped().await;
-        Ok(ExitCode::SUCCESS)
+        if handle.stopped().await {
+            Ok(ExitCode::SUCCESS)
+        } else {
+            Ok(ExitCode::from(FAILED))
+        }
     })
 }
 
