@@ -172,3 +172,22 @@ async fn words_without_a_script_leave_larders_own() {
     assert!(script.contains("/boot.ipxe || shell"), "{script}");
     assert!(server.http("/boot.ipxe").await.contains("menu.ipxe"));
 }
+
+#[tokio::test]
+async fn a_range_of_another_site_is_told_at_the_start() {
+    let server = Server::start(&[
+        "--dhcp-range=10.55.0.0,proxy",
+        "--dhcp-range=127.0.0.0,proxy",
+        "--pxe-service=x86PC,Boot,pxelinux",
+    ]);
+    let notices = server.handle.notices();
+    let told: Vec<_> = notices
+        .iter()
+        .filter(|told| told.contains("dhcp-range"))
+        .collect();
+    assert_eq!(told.len(), 1, "{notices:?}");
+    assert!(
+        told[0].contains("10.55.0.0") && told[0].contains("127.0.0.1/8 on lo"),
+        "{told:?}"
+    );
+}

@@ -5,6 +5,7 @@
 //! offers are never followed by a request.
 
 mod probe;
+mod script;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -64,7 +65,16 @@ pub async fn examine(config: &Config, wait: Duration) -> Result<Report, Error> {
         servers.extend(answered);
         findings.extend(tftp(found).await);
     }
-    findings.extend(unfollowed(config).await);
+    let port = config.http.map(|address| address.port());
+    let running = match port {
+        Some(port) => running_machines(port).await,
+        None => None,
+    };
+    let own = served.first().zip(port.filter(|_| running.is_some()));
+    let own =
+        own.map(|(found, port)| format!("http://{}:{port}/boot.ipxe", found.interface.address));
+    findings.extend(script::unreachable(config, own).await);
+    findings.extend(unfollowed(&running.unwrap_or_default()));
     findings.sort_by_key(|finding| !finding.is_problem);
     let is_healthy = !findings.iter().any(|finding| finding.is_problem);
     Ok(Report {
@@ -213,11 +223,7 @@ async fn tftp(found: &Found) -> Option<Finding> {
 }
 
 /// Machines that a running larder offered files to in vain.
-async fn unfollowed(config: &Config) -> Vec<Finding> {
-    let Some(port) = config.http.map(|address| address.port()) else {
-        return Vec::new();
-    };
-    let machines = running_machines(port).await.unwrap_or_default();
+fn unfollowed(machines: &[serde_json::Value]) -> Vec<Finding> {
     let is_step = |machine: &serde_json::Value, step: &str| {
         let events = machine["events"].as_array();
         events
@@ -225,7 +231,7 @@ async fn unfollowed(config: &Config) -> Vec<Finding> {
             .is_some_and(|last| last["step"] == step)
     };
     let mut findings = Vec::new();
-    for machine in &machines {
+    for machine in machines {
         let mac = machine["mac"].as_str().unwrap_or_default();
         if is_step(machine, "unfollowed") {
             findings.push(Finding {

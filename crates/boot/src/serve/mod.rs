@@ -112,6 +112,8 @@ impl Boot {
         let served = choice(&config).pick(&all)?;
         let loaders = loaders::find(config.root.as_deref(), config.secure_boot);
         let (http, notice) = open_http(&config)?;
+        let mut notices = ranges_elsewhere(&config, &served);
+        notices.extend(notice);
         let sockets = open(&config, &served)?;
         let core = Arc::new(core(config, fetch, served, &loaders, http.as_ref())?);
         let web = Arc::new(Web::new(Arc::clone(&core)));
@@ -120,7 +122,7 @@ impl Boot {
             core,
             web,
             missing: loaders.missing,
-            notices: notice.into_iter().collect(),
+            notices,
             whole: JoinSet::new(),
         };
         let mut tasks = handle.run(sockets, http);
@@ -301,6 +303,36 @@ fn open(config: &Config, served: &[Found]) -> Result<Sockets, Error> {
         boot_server,
         tftp,
     })
+}
+
+/// Says which of the words' ranges are on no served link: a number that was copied from another site keeps
+/// every machine here waiting.
+fn ranges_elsewhere(config: &Config, served: &[Found]) -> Vec<String> {
+    let own = served.iter().map(|found| &found.interface);
+    let own: Vec<_> = own.map(|own| (own.address, own.mask)).collect();
+    let shown: Vec<String> = served
+        .iter()
+        .map(|found| &found.interface)
+        .map(|own| {
+            format!(
+                "{}/{} on {}",
+                own.address,
+                own.mask.to_bits().count_ones(),
+                own.name
+            )
+        })
+        .collect();
+    let words = config.words.iter();
+    words
+        .flat_map(|words| words.ranges_elsewhere(&own))
+        .map(|range| {
+            format!(
+                "dhcp-range {} holds no address of this host ({}): only machines behind a relay are answered for it",
+                range.network,
+                shown.join(", ")
+            )
+        })
+        .collect()
 }
 
 /// Opens the script endpoint. Under dnsmasq's words nobody asked for it, and the same host may well run

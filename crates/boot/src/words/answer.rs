@@ -10,7 +10,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::rules::{Boot, Range, Rules, SentOption, Service};
+use super::rules::{Boot, Range, Rules, SentOption, Server, Service};
 use super::tags::{self, Tags, hold};
 use crate::decide::own::destination;
 use crate::decide::{Arrival, Port, Silence};
@@ -282,7 +282,7 @@ impl<'a> Client<'a> {
         let mut reply = self.blank(kind::ACK);
         reply.flags = self.request.flags;
         reply.your_address = address;
-        reply.next_server = service.server.unwrap_or_else(|| self.here());
+        reply.next_server = service.address().unwrap_or_else(|| self.here());
         reply.file = with_suffix(file, item.layer);
         let mut chosen = item.kind.to_be_bytes().to_vec();
         chosen.extend(item.layer.to_be_bytes());
@@ -366,7 +366,7 @@ impl<'a> Client<'a> {
         let only = self.only_service(architecture, tags);
         match only {
             Some(service) if is_boot_server => {
-                reply.next_server = service.server.unwrap_or_else(|| self.here());
+                reply.next_server = service.address().unwrap_or_else(|| self.here());
                 reply.server_name = cut(reply.next_server.to_string().as_bytes(), SNAME_SIZE);
                 reply.file = service
                     .file
@@ -391,7 +391,7 @@ impl<'a> Client<'a> {
             return;
         };
         reply.file = cut(boot.file.as_bytes(), FILE_SIZE);
-        if let Some(server) = boot.server {
+        if let Some(server) = boot.server.as_ref().and_then(Server::address) {
             reply.next_server = server;
         } else if reply.next_server.is_unspecified() {
             // The closed list: dnsmasq leaves zero here, and iPXE then ignores the whole answer.
@@ -402,7 +402,7 @@ impl<'a> Client<'a> {
     /// Discovery control, prompt, boot servers and menu; nothing if the menu is too large.
     fn menu(&self, architecture: u16, tags: &Tags) -> Vec<(u8, Vec<u8>)> {
         let item = |service: &Service| {
-            let server = match (&service.file, service.server) {
+            let server = match (&service.file, service.address()) {
                 (Some(_), _) => Some(self.here()),
                 (None, server) => server,
             };

@@ -1,8 +1,6 @@
 //! Parts that several words share: tag conditions, fields, servers and what `dhcp-match` compares.
 
-use std::net::Ipv4Addr;
-
-use super::rules::{Condition, Subject, Tagging};
+use super::rules::{Condition, Server, Subject, Tagging};
 use super::text::{fields, shown};
 use super::value;
 
@@ -78,8 +76,11 @@ pub(super) fn conditions(text: &str) -> (Vec<Condition>, Vec<&str>) {
     )
 }
 
-pub(super) fn server(field: &str) -> Result<Ipv4Addr, String> {
+/// Reads a server: an address, a name to look up, or nothing.
+pub(super) fn server(field: &str) -> Option<Server> {
     let text = shown(field);
-    text.parse()
-        .map_err(|_not| format!("{text:?} is no IPv4 address; names of servers are not looked up"))
+    if text.is_empty() {
+        return None;
+    }
+    Some(text.parse().map_or(Server::Name(text), Server::Address))
 }

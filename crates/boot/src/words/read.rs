@@ -280,7 +280,7 @@ impl Reader<'_> {
             self.next_item = kind.checked_add(1).ok_or("there are too many services")?;
         }
         let file = target.filter(|_| number.is_none());
-        let server = more.get(1).map(|field| server(field)).transpose()?;
+        let server = more.get(1).and_then(|field| server(field));
         self.rules.services.push(Service {
             conditions,
             architecture,
@@ -319,11 +319,7 @@ impl Reader<'_> {
             .first()
             .filter(|file| !file.is_empty())
             .ok_or("needs a file")?;
-        let server = rest
-            .get(2)
-            .filter(|s| !s.is_empty())
-            .map(|field| server(field))
-            .transpose()?;
+        let server = rest.get(2).and_then(|field| server(field));
         self.rules.boots.push(Boot {
             conditions,
             file: shown(file),

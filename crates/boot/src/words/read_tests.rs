@@ -59,7 +59,7 @@ fn services_are_numbered_in_order_over_all_architectures() {
             .iter()
             .all(|condition| condition.is_negated)
     );
-    assert_eq!(services[1].server, Some(Ipv4Addr::new(10, 0, 0, 9)));
+    assert_eq!(services[1].address(), Some(Ipv4Addr::new(10, 0, 0, 9)));
     assert_eq!(services[3].file, None);
 }
 
@@ -189,4 +189,40 @@ fn options_for_pxe_clients_are_sent_and_others_noted() {
     assert_eq!(rules.pxe_options[0].value, [8, 1, 1]);
     assert_eq!(rules.notes.len(), 1);
     assert!(refused("--dhcp-option=option:nonsense,1").contains("no option"));
+}
+
+#[test]
+fn servers_may_have_names_which_are_looked_up_once() {
+    let mut rules = read(&[
+        "--pxe-service=x86PC,P,p,pxe.example",
+        "--pxe-service=x86PC,Q,q,",
+        "--dhcp-boot=file,name,gone.example",
+        "--port=0",
+    ])
+    .unwrap();
+    assert_eq!(rules.services[0].address(), None);
+    assert_eq!(rules.services[1].server, None);
+    let known = Ipv4Addr::new(10, 0, 0, 9);
+    rules.look_up(&|name| (name == "pxe.example").then_some(known));
+    assert_eq!(rules.services[0].address(), Some(known));
+    let notes: Vec<String> = rules.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].contains("dhcp-boot names the server gone.example"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn ranges_without_an_address_of_this_host_are_found() {
+    let rules = read(&[
+        "--dhcp-range=10.77.0.0,proxy",
+        "--dhcp-range=10.55.0.0,proxy",
+        "--dhcp-range=10.55.0.0,proxy,255.0.0.0",
+        "--dhcp-range=0.0.0.0,proxy",
+    ])
+    .unwrap();
+    let own = [(Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(255, 255, 255, 0))];
+    let elsewhere: Vec<&Range> = rules.ranges_elsewhere(&own).collect();
+    assert_eq!(elsewhere, [&rules.ranges[1]]);
 }

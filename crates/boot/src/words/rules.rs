@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::Note;
+use super::{Note, Position};
 
 /// A tag condition: `name`, or `!name` (`#name` in the old spelling) for its absence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,25 @@ pub struct Range {
     pub conditions: Vec<Condition>,
 }
 
+/// A server as a line names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    /// By its address.
+    Address(Ipv4Addr),
+    /// By a name that is still to be looked up, or was in vain.
+    Name(String),
+}
+
+impl Server {
+    /// Its address, if it is known.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name(_) => None,
+        }
+    }
+}
+
 /// A `pxe-service` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -41,7 +60,14 @@ pub struct Service {
     /// File name or URL; none for a numbered type.
     pub file: Option<String>,
     /// Server, if it is another one.
-    pub server: Option<Ipv4Addr>,
+    pub server: Option<Server>,
+}
+
+impl Service {
+    /// The other server's address, if it is known.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        self.server.as_ref().and_then(Server::address)
+    }
 }
 
 /// A `dhcp-boot` line.
@@ -52,7 +78,7 @@ pub struct Boot {
     /// File name or URL.
     pub file: String,
     /// Server, if one is given.
-    pub server: Option<Ipv4Addr>,
+    pub server: Option<Server>,
 }
 
 /// An option that goes into replies: into option 43, or (`dhcp-option-pxe`) beside it.
@@ -205,6 +231,43 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The ranges that hold none of these addresses (each with its mask): only machines behind a relay are
+    /// answered for them.
+    pub fn ranges_elsewhere(&self, own: &[(Ipv4Addr, Ipv4Addr)]) -> impl Iterator<Item = &Range> {
+        self.ranges.iter().filter(move |range| {
+            let is_here = |(address, mask): &(Ipv4Addr, Ipv4Addr)| {
+                let mask = range.mask.unwrap_or(*mask).to_bits();
+                address.to_bits() & mask == range.network.to_bits() & mask
+            };
+            !range.network.is_unspecified() && !own.iter().any(is_here)
+        })
+    }
+
+    /// Looks the servers' names up, once; dnsmasq does so at each answer. For a name without address this
+    /// host stands in, since an answer without server leads nowhere, and a note says so.
+    pub fn look_up(&mut self, lookup: &dyn Fn(&str) -> Option<Ipv4Addr>) {
+        let services = self.services.iter_mut();
+        let services = services.map(|service| ("pxe-service", &mut service.server));
+        let boots = self.boots.iter_mut();
+        let boots = boots.map(|boot| ("dhcp-boot", &mut boot.server));
+        for (word, server) in services.chain(boots) {
+            let Some(Server::Name(name)) = server else {
+                continue;
+            };
+            if let Some(address) = lookup(name) {
+                *server = Some(Server::Address(address));
+                continue;
+            }
+            self.notes.push(Note {
+                position: Position::Words,
+                word: word.to_owned(),
+                text: format!(
+                    "names the server {name}, which has no IPv4 address here; this host is named in its place"
+                ),
+            });
+        }
+    }
+
     /// Vendor class prefixes in the order that dnsmasq tries them.
     pub fn pxe_vendors(&self) -> impl Iterator<Item = &str> {
         let own = self.pxe_vendors.is_empty().then_some("PXEClient");

@@ -36,12 +36,15 @@ pub enum Given {
 
 /// Tells whether the words give any iPXE a script.
 pub fn is_named(rules: &Rules) -> bool {
-    let services = rules
-        .services
-        .iter()
-        .filter_map(|service| service.file.as_deref());
+    named(rules).next().is_some()
+}
+
+/// All scripts that the words name.
+pub fn named(rules: &Rules) -> impl Iterator<Item = &str> {
+    let services = rules.services.iter();
+    let services = services.filter_map(|service| service.file.as_deref());
     let boots = rules.boots.iter().map(|boot| boot.file.as_str());
-    services.chain(boots).any(is_url)
+    services.chain(boots).filter(|file| is_url(file))
 }
 
 /// What the words give to the iPXE of the machine which sent this.

@@ -1,7 +1,7 @@
 //! `larder boot`: the network-boot server beside an untouched DHCP server.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -272,7 +272,18 @@ fn dnsmasq(args: &BootArgs) -> Result<Option<words::rules::Rules>, Failure> {
         None if args.words.is_empty() => return Ok(None),
         None => words::read::command_line(&args.words, &read_files),
     };
-    rules.map(Some).map_err(usage)
+    let mut rules = rules.map_err(usage)?;
+    rules.look_up(&address_of);
+    Ok(Some(rules))
+}
+
+/// The first IPv4 address of a name, as this host looks names up.
+fn address_of(name: &str) -> Option<Ipv4Addr> {
+    let mut found = (name, 0).to_socket_addrs().ok()?;
+    found.find_map(|address| match address {
+        SocketAddr::V4(address) => Some(*address.ip()),
+        SocketAddr::V6(_) => None,
+    })
 }
 
 /// Reads a file, or the files of a folder in the order of their names, as dnsmasq does.
