@@ -20,6 +20,7 @@ pub mod loaders;
 pub mod menu;
 pub mod net;
 pub mod packet;
+pub mod range;
 pub mod script;
 pub mod serve;
 pub mod tftp;

@@ -12,7 +12,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, IF_RANGE, RANGE,
+};
 use http::{Method, Response, StatusCode, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
@@ -24,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::packet::hardware::HardwareAddress;
+use crate::range::{self, Wanted};
 use crate::serve::core::{Core, Counts};
 use crate::serve::supervise::Complaint;
 use crate::tftp::files::{self, Content, NoFile};
@@ -77,7 +80,7 @@ impl Web {
             (Some(script), _) => {
                 self.script(script, request.uri.query().unwrap_or_default(), client)
             }
-            (None, Some(file)) => Some(self.file(file, client, request.method == Method::HEAD)),
+            (None, Some(file)) => Some(self.file(file, client, request)),
             (None, None) => Some(self.machines()),
         }
     }
@@ -137,7 +140,7 @@ impl Web {
         self.core.timeline.machine_at(client.to_canonical())
     }
 
-    fn file(&self, name: &str, client: IpAddr, is_head: bool) -> Response<WebBody> {
+    fn file(&self, name: &str, client: IpAddr, request: &request::Parts) -> Response<WebBody> {
         let found = decoded(name)
             .and_then(|name| files::clean(&name))
             .and_then(|name| {
@@ -149,11 +152,15 @@ impl Web {
         let machine = told.or_else(|| self.core.machine_at(client));
         match found {
             Ok((name, content)) => {
-                if !is_head {
+                let wanted = asked_range(request, content.length());
+                if request.method != Method::HEAD {
                     let detail = format!("{} ({} bytes)", name.path, content.length());
                     self.core.tell(machine, client, Step::Http, detail, now);
                 }
-                file_response(&name.path, content)
+                if request.method != Method::HEAD && wanted == Wanted::Whole {
+                    self.core.loaded(machine, &name.path, now);
+                }
+                file_response(&name.path, content, wanted)
             }
             Err(reason) => {
                 let status = match reason {
@@ -230,9 +237,40 @@ fn text_response(status: StatusCode, text: String) -> Response<WebBody> {
     response
 }
 
-fn file_response(name: &str, content: Content) -> Response<WebBody> {
-    let length = content.length();
-    let mut response = Response::new(FileBody { content, offset: 0 }.boxed());
+/// The range that a GET asks for. No validator is ever sent, so that an `If-Range` never holds (RFC 9110
+/// §13.1.5).
+fn asked_range(request: &request::Parts, length: u64) -> Wanted {
+    let is_conditional = request.headers.contains_key(IF_RANGE);
+    let field = request.headers.get(RANGE);
+    let field = field.filter(|_| request.method == Method::GET && !is_conditional);
+    range::wanted(field.map(HeaderValue::as_bytes), length)
+}
+
+fn file_response(name: &str, content: Content, wanted: Wanted) -> Response<WebBody> {
+    let whole = content.length();
+    let (status, offset, length, told) = match wanted {
+        Wanted::Whole => (StatusCode::OK, 0, whole, None),
+        Wanted::Part(first, count) => {
+            let told = format!("bytes {first}-{}/{whole}", first + count - 1);
+            (StatusCode::PARTIAL_CONTENT, first, count, Some(told))
+        }
+        Wanted::Beyond => {
+            let told = format!("bytes */{whole}");
+            (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0, Some(told))
+        }
+    };
+    let body = FileBody {
+        content,
+        offset,
+        end: offset + length,
+    };
+    let mut response = Response::new(body.boxed());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Some(told) = told.and_then(|told| HeaderValue::try_from(told).ok()) {
+        headers.insert(CONTENT_RANGE, told);
+    }
     // UEFI takes a boot program by this type, or by its name's end.
     let kind = match name
         .rsplit_once('.')
@@ -244,18 +282,17 @@ fn file_response(name: &str, content: Content) -> Response<WebBody> {
         Some("img") => "application/vnd.efi-img",
         _ => "application/octet-stream",
     };
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_LENGTH, length.into());
     response
 }
 
-/// A file on its way out.
+/// A file on its way out, or a part of it.
 #[derive(Debug)]
 struct FileBody {
     content: Content,
     offset: u64,
+    end: u64,
 }
 
 impl Body for FileBody {
@@ -266,7 +303,7 @@ impl Body for FileBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let left = self.content.length().saturating_sub(self.offset);
+        let left = self.end.saturating_sub(self.offset);
         if left == 0 {
             return Poll::Ready(None);
         }
@@ -280,7 +317,7 @@ impl Body for FileBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.content.length().saturating_sub(self.offset))
+        SizeHint::with_exact(self.end.saturating_sub(self.offset))
     }
 }
 

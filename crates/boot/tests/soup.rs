@@ -1,12 +1,16 @@
 //! Whatever bytes come in: no panic, no answer to what is no boot client, bounded answers.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::SystemTime;
 
 use larder_boot::decide::{Arrival, Decision, Interface, OwnRules, Past, Port, Rules, decide};
 use larder_boot::packet::architecture::Cpu;
-use larder_boot::packet::request::Request;
-use larder_boot::tftp::{files, packet};
+use larder_boot::packet::options::code;
+use larder_boot::packet::request::{Request, kind};
+use larder_boot::tftp::files::{self, Files};
+use larder_boot::tftp::packet;
+use larder_boot::tftp::transfer::{Bounds, Source, Step, Transfer, settle};
 use larder_boot::words;
 
 /// Packets of each kind; the numbers come from a fixed seed, so that a failure comes again.
@@ -120,14 +124,18 @@ fn ask(bytes: &[u8], port: Port, rules: &Rules) -> bool {
         class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient"),
         "{bytes:?}"
     );
+    let architecture = request.options.find(code::ARCHITECTURE, 0);
+    assert!(architecture.is_some(), "{bytes:?}");
     let given = reply.your_address;
+    // An address is echoed to who has it; nobody is given one.
+    let has_one = request.kind != kind::DISCOVER;
     assert!(
-        given.is_unspecified() || given == request.client_address,
+        given.is_unspecified() || (has_one && given == request.client_address),
         "{bytes:?}"
     );
     let encoded = reply.encode(&request);
     assert!(
-        (300..=1500).contains(&encoded.len()),
+        (300..=1472).contains(&encoded.len()),
         "{} bytes for {bytes:?}",
         encoded.len()
     );
@@ -164,25 +172,153 @@ fn dhcp_soup_is_answered_only_where_a_boot_client_asks() {
     assert!(answered > 100, "the soup reaches the answers: {answered}");
 }
 
+/// What a client may answer: acknowledgements near the truth, errors, and soup.
+fn answered(soup: &mut Soup) -> packet::Incoming {
+    match soup.next(10) {
+        0..=6 => packet::Incoming::Ack(soup.next(40) as u16),
+        7 => packet::Incoming::Ack(soup.next(65_536) as u16),
+        8 => packet::Incoming::Unknown,
+        _ => {
+            let length = soup.next(20);
+            let mut bytes = soup.bytes(length);
+            bytes.splice(..0, [0, soup.next(7) as u8]);
+            packet::parse(&bytes)
+        }
+    }
+}
+
+/// Runs a transfer under soup: every packet is bounded, and holds the file's bytes and no others.
+fn transfer(soup: &mut Soup, request: &packet::ReadRequest, content: files::Content) {
+    let mut whole = Vec::new();
+    let length = content.length();
+    content
+        .read(0, length as usize, &mut whole)
+        .expect("the file is there");
+    let bounds = Bounds {
+        mtu: 1500,
+        has_block_size: true,
+    };
+    let (terms, agreed) = settle(&request.options, length, bounds);
+    assert!((8..=1468).contains(&terms.block_size), "{terms:?}");
+    assert!((1..=64).contains(&terms.window), "{terms:?}");
+    let size = usize::from(terms.block_size);
+    let mut transfer = Transfer::new(content, terms, &agreed);
+    let mut step = transfer.start();
+    for _ in 0..40 {
+        let Step::Send(packets) = step else { return };
+        assert!(packets.len() <= usize::from(terms.window), "{terms:?}");
+        for packet in &packets {
+            let [0, 3, high, low, data @ ..] = packet.as_slice() else {
+                let is_options = packet.starts_with(&[0, 6]) && packet.len() < 100;
+                assert!(is_options, "{packet:?}");
+                continue;
+            };
+            // The file has fewer blocks than numbers.
+            let block = usize::from(u16::from_be_bytes([*high, *low]));
+            let from = (block - 1) * size;
+            assert_eq!(data, &whole[from..(from + size).min(whole.len())]);
+        }
+        step = match soup.next(8) {
+            0 => transfer.timed_out(),
+            1 => transfer.asked_again(),
+            _ => transfer.received(answered(soup)),
+        };
+    }
+}
+
+/// A name of the kind that firmware and strangers send, and options of all sorts.
+fn read_request(soup: &mut Soup) -> Vec<u8> {
+    const PARTS: [&str; 12] = [
+        "boot",
+        "link",
+        "out",
+        "..",
+        ".",
+        "/",
+        "sub/",
+        "\\",
+        "secret",
+        "etc/passwd",
+        "\u{ff}",
+        "%2e%2e",
+    ];
+    let mut bytes = vec![0, 1];
+    for _ in 0..=soup.next(4) {
+        bytes.extend(PARTS[soup.next(PARTS.len())].as_bytes());
+        if soup.next(3) == 0 {
+            bytes.push(b'/');
+        }
+    }
+    bytes.extend(b"\0octet\0");
+    for _ in 0..soup.next(6) {
+        let name = [
+            "blksize",
+            "tsize",
+            "windowsize",
+            "timeout",
+            "BLKSIZE",
+            "multicast",
+        ][soup.next(6)];
+        let value = [
+            "0",
+            "1",
+            "8",
+            "512",
+            "1468",
+            "65535",
+            "99999999999",
+            "-1",
+            "x",
+            "",
+        ][soup.next(10)];
+        bytes.extend(format!("{name}\0{value}\0").into_bytes());
+    }
+    bytes
+}
+
 #[test]
 fn tftp_soup_neither_panics_nor_leaves_the_root() {
+    let outside = tempfile::tempdir().expect("a folder can be made");
+    let root = outside.path().join("root");
+    std::fs::create_dir_all(root.join("sub")).expect("a folder can be made");
+    std::fs::write(outside.path().join("secret"), "secret").expect("it is writable");
+    let content: Vec<u8> = (0..3000).map(|at| (at % 251) as u8).collect();
+    for name in ["boot", "sub/boot"] {
+        std::fs::write(root.join(name), &content).expect("it is writable");
+    }
+    for (name, to) in [
+        ("link", "sub/boot"),
+        ("out", "../secret"),
+        ("sub/out", "/etc/passwd"),
+    ] {
+        std::os::unix::fs::symlink(to, root.join(name)).expect("links can be made");
+    }
+    let files = Files::new(Some(&root), HashMap::new(), false).expect("the root is there");
     let mut soup = Soup(2);
-    for _ in 0..COUNT {
-        let length = soup.next(600);
-        let mut bytes = soup.bytes(length);
-        if let [first, second, ..] = bytes.as_mut_slice() {
-            (*first, *second) = (0, soup.next(7) as u8);
-        }
+    let mut served = 0;
+    for number in 0..COUNT {
+        let bytes = if number % 2 == 0 {
+            let length = soup.next(600);
+            let mut bytes = soup.bytes(length);
+            if let [first, second, ..] = bytes.as_mut_slice() {
+                (*first, *second) = (0, soup.next(7) as u8);
+            }
+            bytes
+        } else {
+            read_request(&mut soup)
+        };
         let packet::Incoming::Read(request) = packet::parse(&bytes) else {
             continue;
         };
         let Ok(name) = files::clean(&request.name) else {
             continue;
         };
-        let mut parts = name.path.split('/');
-        assert!(
-            !parts.any(|part| part == ".." || part.is_empty()),
-            "{name:?}"
-        );
+        let Ok(found) = files.find(&name.path) else {
+            continue;
+        };
+        assert_eq!(found.length(), 3000, "{name:?} is a file of the root");
+        served += 1;
+        transfer(&mut soup, &request, found);
     }
+    assert!(served > 1000, "the soup reaches the files: {served}");
 }

@@ -251,3 +251,17 @@ async fn modes_other_than_octet_are_refused() {
         assert_eq!(refusal, b"\0\x05\0\x04larder serves octet mode only\0");
     }
 }
+
+#[tokio::test]
+async fn who_asks_the_whole_subnet_is_answered_from_one_address() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("file"), "whole").unwrap();
+    let (_handle, server) = server(root.path(), Arc::default());
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.set_broadcast(true).unwrap();
+    let everyone = SocketAddr::from(([127, 255, 255, 255], server.port()));
+    ask(&socket, everyone, "file", "").await;
+    let (data, from) = next(&socket).await.unwrap();
+    assert_eq!(data, b"\0\x03\0\x01whole");
+    assert_eq!(from.ip(), server.ip());
+}

@@ -47,11 +47,13 @@ pub fn answer(
     if is_raspberry_pi(request, architecture) {
         return raspberry_pi(request, arrival, rules, architecture);
     }
-    let program = match program(request, arrival, rules, architecture) {
+    let program = match program(request, arrival, rules, architecture, past) {
         Ok(program) => program,
         Err(reason) => return reason.into(),
     };
-    if let Some(item) = request.chosen_item() {
+    // Who still looks for servers has chosen nothing yet, whatever its options hold.
+    let item = request.chosen_item();
+    if let Some(item) = item.filter(|_| request.kind != kind::DISCOVER) {
         return chosen(request, arrival, &program, item.kind, item.layer);
     }
     let style = style(request, rules, architecture, past, now);
@@ -100,6 +102,7 @@ fn program(
     arrival: &Arrival,
     rules: &OwnRules,
     architecture: Architecture,
+    past: &Past,
 ) -> Result<Program, Silence> {
     let (cpu, transport) = architecture
         .platform()
@@ -117,7 +120,10 @@ fn program(
     let does_enough = request
         .features()
         .is_some_and(|features| features.suffice(is_uefi));
-    if request.is_ipxe() && (does_enough || file.is_none() || rules.script.is_some()) {
+    // An iPXE that can do too little gets a better one, but not over and over: if that does not come to
+    // run, the script at least says on the screen what is wrong.
+    let goes_on = does_enough || file.is_none() || rules.script.is_some() || past.is_looping();
+    if request.is_ipxe() && goes_on {
         let script = rules
             .script_url(here)
             .ok_or(Silence::NoLoader(architecture))?;
@@ -127,12 +133,12 @@ fn program(
         });
     }
     let file = file.ok_or(Silence::NoLoader(architecture))?;
+    // Firmware may name an architecture of TFTP and yet say that it boots by HTTP: a bare name is nothing
+    // that it could fetch.
+    let is_http = request.vendor_class().starts_with(b"HTTPClient");
     match transport {
-        Transport::Http => {
-            let url = rules.url(here, &format!("boot/{file}"));
-            url.map(|file| Program { file, is_url: true })
-                .ok_or(Silence::NoLoader(architecture))
-        }
+        Transport::Tftp if is_http => by_http(rules, here, file, architecture),
+        Transport::Http => by_http(rules, here, file, architecture),
         Transport::Tftp if request.relay.is_unspecified() => Ok(Program {
             file: file.clone(),
             is_url: false,
@@ -143,6 +149,18 @@ fn program(
             is_url: false,
         }),
     }
+}
+
+/// A program of the boot root by its URL.
+fn by_http(
+    rules: &OwnRules,
+    here: Ipv4Addr,
+    file: &str,
+    architecture: Architecture,
+) -> Result<Program, Silence> {
+    let url = rules.url(here, &format!("boot/{file}"));
+    url.map(|file| Program { file, is_url: true })
+        .ok_or(Silence::NoLoader(architecture))
 }
 
 /// The offer style: what is configured for the machine, else what its kind of firmware understands best.

@@ -314,3 +314,37 @@ fn a_url_too_long_for_the_file_field_goes_into_option_67() {
     assert_eq!(reply.option(code::BOOT_FILE), Some(long.as_bytes()));
     assert!(reply.file.is_empty());
 }
+
+#[test]
+fn who_boots_by_http_gets_a_url_whatever_architecture_it_names() {
+    for (architecture, file) in [(0, "undionly.kpxe"), (7, "snponly.efi"), (9, "snponly.efi")] {
+        let mut client = Client::pxe(architecture);
+        client.class = "HTTPClient";
+        let Decision::Reply(reply) = client.ask(Port::Dhcp, &rules()) else {
+            panic!("{architecture}: no answer")
+        };
+        let file = format!("http://{HERE}:8080/boot/{file}");
+        assert_eq!(String::from_utf8_lossy(&reply.file), file, "{architecture}");
+        assert_eq!(reply.option(code::VENDOR_CLASS), Some(&b"HTTPClient"[..]));
+    }
+}
+
+#[test]
+fn an_ipxe_that_loads_ours_in_vain_gets_the_script() {
+    let bytes = Client::ipxe(0, &[0x17, 1, 1]).bytes();
+    let request = Request::parse(&bytes).unwrap();
+    let after = |loads_without_script| {
+        let past = Past {
+            loads_without_script,
+            ..Past::default()
+        };
+        let now = SystemTime::UNIX_EPOCH;
+        match answer(&request, &arrival(Port::Dhcp), &rules(), &past, now) {
+            Decision::Reply(reply) => String::from_utf8_lossy(&reply.file).into_owned(),
+            Decision::Silence(reason) => reason.to_string(),
+        }
+    };
+    assert_eq!(after(0), "ipxe.pxe");
+    assert_eq!(after(2), "ipxe.pxe");
+    assert_eq!(after(3), format!("http://{HERE}:8080/boot.ipxe"));
+}

@@ -23,7 +23,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 pub struct Way {
     /// Who sent it.
     pub from: SocketAddrV4,
-    /// To which address.
+    /// This host's address to answer from: the one that was asked, or what the kernel names for a broadcast.
     pub to: Ipv4Addr,
     /// By which interface, as the kernel counts.
     pub interface: u32,
@@ -107,7 +107,8 @@ impl PortSocket {
                     _ => None,
                 });
                 let info = info.ok_or(io::ErrorKind::InvalidData)?;
-                let to = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());
+                // Not ipi_addr, which may be a broadcast address of the subnet (ip(7)).
+                let to = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
                 let interface = u32::try_from(info.ipi_ifindex).unwrap_or_default();
                 Ok((
                     got.bytes,

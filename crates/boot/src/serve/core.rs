@@ -1,6 +1,6 @@
 //! What all sockets share: configuration, rules, files, timelines and counts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use tokio::sync::OnceCell;
 
+use super::copies::Copies;
 use super::supervise::Complaint;
 use crate::config::Config;
 use crate::decide::{Interface, Rules};
@@ -26,17 +26,11 @@ use crate::words::{self, script::Given};
 /// Largest body that is fetched for a TFTP transfer.
 const FETCH_MAX: usize = 256 * 1024 * 1024;
 
-/// How long a fetched body serves further transfers; then the cache is asked whether it is fresh.
-const COPY_FOR: Duration = Duration::from_secs(10);
-
 /// How often the interfaces are looked at: what is known of them is at most five seconds old.
 const INTERFACES_EVERY: Duration = Duration::from_secs(3);
 
 /// Counts by a word each.
 pub type Counts = BTreeMap<&'static str, u64>;
-
-/// A body that one transfer fetches and others wait for.
-pub type Shared = Arc<OnceCell<Bytes>>;
 
 /// What all sockets share.
 #[derive(Debug)]
@@ -53,8 +47,8 @@ pub struct Core {
     pub timeline: Timeline,
     /// The way through the cache, if there is one.
     pub fetch: Option<Arc<dyn Fetch>>,
-    /// Bodies that were fetched of late, by their URLs, and since when.
-    pub copies: Mutex<HashMap<String, (Instant, Shared)>>,
+    /// Bodies that were fetched of late.
+    pub copies: Copies,
     /// The served interfaces.
     pub links: Links,
     /// Replies, silences and transfers.
@@ -101,18 +95,11 @@ impl Core {
         self.links.by_index(index)
     }
 
-    /// The address to answer from: the one that was asked, unless that was a broadcast.
+    /// The address to answer from.
     pub fn source(&self, way: Way) -> Ipv4Addr {
-        let asked = Some(way.to).filter(|to| !to.is_broadcast() && !to.is_multicast());
-        let own = || {
-            self.interface(way.interface)
-                .map(|interface| interface.address)
-        };
-        match (asked, own()) {
-            (Some(asked), _) => asked,
-            (None, Some(own)) => own,
-            (None, None) => Ipv4Addr::UNSPECIFIED,
-        }
+        let named = Some(way.to).filter(|to| !to.is_unspecified());
+        let own = || self.interface(way.interface).map(|own| own.address);
+        named.or_else(own).unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
     /// Largest IP packet on the way's interface.
@@ -214,6 +201,18 @@ impl Core {
             .or_else(|| neighbour(address))
     }
 
+    /// Notes that a machine got a boot program, if the file is one, and what it means if that happens again
+    /// and again.
+    pub fn loaded(&self, machine: Option<HardwareAddress>, name: &str, now: SystemTime) {
+        let Some(machine) = machine.filter(|_| self.is_boot_program(name)) else {
+            return;
+        };
+        if self.timeline.loaded(machine, now) {
+            let detail = format!("{name} was loaded again and again, and no script was asked for");
+            self.timeline.record(machine, Step::Loop, detail, now);
+        }
+    }
+
     /// Notes an event of a machine, or logs it with the address alone if the machine is unknown.
     pub fn tell(
         &self,
@@ -240,15 +239,7 @@ impl Core {
     /// # Errors
     /// There is no cache, the origin fails, or the body is larger than 256 MiB.
     pub async fn fetch(&self, url: &str) -> io::Result<Bytes> {
-        let copy = {
-            let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-            copies.retain(|_, (since, _)| since.elapsed() < COPY_FOR);
-            let fresh = || (Instant::now(), Arc::default());
-            let (_, copy) = copies.entry(url.to_owned()).or_insert_with(fresh);
-            Arc::clone(copy)
-        };
-        let body = copy.get_or_try_init(|| self.fetch_anew(url)).await?;
-        Ok(body.clone())
+        self.copies.get(url, self.fetch_anew(url)).await
     }
 
     async fn fetch_anew(&self, url: &str) -> io::Result<Bytes> {
@@ -268,11 +259,12 @@ impl Core {
     }
 }
 
-/// Looks at the interfaces again and again, until it is dropped.
-pub(super) async fn watch_links(core: Arc<Core>) {
+/// Looks at the interfaces again and again and forgets old copies, until it is dropped.
+pub(super) async fn keep_up(core: Arc<Core>) {
     let mut complaint = Complaint::default();
     loop {
         tokio::time::sleep(INTERFACES_EVERY).await;
+        core.copies.forget_old(Instant::now());
         match interfaces::list() {
             Ok(all) => {
                 for change in core.links.refresh(&all) {

@@ -1,11 +1,13 @@
 //! Starts the boot part: finds what there is, opens the sockets, runs until it is told to stop.
 
+pub mod copies;
 pub mod core;
 mod dhcp;
 pub(crate) mod supervise;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -13,7 +15,8 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
-use self::core::{Core, choice, watch_links};
+use self::copies::Copies;
+use self::core::{Core, choice, keep_up};
 use self::supervise::supervised;
 use crate::config::{Config, SocketKind};
 use crate::decide::{OwnRules, Port, Rules};
@@ -242,8 +245,8 @@ impl Handle {
             }));
         }
         let core = Arc::clone(&self.core);
-        tasks.spawn(supervised("interfaces", move || {
-            watch_links(Arc::clone(&core))
+        tasks.spawn(supervised("housekeeping", move || {
+            keep_up(Arc::clone(&core))
         }));
         tasks
     }
@@ -433,7 +436,7 @@ fn core(
         menu,
         timeline: Timeline::default(),
         fetch,
-        copies: Mutex::default(),
+        copies: Copies::default(),
         counts: Mutex::default(),
     })
 }
@@ -456,11 +459,15 @@ fn script_texts(config: &Config) -> Result<Vec<menu::Entry>, Error> {
     Ok(entries)
 }
 
-/// A Raspberry Pi's ROM loads `start4.elf` or `bootcode.bin`, from the root or a folder by its serial number.
-fn has_pi_files(root: &std::path::Path) -> bool {
-    ["start4.elf", "bootcode.bin", "start.elf"]
-        .iter()
-        .any(|name| root.join(name).exists())
+/// A Raspberry Pi's ROM loads `start4.elf` or `bootcode.bin`, from a folder by its serial number or from the
+/// root.
+fn has_pi_files(root: &Path) -> bool {
+    let has = |folder: &Path| {
+        let names = ["start4.elf", "bootcode.bin", "start.elf"];
+        names.iter().any(|name| folder.join(name).is_file())
+    };
+    let folders = root.read_dir().into_iter().flatten().flatten();
+    has(root) || folders.into_iter().any(|folder| has(&folder.path()))
 }
 
 /// A thousand transfers need a thousand sockets: takes all descriptors that the process may have.
@@ -469,5 +476,23 @@ fn raise_descriptor_limit() {
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::debug!(%error, "cannot raise the number of open files");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pi_files_may_lie_in_a_folder_by_the_serial_number() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("9ffefdef");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(root.path().join("snponly.efi"), "x").unwrap();
+        assert!(!has_pi_files(root.path()));
+        std::fs::write(folder.join("start4.elf"), "x").unwrap();
+        assert!(has_pi_files(root.path()));
+        assert!(has_pi_files(&folder));
+        assert!(!has_pi_files(&root.path().join("gone")));
     }
 }

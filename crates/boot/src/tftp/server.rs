@@ -391,15 +391,9 @@ fn report(
         ),
     };
     core.count_transfer(result);
-    let is_load = result == "complete" && core.is_boot_program(name);
     core.tell(machine, IpAddr::V4(*way.from.ip()), step, detail, now);
-    let Some(machine) = machine.filter(|_| is_load) else {
-        return;
-    };
-    if core.timeline.loaded(machine, now) {
-        let detail = format!("{name} was loaded again and again, and no script was asked for");
-        core.timeline
-            .record(machine, timeline::Step::Loop, detail, now);
+    if result == "complete" {
+        core.loaded(machine, name, now);
     }
 }
 

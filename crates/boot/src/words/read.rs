@@ -229,7 +229,7 @@ impl Reader<'_> {
         let first = rest.first().copied().unwrap_or_default();
         if first.contains(':') {
             let text = format!("{first} is an IPv6 range; PXE over IPv6 is not served");
-            let position = super::Position::Argument(0);
+            let position = super::Position::Words;
             self.rules.notes.push(Note {
                 position,
                 word: "dhcp-range".into(),

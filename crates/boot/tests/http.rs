@@ -1,0 +1,120 @@
+//! Files over HTTP: whole and in parts, over real sockets on loopback.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use larder_boot::config::Ports;
+use larder_boot::{Boot, Config, Handle};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The head of a program for x86-64 UEFI.
+fn program() -> Vec<u8> {
+    let mut bytes = vec![0; 128];
+    bytes[..2].copy_from_slice(b"MZ");
+    bytes[0x3c] = 64;
+    bytes[64..68].copy_from_slice(b"PE\0\0");
+    bytes[68..70].copy_from_slice(&0x8664_u16.to_le_bytes());
+    bytes
+}
+
+fn server(root: &Path) -> (Handle, SocketAddr) {
+    let config = Config {
+        interfaces: vec!["lo".to_owned()],
+        root: Some(root.to_owned()),
+        is_tftp: false,
+        http: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        ports: Ports {
+            dhcp: 0,
+            boot_server: 0,
+            tftp: 0,
+        },
+        ..Config::default()
+    };
+    let handle = Boot::start(config, None, std::future::pending()).unwrap();
+    let mut all = handle.listening().iter();
+    let address = all.find(|at| at.mode == "boot-http").unwrap().address;
+    (handle, address)
+}
+
+/// Head and body of an answer.
+async fn ask(server: SocketAddr, method: &str, path: &str, more: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{more}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let at = answer
+        .windows(4)
+        .position(|end| end == b"\r\n\r\n")
+        .unwrap();
+    let head = String::from_utf8_lossy(&answer[..at]).to_ascii_lowercase();
+    (head, answer[at + 4..].to_vec())
+}
+
+#[tokio::test]
+async fn a_part_of_a_file_is_a_part() {
+    let root = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..200_000).map(|at| (at / 251 + at) as u8).collect();
+    std::fs::write(root.path().join("disk"), &content).unwrap();
+    let (_handle, server) = server(root.path());
+    let (head, body) = ask(server, "GET", "/boot/disk", "").await;
+    assert!(
+        head.starts_with("http/1.1 200") && head.contains("accept-ranges: bytes"),
+        "{head}"
+    );
+    assert_eq!(body, content);
+    for (range, first, last) in [
+        ("0-9", 0, 9),
+        ("512-1023", 512, 1023),
+        ("100000-", 100_000, 199_999),
+        ("-5", 199_995, 199_999),
+        ("199999-300000", 199_999, 199_999),
+    ] {
+        let range = format!("Range: bytes={range}\r\n");
+        let (head, body) = ask(server, "GET", "/boot/disk", &range).await;
+        assert!(head.starts_with("http/1.1 206"), "{range}: {head}");
+        let told = format!("content-range: bytes {first}-{last}/200000");
+        assert!(head.contains(&told), "{range}: {head}");
+        assert_eq!(body, content[first..=last], "{range}");
+    }
+    let (head, body) = ask(server, "GET", "/boot/disk", "Range: bytes=200000-\r\n").await;
+    assert!(head.starts_with("http/1.1 416"), "{head}");
+    assert!(head.contains("content-range: bytes */200000"), "{head}");
+    assert!(body.is_empty());
+    for (method, more) in [
+        ("GET", "Range: bytes=0-1,4-5\r\n"),
+        ("GET", "Range: bytes=0-1\r\nIf-Range: \"x\"\r\n"),
+        ("HEAD", "Range: bytes=0-1\r\n"),
+    ] {
+        let (head, _) = ask(server, method, "/boot/disk", more).await;
+        assert!(head.starts_with("http/1.1 200"), "{more}: {head}");
+        assert!(head.contains("content-length: 200000"), "{more}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn programs_that_are_loaded_in_vain_by_http_make_a_loop() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("snponly.efi"), program()).unwrap();
+    let (handle, server) = server(root.path());
+    let path = "/boot/52:54:00:77:00:20/snponly.efi";
+    let is_looping = || {
+        let machines = handle.snapshot().machines;
+        let mut events = machines.iter().flat_map(|machine| &machine.events);
+        events.any(|event| event.step.as_str() == "loop")
+    };
+    for (method, more) in [
+        ("HEAD", ""),
+        ("GET", ""),
+        ("GET", "Range: bytes=0-9\r\n"),
+        ("GET", ""),
+    ] {
+        ask(server, method, path, more).await;
+    }
+    assert!(!is_looping(), "two whole loads");
+    ask(server, "GET", path, "").await;
+    assert!(is_looping());
+}
