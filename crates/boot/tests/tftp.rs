@@ -264,4 +264,9 @@ async fn who_asks_the_whole_subnet_is_answered_from_one_address() {
     let (data, from) = next(&socket).await.unwrap();
     assert_eq!(data, b"\0\x03\0\x01whole");
     assert_eq!(from.ip(), server.ip());
+    let other = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    other.set_broadcast(true).unwrap();
+    ask(&other, everyone, "none", "").await;
+    let (refusal, from) = next(&other).await.unwrap();
+    assert_eq!((&refusal[..4], from), (&b"\0\x05\0\x01"[..], server));
 }
