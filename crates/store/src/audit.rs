@@ -5,8 +5,9 @@
 //! background walk needs no memory of where it is: at any moment of its period it stands at the
 //! same share of all digests. What is damaged is dropped and counted like anything found at a hit.
 
-use std::fs::{self, File};
-use std::io;
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use larder_policy::key::CacheKey;
@@ -21,8 +22,13 @@ use crate::store::Store;
 
 /// Bytes a second that the background walk reads at most.
 const SCRUB_RATE: u64 = 32 << 20;
+/// Bytes that the list of what is to be repaired may have.
+const LOST_MAX: u64 = 64 << 20;
 /// How often the position of an audit is written down.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// Blobs that are looked at under the lock at a time.
+pub(crate) const AT_ONCE: usize = if cfg!(test) { 3 } else { 4096 };
 
 /// How far an audit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +83,26 @@ enum Verdict {
 }
 
 impl Store {
+    /// Objects that audits have dropped and nobody has stored again; kept until they are forgotten.
+    /// Blocking.
+    pub fn lost(&self) -> Vec<(CacheKey, String)> {
+        let text = fs::read_to_string(self.core.layout.lost()).unwrap_or_default();
+        let mut seen = HashSet::new();
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<(String, String)>(line).ok())
+            .filter_map(|(key, url)| Some((CacheKey::from_text(&key)?, url)))
+            .filter(|(key, _)| self.object(key).is_none() && seen.insert(key.clone()))
+            .collect()
+    }
+
+    /// Forgets them: whoever wanted them again has tried. Blocking.
+    pub fn forget_lost(&self) -> io::Result<()> {
+        match fs::remove_file(self.core.layout.lost()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads every body and drops those that are not what they should be. `each` is told of every
     /// body and ends the audit by returning false; unless `anew`, the next one goes on there.
     /// Blocking.
@@ -88,7 +114,7 @@ impl Store {
         let core = &self.core;
         let note = core.layout.audit();
         let after = if anew { None } else { noted(&note) };
-        let all = core.bodies();
+        let all = core.bodies(|_| true);
         let skipped = after.map_or(0, |after| all.partition_point(|body| body.digest <= after));
         let mut progress = Progress {
             bodies: skipped as u64,
@@ -98,6 +124,9 @@ impl Store {
         let mut written = Instant::now();
         for body in all.iter().skip(skipped) {
             let checked = core.check(body, &mut progress);
+            if let Checked::Damaged(damaged) = &checked {
+                note_lost(&core.layout.lost(), damaged)?;
+            }
             progress.bodies += 1;
             let goes_on = each(&checked, progress) && !core.is_stopping();
             if !goes_on || written.elapsed() >= NOTE_EVERY {
@@ -115,25 +144,44 @@ impl Store {
     }
 }
 
+/// Whoever is to repair it may be interrupted.
+fn note_lost(path: &std::path::Path, damaged: &Damaged) -> io::Result<()> {
+    let mut lines = String::new();
+    for (key, url) in &damaged.objects {
+        lines.push_str(&serde_json::json!([key.to_string(), url]).to_string());
+        lines.push('\n');
+    }
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    if file.metadata()?.len() < LOST_MAX {
+        file.write_all(lines.as_bytes())?;
+    }
+    Ok(())
+}
+
 fn noted(note: &std::path::Path) -> Option<Digest> {
     Digest::from_hex(fs::read_to_string(note).ok()?.trim())
 }
 
 impl Core {
-    /// Every body, in the order of digests.
-    fn bodies(&self) -> Vec<Body> {
-        let mut all: Vec<Body> = {
+    /// Every body that is wanted, in the order of digests. Bodies that come or go meanwhile may be
+    /// left out.
+    fn bodies(&self, wanted: impl Fn(&Digest) -> bool) -> Vec<Body> {
+        let mut all = Vec::new();
+        for from in (0..).step_by(AT_ONCE) {
+            // The lock is for look-ups too: it is held for a part of them at a time.
             let state = lock(&self.state);
-            let blobs = state.index.iter();
-            blobs
-                .map(|(slot, blob)| Body {
-                    digest: blob.digest,
-                    slot,
-                    id: blob.id,
-                    len: blob.len,
-                })
-                .collect()
-        };
+            if from >= state.index.places() {
+                break;
+            }
+            let blobs = state.index.some(from, AT_ONCE);
+            let wanted = blobs.filter(|(_, blob)| wanted(&blob.digest));
+            all.extend(wanted.map(|(slot, blob)| Body {
+                digest: blob.digest,
+                slot,
+                id: blob.id,
+                len: blob.len,
+            }));
+        }
         all.sort_unstable_by_key(|body| body.digest);
         all
     }
@@ -209,8 +257,8 @@ impl Core {
                 return;
             }
             let to = position(period);
-            let due = self.bodies().into_iter().filter(|body| {
-                let place = body.digest.spread();
+            let due = self.bodies(|digest| {
+                let place = digest.spread();
                 if at <= to {
                     (at..to).contains(&place)
                 } else {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use larder_policy::key::CacheKey;
 use larder_policy::meta::Meta;
 
+use crate::audit::AT_ONCE;
 use crate::body::{BodyFile, PIECE};
 use crate::codec;
 use crate::core::Core;
@@ -132,20 +133,26 @@ impl Store {
 
 impl Core {
     fn ordered(&self, order: Order) -> Vec<KeyHash> {
-        let mut hashes: Vec<(u64, KeyHash)> = {
-            let state = lock(&self.state);
-            let number = |blob: &crate::index::Blob| match order {
-                Order::Any => 0,
-                Order::Size => !blob.len,
-                Order::Uses => !u64::from(blob.uses),
-                Order::Used => !u64::from(blob.used_at),
-                Order::Added => !u64::from(blob.added_at),
-                Order::Leaving => blob.rank,
-            };
-            let links = state.index.links();
-            links.map(|(hash, blob)| (number(blob), hash)).collect()
+        let number = |blob: &crate::index::Blob| match order {
+            Order::Any => 0,
+            Order::Size => !blob.len,
+            Order::Uses => !u64::from(blob.uses),
+            Order::Used => !u64::from(blob.used_at),
+            Order::Added => !u64::from(blob.added_at),
+            Order::Leaving => blob.rank,
         };
+        let mut hashes: Vec<(u64, KeyHash)> = Vec::new();
+        for from in (0..).step_by(AT_ONCE) {
+            // The lock is for look-ups too: it is held for a part of them at a time.
+            let state = lock(&self.state);
+            if from >= state.index.places() {
+                break;
+            }
+            let links = state.index.some_links(from, AT_ONCE);
+            hashes.extend(links.map(|(hash, blob)| (number(blob), hash)));
+        }
         hashes.sort_unstable();
+        hashes.dedup();
         hashes.into_iter().map(|(_, hash)| hash).collect()
     }
 

@@ -5,6 +5,7 @@
 //! its followers join anew, of whom exactly one becomes the next lead.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use larder_policy::key::CacheKey;
@@ -22,7 +23,15 @@ use crate::running::Tail;
 /// The fetches that are under way, by key.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
-    table: Mutex<HashMap<CacheKey, watch::Receiver<Option<Outcome>>>>,
+    table: Mutex<HashMap<CacheKey, Flight>>,
+}
+
+/// One of them, as those who join it and those who purge it see it.
+#[derive(Clone, Debug)]
+struct Flight {
+    told: watch::Receiver<Option<Outcome>>,
+    /// What it brings is not wanted any more.
+    purged: Arc<AtomicBool>,
 }
 
 impl Flights {
@@ -104,6 +113,7 @@ pub(crate) struct Lead {
     /// The key under which the answer will be stored, where that is another one that nobody fetches.
     stored_as: Option<CacheKey>,
     tell: watch::Sender<Option<Outcome>>,
+    pub(crate) purged: Arc<AtomicBool>,
 }
 
 impl Lead {
@@ -115,8 +125,15 @@ impl Lead {
         }
         let mut table = lock(&self.core.flights.table);
         if !table.contains_key(key) {
-            table.insert(key.clone(), self.tell.subscribe());
+            table.insert(key.clone(), self.flight());
             self.stored_as = Some(key.clone());
+        }
+    }
+
+    fn flight(&self) -> Flight {
+        Flight {
+            told: self.tell.subscribe(),
+            purged: Arc::clone(&self.purged),
         }
     }
 
@@ -161,7 +178,7 @@ impl Core {
         if let Some(flight) = table.get(key) {
             core.counters.followers.add(1);
             return Join::Follow(Follower {
-                wait: Wait::Flight(flight.clone()),
+                wait: Wait::Flight(flight.told.clone()),
             });
         }
         let held = core.version(key);
@@ -175,16 +192,17 @@ impl Core {
                 wait: Wait::Stored(Arc::clone(core), key.clone()),
             });
         }
-        let (tell, flight) = watch::channel(None);
-        table.insert(key.clone(), flight);
+        let lead = Lead {
+            core: Arc::clone(core),
+            key: key.clone(),
+            stored_as: None,
+            tell: watch::Sender::new(None),
+            purged: Arc::default(),
+        };
+        table.insert(key.clone(), lead.flight());
         Join::Lead(Slot {
             core: Arc::clone(core),
-            lead: Lead {
-                core: Arc::clone(core),
-                key: key.clone(),
-                stored_as: None,
-                tell,
-            },
+            lead,
         })
     }
 }
@@ -192,7 +210,7 @@ impl Core {
 impl Core {
     /// The fill that is under way for a key, if one is.
     pub(crate) fn filling(&self, key: &CacheKey) -> Option<Tail> {
-        match lock(&self.flights.table).get(key)?.borrow().as_ref()? {
+        match lock(&self.flights.table).get(key)?.told.borrow().as_ref()? {
             Outcome::Filling(tail) => Some(tail.clone()),
             Outcome::Ready(_) | Outcome::Released(_) | Outcome::Failed => None,
         }
@@ -200,9 +218,32 @@ impl Core {
 }
 
 impl Core {
+    /// Sees to it that what is being fetched under a key that is `meant` (with the URL that it comes
+    /// from, once that is known) is not kept. Returns how many fetches that were. Blocking.
+    pub(crate) fn purge_fills(&self, meant: impl Fn(&CacheKey, Option<&str>) -> bool) -> u64 {
+        // Whoever holds the journal may be about to let one of them be found.
+        let _nobody_admits = lock(&self.journal);
+        let mut purged = 0;
+        for (key, flight) in &*lock(&self.flights.table) {
+            let is_meant = match flight.told.borrow().as_ref() {
+                Some(Outcome::Filling(tail)) => meant(key, Some(tail.meta().url())),
+                _ => meant(key, None),
+            };
+            if is_meant && !flight.purged.swap(true, Ordering::AcqRel) {
+                purged += 1;
+            }
+        }
+        purged
+    }
+}
+
+impl Core {
     /// Waits until a fill whose bytes have all come is over; false: there is none for this key.
     pub(crate) async fn settled(&self, key: &CacheKey) -> bool {
-        let Some(mut flight) = lock(&self.flights.table).get(key).cloned() else {
+        let Some(Flight {
+            told: mut flight, ..
+        }) = lock(&self.flights.table).get(key).cloned()
+        else {
             return false;
         };
         if !flight.borrow().as_ref().is_some_and(is_received) {

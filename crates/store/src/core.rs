@@ -15,6 +15,7 @@ use larder_policy::meta::Meta;
 
 use crate::admission::Sketch;
 use crate::body::{self, BodyFile};
+use crate::check::Checks;
 use crate::codec;
 use crate::collapse::Flights;
 use crate::config::{Config, Durability};
@@ -32,6 +33,11 @@ use crate::room::{Limits, Space};
 use crate::slices::Slices;
 use crate::table::{Facts, Table};
 use crate::vary::Vary;
+
+/// Heads that wait for an index file that cannot be had; beyond it nothing is stored.
+const BEHIND_MAX: usize = if cfg!(test) { 100 } else { 20_000 };
+/// Bytes of journal that do so.
+const JOURNALS_MAX: u64 = 64 << 20;
 
 /// Heads that the index file does not have yet; `None`: the key is forgotten.
 pub(crate) type Heads = HashMap<KeyHash, Option<Arc<[u8]>>>;
@@ -122,11 +128,19 @@ pub(crate) struct Core {
     pub(crate) to_remove: Mutex<Vec<Gone>>,
     /// False once `preadv2(RWF_NOWAIT)` was refused by the file system.
     pub(crate) nowait: AtomicBool,
+    /// The file system is memory: a read never waits for a disk.
+    pub(crate) in_memory: bool,
+    /// Bodies that are being hashed before they are trusted.
+    pub(crate) checks: Checks,
     pub(crate) next_part: AtomicU64,
     /// What the start has found to be mended in the background.
     pub(crate) mending: Mutex<Mending>,
     /// Long work ends early.
     pub(crate) stopping: AtomicBool,
+    /// The last group commit has failed: what waits for the next one is bounded.
+    pub(crate) failing: AtomicBool,
+    /// Why nothing is changed on disk, if that is so.
+    pub(crate) why_frozen: Option<Arc<str>>,
 }
 
 /// What is mended in the background after a start.
@@ -146,6 +160,16 @@ impl std::fmt::Debug for Core {
     }
 }
 
+/// What came of naming a body.
+#[derive(Debug)]
+pub(crate) enum Admitted {
+    Found(Arc<Hot>),
+    /// The body that was in place has left.
+    Left,
+    /// It was purged before it could be found.
+    Purged,
+}
+
 /// A body that is in place, ready to be named.
 #[derive(Debug)]
 pub(crate) struct Placed<'a> {
@@ -158,6 +182,8 @@ pub(crate) struct Placed<'a> {
     pub(crate) body: Option<bytes::Bytes>,
     /// Its file was put in place for this; else it was there, and may have left.
     pub(crate) is_new: bool,
+    /// Set while it was fetched: it is not wanted any more.
+    pub(crate) purged: Option<&'a AtomicBool>,
     /// The file in place was written or hashed by this run.
     pub(crate) verified: bool,
 }
@@ -175,24 +201,35 @@ impl Core {
         self.config.durability == Durability::Full
     }
 
+    /// True if the index file cannot be had and no more may wait for it.
+    pub(crate) fn is_index_behind(&self, state: &State) -> bool {
+        self.failing.load(Ordering::Relaxed) && state.pending.heads.len() >= BEHIND_MAX
+    }
+
     /// Writes changes down; a journal that cannot be written is a fault, not a refusal: the
     /// object serves, and only a crash before the next group commit would forget it.
     pub(crate) fn write_down(&self, journal: &mut Journal, changes: &[Change]) {
+        if self.failing.load(Ordering::Relaxed) && journal.kept() >= JOURNALS_MAX {
+            // Nothing takes it over, and it takes the room of bodies.
+            return;
+        }
         if let Err(e) = journal.append(changes) {
             self.counters.fault(Fault::Journal, &e);
             self.nudge.commit();
         }
     }
 
-    /// Lets the key name a body that is in place: from here on it is found. `None`: the body that
-    /// was there has left. Blocking.
-    pub(crate) fn admit(&self, placed: &Placed<'_>) -> Option<Arc<Hot>> {
+    /// Lets the key name a body that is in place: from here on it is found. Blocking.
+    pub(crate) fn admit(&self, placed: &Placed<'_>) -> Admitted {
         let hash = KeyHash::of(placed.key);
         let head = codec::encode_head(placed.key, &placed.digest, placed.len, placed.meta);
         let head: Arc<[u8]> = Arc::from(head);
         let mut journal = lock(&self.journal);
         if !placed.is_new && lock(&self.state).index.by_digest(&placed.digest).is_none() {
-            return None;
+            return Admitted::Left;
+        }
+        if placed.purged.is_some_and(|it| it.load(Ordering::Acquire)) {
+            return Admitted::Purged;
         }
         let change = Change::Admit {
             head: Arc::clone(&head),
@@ -224,6 +261,7 @@ impl Core {
             version,
             body: placed.body.clone(),
             verified: AtomicBool::new(placed.verified),
+            suspect: !placed.verified,
         });
         self.hot.insert(hash, Arc::clone(&hot));
         if let Some(file) = &placed.file {
@@ -233,7 +271,7 @@ impl Core {
         drop(journal);
         self.remove_files(&gone);
         self.nudge.changed();
-        Some(hot)
+        Admitted::Found(hot)
     }
 
     /// Puts another head under a key whose body stays.
@@ -269,6 +307,7 @@ impl Core {
             version,
             body,
             verified: AtomicBool::new(blob.is(crate::index::VERIFIED)),
+            suspect: blob.is(crate::index::SUSPECT),
         });
         self.hot.insert(hash, Arc::clone(&hot));
         drop(state);
@@ -276,12 +315,11 @@ impl Core {
         Some(hot)
     }
 
-    /// Forgets a key, and its body if no other key names it. The keeper removes the file.
-    pub(crate) fn forget(&self, hash: KeyHash) -> bool {
+    /// Forgets a key, and its body if no other key names it. The keeper removes the file. Returns
+    /// the bytes of a body that leaves; `None`: the key was not there.
+    pub(crate) fn forget(&self, hash: KeyHash) -> Option<u64> {
         let mut journal = lock(&self.journal);
-        if lock(&self.state).index.get(&hash).is_none() {
-            return false;
-        }
+        lock(&self.state).index.get(&hash)?;
         self.write_down(&mut journal, &[Change::Forget { key: hash }]);
         let mut state = lock(&self.state);
         let slot = state
@@ -289,7 +327,7 @@ impl Core {
             .get(&hash)
             .map(|found| (found.blob.id, found.slot));
         let gone = match state.index.unlink(&hash) {
-            Unlinked::Absent => return false,
+            Unlinked::Absent => return None,
             Unlinked::Shared => Vec::new(),
             Unlinked::Last(gone) => vec![gone],
         };
@@ -300,8 +338,9 @@ impl Core {
         self.hot.remove(&hash);
         self.note_gone(&mut state, &gone, &[]);
         drop(state);
+        let bytes = gone.iter().map(|gone| gone.blob.len).sum();
         self.remove_files_later(gone);
-        true
+        Some(bytes)
     }
 
     /// Drops a blob whose file is not what it should be, with every key that names it. Whoever
@@ -398,6 +437,9 @@ impl Core {
 
     /// Folders that went with it; `None`: it could not be removed.
     fn remove_file(&self, blob: &Blob) -> Option<u64> {
+        if self.disk.is_frozen() {
+            return None;
+        }
         let removed = self.disk.pass();
         let removed = removed.and_then(|()| body::remove(self.root(), &blob.digest));
         removed

@@ -95,6 +95,8 @@ pub(crate) struct Counters {
     pub(crate) touches_dropped: Counter,
     pub(crate) commits: Counter,
     pub(crate) scrubbed: Counter,
+    /// Bodies that were hashed as a whole before a part of them was served.
+    pub(crate) checked: Counter,
     pub(crate) hit_bytes: Counter,
     pub(crate) fill_bytes: Counter,
     faults: [Counter; Fault::ALL.len()],

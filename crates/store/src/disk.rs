@@ -35,6 +35,8 @@ struct Plan {
 pub struct Disk {
     plan: Option<Arc<Plan>>,
     notes: Option<Arc<Notes>>,
+    /// Nothing on it is changed.
+    frozen: bool,
 }
 
 /// What a test wants noted.
@@ -56,7 +58,7 @@ impl Disk {
                 failures: AtomicU64::new(failures),
                 kind,
             })),
-            notes: None,
+            ..Self::default()
         }
     }
 
@@ -71,9 +73,21 @@ impl Disk {
             synced: Mutex::new(open(&notes.with_added_extension(SYNCED))?),
         };
         Ok(Self {
-            plan: None,
             notes: Some(Arc::new(notes)),
+            ..Self::default()
         })
+    }
+
+    /// A disk of which nothing is changed.
+    pub(crate) fn frozen() -> Self {
+        Self {
+            frozen: true,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     /// From the `after`-th operation on every one fails; `None`: none does.

@@ -10,7 +10,7 @@ use crate::config::Verify;
 use crate::core::Core;
 use crate::digest::Digest;
 use crate::hot::Hot;
-use crate::reader::Reader;
+use crate::reader::{Checking, Reader};
 
 /// A stored head and its whole body. What it refers to stays readable for as long as it is held,
 /// whatever is evicted or replaced meanwhile.
@@ -70,8 +70,16 @@ impl Entry {
             return Reader::of_memory(body, start, end);
         }
         let whole = start == 0 && end >= self.len;
-        let first_use = self.core.config.verify == Verify::FirstUse && !self.hot.is_verified();
+        let (suspect, first) = (
+            self.hot.suspect,
+            self.core.config.verify == Verify::FirstUse,
+        );
+        let checking = match self.hot.is_verified() {
+            false if whole && (suspect || first) => Checking::AsRead,
+            false if suspect => Checking::Before,
+            _ => Checking::No,
+        };
         let of = (Arc::clone(&self.file), Arc::clone(&self.hot));
-        Reader::of_file(&self.core, of, (start, end), whole && first_use)
+        Reader::of_file(&self.core, of, (start, end), checking)
     }
 }

@@ -42,6 +42,41 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// True for what only the operator can mend; a server goes on without a cache otherwise.
+    fn is_of_the_operator(kind: io::ErrorKind) -> bool {
+        matches!(
+            kind,
+            io::ErrorKind::PermissionDenied
+                | io::ErrorKind::NotFound
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::AlreadyExists
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::InvalidFilename
+        )
+    }
+
+    pub(crate) fn is_the_operators(&self) -> bool {
+        match self {
+            Self::Held { .. } => true,
+            Self::Newer { .. } => false,
+            Self::NotWritable { source, .. } | Self::File { source, .. } => {
+                Self::is_of_the_operator(source.kind())
+            }
+        }
+    }
+
+    /// The error and its causes in one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        if let Some(source) = std::error::Error::source(self) {
+            text.push_str(": ");
+            text.push_str(&source.to_string());
+        }
+        text
+    }
+}
+
 /// Why a fill does not begin: the answer passes through unstored.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
@@ -54,6 +89,12 @@ pub enum BeginError {
     /// What would have to leave is asked for more often.
     #[error("not admitted: what would leave for it is asked for more often")]
     NotAdmitted,
+    /// The index file cannot be had, and no more may wait for it.
+    #[error("the index cannot be written, and too much waits for it")]
+    IndexBehind,
+    /// The cache is not written to at all.
+    #[error("the cache is only read")]
+    ReadOnly,
     /// The part file cannot be made.
     #[error("cannot make a part file")]
     Part(#[source] io::Error),
@@ -66,6 +107,8 @@ impl BeginError {
             Self::TooLarge => "too-large",
             Self::NoRoom => "no-room",
             Self::NotAdmitted => "not-admitted",
+            Self::IndexBehind => "index-fault",
+            Self::ReadOnly => "no-cache",
             Self::Part(_) => "disk-fault",
         }
     }
@@ -91,6 +134,9 @@ pub enum FillError {
     /// Nothing more can leave to make room.
     #[error("no room: nothing can be evicted")]
     NoRoom,
+    /// An administrator has purged it while it was fetched.
+    #[error("purged while it was fetched")]
+    Purged,
     /// The body could not be written or put in place.
     #[error("cannot write the body")]
     Write(#[source] io::Error),

@@ -27,7 +27,13 @@ const STEP: usize = 256;
 impl Core {
     /// Sets room aside without evicting anything. `None`: something has to leave first.
     pub(crate) fn reserve_free(&self, bytes: u64) -> Result<Option<Reservation>, BeginError> {
+        if self.disk.is_frozen() {
+            return Err(BeginError::ReadOnly);
+        }
         let state = lock(&self.state);
+        if self.is_index_behind(&state) {
+            return Err(BeginError::IndexBehind);
+        }
         if bytes > state.limits.bodies_max() {
             return Err(BeginError::TooLarge);
         }
@@ -37,6 +43,9 @@ impl Core {
 
     /// Sets room aside, evicting what has to leave for it. Blocking.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<Reservation, BeginError> {
+        if let Some(reservation) = self.reserve_free(bytes)? {
+            return Ok(reservation);
+        }
         self.make_room(bytes)?;
         // Between making the room and taking it another fill may have taken it: try again, a
         // bounded number of times.
@@ -88,6 +97,9 @@ impl Core {
 
     /// One step of background eviction. True if there may be more to do. Blocking.
     pub(crate) fn evict_in_background(&self) -> bool {
+        if self.disk.is_frozen() {
+            return false;
+        }
         let mut journal = lock(&self.journal);
         let mut state = lock(&self.state);
         let total = state.limits.total(state.index.allocated(), &self.space);
@@ -212,6 +224,9 @@ impl Core {
 
     /// Asks the file system anew how much of it can be had: others use it too.
     pub(crate) fn measure_disk(&self) {
+        if self.disk.is_frozen() {
+            return;
+        }
         let (bytes, files) = {
             let state = lock(&self.state);
             let bodies = state.index.allocated();

@@ -27,7 +27,7 @@ use crate::partial::{Claim, Partial, Promise};
 use crate::pump::Pump;
 use crate::room::{BLOCK, Reservation, blocks_of};
 use crate::running::{Running, Tail};
-use crate::settle::{Whole, settle};
+use crate::settle::{Whole, Wish, settle};
 
 /// Bodies up to this length do without a part file.
 const MEMORY_MAX: u64 = 256 << 10;
@@ -241,10 +241,20 @@ impl Fill {
         self.running.finish();
         let (core, key) = (Arc::clone(&self.core), self.key.clone());
         let (meta, len) = (self.tail().meta(), self.received);
-        let settled = spawn_blocking(move || settle(&core, &key, &meta, len, &whole))
-            .await
-            .unwrap_or_else(|e| Err(io::Error::other(e)));
-        let (hot, file) = settled.map_err(|e| self.disk_fault(e))?;
+        let purged = self.lead.as_ref().map(|lead| Arc::clone(&lead.purged));
+        let settling = move || {
+            let wish = Wish {
+                key: &key,
+                meta: &meta,
+                len,
+                purged: purged.as_deref(),
+            };
+            settle(&core, &wish, &whole)
+        };
+        let settled = spawn_blocking(settling).await;
+        let settled = settled.unwrap_or_else(|e| Err(io::Error::other(e)));
+        let stored = settled.map_err(|e| self.disk_fault(e))?;
+        let (hot, file) = stored.ok_or(FillError::Purged)?;
         if let Some(run) = self.run.take() {
             run.partial.leave(&self.core);
         }

@@ -38,11 +38,18 @@ pub(crate) struct Hot {
     pub(crate) body: Option<Bytes>,
     /// False: the next whole delivery hashes what it sends.
     pub(crate) verified: AtomicBool,
+    /// An unclean stop may have kept it from the disk: until it is verified, a part of it waits.
+    pub(crate) suspect: bool,
 }
 
 impl Hot {
     pub(crate) fn is_verified(&self) -> bool {
         self.verified.load(Ordering::Acquire)
+    }
+
+    /// Notes what a hash of the whole has said.
+    pub(crate) fn pass(&self, passed: bool) {
+        self.verified.fetch_or(passed, Ordering::AcqRel);
     }
 
     fn weight(&self) -> u64 {

@@ -237,15 +237,32 @@ impl Index {
         Some((blob, self.keys_of(slot)))
     }
 
-    /// Every key and its blob, in no useful order.
-    pub(crate) fn links(&self) -> impl Iterator<Item = (KeyHash, &Blob)> {
-        let held = self.links.iter().filter(|link| link.blob != NONE);
-        held.map(|link| (link.key, &self.blobs.slots[link.blob as usize].blob))
-    }
-
     /// How many keys name the blob in a slot.
     pub(crate) fn names(&self, slot: u32) -> u32 {
         self.keys_of(slot).len() as u32
+    }
+
+    /// How far [`Index::some`] and [`Index::some_links`] go.
+    pub(crate) fn places(&self) -> usize {
+        self.blobs.slots.len().max(self.links.len())
+    }
+
+    /// As [`Index::iter`], in parts, so that the lock is not held over all of it.
+    pub(crate) fn some(&self, from: usize, most: usize) -> impl Iterator<Item = (u32, &Blob)> {
+        let slots = self.blobs.slots.iter().enumerate().skip(from).take(most);
+        let held = slots.filter(|(_, slot)| slot.place != ABSENT);
+        held.map(|(at, slot)| (at as u32, &slot.blob))
+    }
+
+    /// Keys and their blobs, in no useful order, in parts as [`Index::some`].
+    pub(crate) fn some_links(
+        &self,
+        from: usize,
+        most: usize,
+    ) -> impl Iterator<Item = (KeyHash, &Blob)> {
+        let links = self.links.iter().skip(from).take(most);
+        let held = links.filter(|link| link.blob != NONE);
+        held.map(|link| (link.key, &self.blobs.slots[link.blob as usize].blob))
     }
 
     /// Every blob and its slot, in no useful order.

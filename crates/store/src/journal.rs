@@ -59,6 +59,8 @@ pub(crate) struct Journal {
     file: File,
     number: u64,
     len: u64,
+    /// Bytes of the files before it that were written by this run and may still be there.
+    before: u64,
     /// The file ends in a part of a record that could not be cut off.
     torn: bool,
     synced: bool,
@@ -75,14 +77,32 @@ impl Journal {
             file: create(folder, number, synced)?,
             number,
             len: 0,
+            before: 0,
             torn: false,
             synced,
             disk: disk.clone(),
         })
     }
 
+    /// One that keeps nothing.
+    pub(crate) fn frozen(disk: &Disk) -> io::Result<Self> {
+        Ok(Self {
+            folder: PathBuf::new(),
+            file: File::open("/dev/null")?,
+            number: 0,
+            len: 0,
+            before: 0,
+            torn: false,
+            synced: false,
+            disk: disk.clone(),
+        })
+    }
+
     /// Appends the changes with one write.
     pub(crate) fn append(&mut self, changes: &[Change]) -> io::Result<()> {
+        if self.disk.is_frozen() {
+            return Ok(());
+        }
         let mut bytes = Vec::with_capacity(changes.len() * 700);
         for change in changes {
             bytes.extend_from_slice(&encode(change));
@@ -124,11 +144,22 @@ impl Journal {
         self.len
     }
 
+    /// Bytes in all files of this run that no group commit has taken over.
+    pub(crate) fn kept(&self) -> u64 {
+        self.before + self.len
+    }
+
+    /// A group commit holds what the files before the newest say.
+    pub(crate) fn taken_over(&mut self) {
+        self.before = 0;
+    }
+
     /// Goes on in a new file. Returns the number of the last file before it.
     pub(crate) fn rotate(&mut self) -> io::Result<u64> {
         self.disk.pass()?;
         self.file = create(&self.folder, self.number + 1, self.synced)?;
         self.number += 1;
+        self.before += self.len;
         self.len = 0;
         self.torn = false;
         Ok(self.number - 1)

@@ -195,7 +195,9 @@ fn mend(core: &Core) {
 
 /// Reads bodies again and again, where the operator wants it.
 fn scrub(core: &Core) {
-    if let Some(period) = core.config.scrub {
+    if let Some(period) = core.config.scrub
+        && !core.disk.is_frozen()
+    {
         core.scrub(period);
     }
 }
@@ -227,7 +229,7 @@ fn keep(core: &Core) {
         } else {
             wanted.commit || committed.elapsed() >= COMMIT_INTERVAL
         };
-        let full = !failing && lock(&core.journal).len() > JOURNAL_MAX;
+        let full = !failing && !core.disk.is_frozen() && lock(&core.journal).len() > JOURNAL_MAX;
         if full || (due && core.has_pending()) {
             failing = !core.commit(false);
             committed = Instant::now();
@@ -255,6 +257,9 @@ impl Core {
 
     /// Sees to it that the bodies admitted so far are on the disk.
     pub(crate) fn checkpoint(&self) {
+        if self.disk.is_frozen() {
+            return;
+        }
         let last_id = {
             let state = lock(&self.state);
             if state.facts.synced_id == state.index.last_id() {
@@ -279,6 +284,9 @@ impl Core {
     /// Brings everything that has changed into the index file. `closing`: the run ends in order.
     /// False: it could not be; what has changed is still in the journal, and waits in memory.
     pub(crate) fn commit(&self, closing: bool) -> bool {
+        if self.disk.is_frozen() {
+            return true;
+        }
         let (mut batch, journal_file) = match self.take_batch(closing) {
             Ok(taken) => taken,
             Err(e) => {
@@ -294,12 +302,14 @@ impl Core {
             committed = self.table.reopen().and_then(|()| self.table.commit(&batch));
         }
         let is_written = committed.is_ok();
+        self.failing.store(!is_written, Ordering::Relaxed);
         match committed {
             Ok(()) => {
                 self.counters.commits.add(1);
                 if let Err(e) = Journal::discard_through(&self.layout.journal(), journal_file) {
                     self.counters.fault(Fault::Journal, &e);
                 }
+                lock(&self.journal).taken_over();
                 lock(&self.state).committing = Arc::default();
             }
             Err(e) => {

@@ -10,6 +10,7 @@
 //!   journal/          changes that the index file does not have yet
 //!   index.redb        names, heads, heat
 //!   verify.at         where an interrupted audit goes on
+//!   verify.lost       what audits have dropped, until it has been repaired
 //!   index.damaged     one that did not open, while it is being salvaged
 //!   index.hopeless    one of which nothing could be had
 //! ```
@@ -32,7 +33,7 @@ const MARGIN_PERCENT: u64 = 2;
 pub(crate) struct Layout {
     root: PathBuf,
     /// Open for as long as the lock is to be held.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Layout {
@@ -60,7 +61,10 @@ impl Layout {
             TryLockError::Error(source) => not_writable(source),
         })?;
         check_version(&root)?;
-        let layout = Self { root, _lock: lock };
+        let layout = Self {
+            root,
+            _lock: Some(lock),
+        };
         for folder in [
             layout.content(),
             layout.parts(),
@@ -70,6 +74,32 @@ impl Layout {
             fs::create_dir_all(&folder).map_err(not_writable)?;
         }
         Ok(layout)
+    }
+
+    /// Looks at a directory that somebody has laid out; nothing is made. Several may look at once,
+    /// while nobody writes.
+    pub(crate) fn look(directory: &Path) -> Result<Self, OpenError> {
+        let root = if is_foreign(directory) {
+            directory.join("larder")
+        } else {
+            directory.to_owned()
+        };
+        read_version(&root)?;
+        let lock = File::open(root.join("lock")).ok();
+        let taken = lock.as_ref().map(File::try_lock_shared);
+        match taken {
+            Some(Err(TryLockError::WouldBlock)) => Err(OpenError::Held { path: root }),
+            // A file system without locks: nobody can have it either.
+            _ => Ok(Self { root, _lock: lock }),
+        }
+    }
+
+    /// Stands for a directory that cannot be had.
+    pub(crate) fn nowhere(directory: &Path) -> Self {
+        Self {
+            root: directory.to_owned(),
+            _lock: None,
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -104,6 +134,11 @@ impl Layout {
     /// Where an audit that was interrupted has come to.
     pub(crate) fn audit(&self) -> PathBuf {
         self.root.join("verify.at")
+    }
+
+    /// What audits have dropped and nobody has tried to repair yet.
+    pub(crate) fn lost(&self) -> PathBuf {
+        self.root.join("verify.lost")
     }
 
     /// Removes what fills of an earlier run have left.
@@ -144,6 +179,14 @@ impl Layout {
     }
 }
 
+/// True on a file system that is memory itself (tmpfs, ramfs).
+pub(crate) fn is_in_memory(path: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    let kind = rustix::fs::statfs(path).map(|about| u64::try_from(about.f_type));
+    matches!(kind, Ok(Ok(TMPFS | RAMFS)))
+}
+
 /// What is in a folder of folders.
 pub(crate) fn subfolders(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -168,28 +211,39 @@ fn is_foreign(directory: &Path) -> bool {
         .any(|name| directory.join(name).exists())
 }
 
+/// Sees whether the directory is laid out as this version does it; an empty one is marked.
 fn check_version(root: &Path) -> Result<(), OpenError> {
-    let path = root.join("VERSION");
-    let fault = |step| {
-        let path = path.clone();
-        move |source| OpenError::File { step, path, source }
-    };
-    match fs::read_to_string(&path) {
+    match read_version(root) {
         // A power loss can leave a new file without its bytes: nothing newer is meant by it.
-        Ok(text) if text.trim_matches(['\0', '\n']).is_empty() => write_version(root, &path),
-        Ok(text) => {
-            let number = text.trim().strip_prefix("larder cache ");
-            match number.and_then(|number| number.parse::<u32>().ok()) {
-                Some(number) if number <= FORMAT => Ok(()),
-                _ => Err(OpenError::Newer {
-                    path: root.to_owned(),
-                    found: text.trim().chars().take(60).collect(),
-                    known: FORMAT,
-                }),
-            }
+        Ok(false) => write_version(root, &root.join("VERSION")),
+        Ok(true) => Ok(()),
+        Err(OpenError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            write_version(root, &root.join("VERSION"))
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => write_version(root, &path),
-        Err(e) => Err(fault("read")(e)),
+        Err(e) => Err(e),
+    }
+}
+
+/// False: the mark has no bytes.
+fn read_version(root: &Path) -> Result<bool, OpenError> {
+    let path = root.join("VERSION");
+    let text = fs::read(&path).map_err(|source| OpenError::File {
+        step: "read",
+        path,
+        source,
+    })?;
+    let text = String::from_utf8_lossy(&text);
+    if text.trim_matches(['\0', '\n']).is_empty() {
+        return Ok(false);
+    }
+    let number = text.trim().strip_prefix("larder cache ");
+    match number.and_then(|number| number.parse::<u32>().ok()) {
+        Some(number) if number <= FORMAT => Ok(true),
+        _ => Err(OpenError::Newer {
+            path: root.to_owned(),
+            found: text.trim().chars().take(60).collect(),
+            known: FORMAT,
+        }),
     }
 }
 

@@ -6,10 +6,10 @@
 //!
 //! In reading order: the handle ([`Store`]), from a key to its entry (`lookup`, [`Entry`],
 //! [`Reader`]), one fetch for many ([`Join`], [`Slot`]), its bytes ([`Fill`], [`Tail`]), objects of
-//! which parts are held ([`Partial`], [`Draw`]), room
-//! (`evict`, `room`), what memory holds (`index`, `heap`, `rank`), what the disk holds (`layout`,
+//! which parts are held ([`Partial`], [`Draw`]), room (`evict`, `room`), what is hashed before it is
+//! trusted (`check`), what memory holds (`index`, `heap`, `rank`), what the disk holds (`layout`,
 //! `body`, `codec`, `journal`, `table`), the thread that keeps them together (`keeper`), and the
-//! start after whatever happened (`recover`).
+//! start after whatever happened (`recover`), or where nothing may be changed (`look`).
 //!
 //! Invariants:
 //! 1. An object is found only once its length and digest are known and its file is in place.
@@ -23,6 +23,7 @@ mod audit;
 mod backend;
 mod body;
 mod browse;
+mod check;
 mod codec;
 mod collapse;
 mod config;
@@ -41,6 +42,7 @@ mod index;
 mod journal;
 mod keeper;
 mod layout;
+mod look;
 mod lookup;
 #[doc(hidden)]
 pub mod measure;

@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicBool;
 use bytes::Bytes;
 use larder_policy::key::CacheKey;
 
-use crate::body::{self, BodyFile};
+use crate::body::BodyFile;
+use crate::check;
 use crate::codec::{self, Head};
 use crate::config::Verify;
 use crate::core::Core;
@@ -111,10 +112,8 @@ impl Core {
         let mut body = None;
         if blob.len <= SMALL_BODY {
             body = Some(self.load_small(&known)?);
-        } else if blob.is(SUSPECT) {
-            self.hash_suspect(&known)?;
         }
-        let verified = blob.is(VERIFIED) || blob.is(SUSPECT) || body.is_some();
+        let verified = blob.is(VERIFIED) || body.is_some();
         let hot = Arc::new(Hot {
             key: head.key,
             meta: Arc::new(head.meta),
@@ -124,6 +123,7 @@ impl Core {
             id: blob.id,
             version: known.version,
             verified: AtomicBool::new(verified),
+            suspect: blob.is(SUSPECT),
             body,
         });
         let state = lock(&self.state);
@@ -229,20 +229,6 @@ impl Core {
         Some(Bytes::from(body))
     }
 
-    /// Hashes a body that an unclean stop may have kept from the disk.
-    fn hash_suspect(&self, known: &Known) -> Option<()> {
-        let file = known.file.file().ok()?;
-        match body::hash_agrees(file, known.blob.len, &known.blob.digest) {
-            Ok(true) => {
-                self.mark_verified(known);
-                return Some(());
-            }
-            Ok(false) => self.lose(Fault::Flipped, known),
-            Err(e) => self.counters.fault(Fault::Read, &e),
-        }
-        None
-    }
-
     /// Sees whether the body with this digest is whole, hashing it if this run has not yet. `None`:
     /// it has left, or leaves because it is not; false: its file cannot be read just now. While the
     /// handle is held it is not evicted. Blocking.
@@ -262,9 +248,15 @@ impl Core {
         if known.blob.is(VERIFIED) {
             return Some((known.file, true));
         }
+        let body = check::Body {
+            slot: known.slot,
+            id: known.blob.id,
+            len: known.blob.len,
+            digest: *digest,
+        };
         let whole = self
             .open_checked(&known)
-            .and_then(|()| self.hash_suspect(&known));
+            .and_then(|()| self.check_whole(body, &known.file).then_some(()));
         let held = lock(&self.state)
             .index
             .at(known.slot, known.blob.id)

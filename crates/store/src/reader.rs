@@ -2,15 +2,16 @@
 //!
 //! Files are read inline with `preadv2(RWF_NOWAIT)` in pieces of at most 256 KiB: what the page
 //! cache has costs no thread hop. Where it has not, one hop reads the piece and asks the kernel
-//! for what follows. A file system that refuses the flag (tmpfs) is memory itself and is read
-//! plainly. Buffers are used again as soon as the connection has let them go, because growing and
+//! for what follows. Where the file system refuses the flag, memory itself (tmpfs) is read plainly,
+//! and a disk (below overlayfs) always by a hop. Buffers are used again as soon as the connection has let them go, because growing and
 //! trimming the heap around such buffers costs more than the copy into them.
 //!
 //! The reader never ends early without an error: a file shorter than its body, a failed fill and
 //! (on a body's first delivery since the start) bytes without their digest all cut the answer.
-//! The last piece is only handed out after the digest has been compared.
+//! The last piece is only handed out after the digest has been compared. A part of a body that an
+//! unclean stop may have damaged waits until the whole has been hashed (`check`).
 
-use std::future::Future as _;
+use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
@@ -30,8 +31,6 @@ use crate::counters::Fault;
 use crate::digest::Digest;
 use crate::error::ReadError;
 use crate::hot::Hot;
-use crate::index::VERIFIED;
-use crate::lock;
 use crate::running::{Running, Step};
 
 /// What the kernel is asked to read ahead of a piece that it did not have.
@@ -49,7 +48,28 @@ pub struct Reader {
     buffers: Vec<Arc<Buffer>>,
     hop: Option<JoinHandle<Hopped>>,
     check: Option<Box<Check>>,
+    gate: Option<Gate>,
     core: Weak<Core>,
+}
+
+/// How a stored body is compared with its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checking {
+    /// Not this time.
+    No,
+    /// While it is delivered; only sensible for a whole body.
+    AsRead,
+    /// As a whole before any of it is delivered.
+    Before,
+}
+
+/// Waits for the verdict on the whole.
+struct Gate(Pin<Box<dyn Future<Output = bool> + Send + Sync>>);
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
 }
 
 #[derive(Debug)]
@@ -100,23 +120,27 @@ impl Reader {
         )
     }
 
-    /// `check`: hash what is read; only sensible for a whole body.
     pub(crate) fn of_file(
         core: &Arc<Core>,
         (file, hot): (Arc<BodyFile>, Arc<Hot>),
         (start, end): (u64, u64),
-        check: bool,
+        checking: Checking,
     ) -> Self {
         let end = end.min(hot.len);
-        let check = check.then(|| {
+        let check = (checking == Checking::AsRead).then(|| {
             Box::new(Check {
                 hasher: Sha256::new(),
                 digest: hot.digest,
             })
         });
+        let gate = (checking == Checking::Before).then(|| {
+            let of = (Arc::clone(&hot), Arc::clone(&file));
+            Gate(Box::pin(Core::checked(Arc::clone(core), of.0, of.1)))
+        });
         let source = Source::File(file, hot);
         let mut reader = Self::new(source, start.min(end), Some(end), Arc::downgrade(core));
         reader.check = check;
+        reader.gate = gate;
         reader
     }
 
@@ -133,6 +157,7 @@ impl Reader {
             buffers: Vec::new(),
             hop: None,
             check: None,
+            gate: None,
             core,
         }
     }
@@ -158,6 +183,13 @@ impl Reader {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
+        if let Some(Gate(verdict)) = &mut self.gate {
+            let passed = ready!(verdict.as_mut().poll(cx));
+            self.gate = None;
+            if !passed {
+                return Poll::Ready(Some(Err(ReadError::Flipped)));
+            }
+        }
         if let Some(hop) = &mut self.hop {
             let hopped = ready!(Pin::new(hop).poll(cx));
             self.hop = None;
@@ -200,7 +232,7 @@ impl Reader {
     }
 
     /// Reads what the page cache has, or starts a hop and returns `None`.
-    fn read_inline(
+    pub(crate) fn read_inline(
         &mut self,
         file: &Arc<BodyFile>,
         limit: u64,
@@ -215,6 +247,10 @@ impl Reader {
         let nowait = core
             .as_ref()
             .is_none_or(|core| core.nowait.load(Ordering::Relaxed));
+        if !nowait && !core.as_ref().is_some_and(|core| core.in_memory) {
+            self.start_hop(file, buffer, want);
+            return None;
+        }
         let target = Arc::get_mut(&mut buffer)
             .and_then(|buffer| buffer.0.get_mut(..want))
             .expect("a buffer that nobody else holds, of at least this size");
@@ -297,8 +333,8 @@ impl Reader {
     fn passed(&mut self) {
         self.check = None;
         if let (Source::File(_, hot), Some(core)) = (&self.source, self.core.upgrade()) {
-            hot.verified.store(true, Ordering::Release);
-            lock(&core.state).index.set_flag(hot.slot, hot.id, VERIFIED);
+            hot.pass(true);
+            core.set_verified(hot.slot, hot.id);
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::admission::Sketch;
 use crate::body;
+use crate::check::Checks;
 use crate::codec;
 use crate::collapse::Flights;
 use crate::config::{Admission, Config};
@@ -26,13 +27,13 @@ use crate::hot::HotCache;
 use crate::index::{Gone, Index, SUSPECT, Unlinked, VERIFIED};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
-use crate::layout::{FileSystem, Layout, subfolders};
+use crate::layout::{FileSystem, Layout, is_in_memory, subfolders};
 use crate::partial::Shelf;
 use crate::patience::Patience;
 use crate::rank::Ranking;
 use crate::room::{Limits, Space};
 use crate::slices::Slices;
-use crate::table::{ENDED_UNTIDY, Loaded, RUNNING, Table, TableError};
+use crate::table::{ENDED_UNTIDY, Facts, Loaded, RUNNING, Table, TableError};
 use crate::vary::Vary;
 
 /// redb's page cache, where `memory_max` allows it.
@@ -43,8 +44,8 @@ const MEASURE_TIME: Duration = Duration::from_millis(300);
 const EXPECTED_MAX: u64 = 1 << 24;
 
 /// Memory's picture of the cache, as the disk gives it.
-struct Picture {
-    index: Index,
+pub(crate) struct Picture {
+    pub(crate) index: Index,
     vary: HashMap<KeyHash, Vec<u8>>,
     pending: Pending,
     removed: HashSet<Digest>,
@@ -86,45 +87,85 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         "ask about the file system of",
         layout.root().to_owned(),
     ))?;
-    let vary = Vary::of_records(&picture.vary);
-    let memory = config.memory_max.saturating_sub(page_cache(&config));
-    let core = Core {
-        hot: HotCache::new(memory, files_max()),
-        journal: Mutex::new(journal),
-        state: Mutex::new(State {
-            index: picture.index,
-            limits,
-            pending: picture.pending,
-            committing: Arc::default(),
-            open: HashMap::new(),
-            busy: HashMap::new(),
-            warm: Vec::new(),
-            facts: loaded.facts,
-        }),
-        idle: Condvar::new(),
-        table,
-        vary: RwLock::new(vary),
-        flights: Flights::default(),
-        shelf: Shelf::default(),
-        space: Arc::new(Space::default()),
-        counters,
-        sketch: (config.admission == Admission::Frequency).then(Sketch::default),
-        touches: Touches::default(),
-        slices: Slices::default(),
-        nudge: Nudge::default(),
-        to_remove: Mutex::new(Vec::new()),
-        nowait: AtomicBool::new(true),
-        next_part: AtomicU64::new(1),
-        mending: Mutex::new(mending),
-        stopping: AtomicBool::new(false),
-        config,
-        disk,
+    let parts = Parts {
         layout,
+        table,
+        picture,
+        facts: loaded.facts,
+        journal,
+        limits,
+        counters,
+        mending,
+        why_frozen: None,
     };
+    let core = parts.assemble(config, disk);
     // The mark of a clean end is taken back before anything is admitted, and what the journal
     // said is brought into the index file.
     core.commit(false);
     Ok(core)
+}
+
+/// What a start has found, as far as it differs from case to case.
+pub(crate) struct Parts {
+    pub(crate) layout: Layout,
+    pub(crate) table: Table,
+    pub(crate) picture: Picture,
+    pub(crate) facts: Facts,
+    pub(crate) journal: Journal,
+    pub(crate) limits: Limits,
+    pub(crate) counters: Counters,
+    pub(crate) mending: Mending,
+    /// Why nothing is changed on disk, if that is so.
+    pub(crate) why_frozen: Option<Arc<str>>,
+}
+
+impl Parts {
+    pub(crate) fn assemble(self, config: Config, disk: Disk) -> Core {
+        let Self {
+            layout,
+            picture,
+            limits,
+            ..
+        } = self;
+        let memory = config.memory_max.saturating_sub(page_cache(&config));
+        Core {
+            hot: HotCache::new(memory, files_max()),
+            journal: Mutex::new(self.journal),
+            state: Mutex::new(State {
+                index: picture.index,
+                limits,
+                pending: picture.pending,
+                committing: Arc::default(),
+                open: HashMap::new(),
+                busy: HashMap::new(),
+                warm: Vec::new(),
+                facts: self.facts,
+            }),
+            idle: Condvar::new(),
+            table: self.table,
+            vary: RwLock::new(Vary::of_records(&picture.vary)),
+            flights: Flights::default(),
+            shelf: Shelf::default(),
+            space: Arc::new(Space::default()),
+            counters: self.counters,
+            sketch: (config.admission == Admission::Frequency).then(Sketch::default),
+            touches: Touches::default(),
+            slices: Slices::default(),
+            nudge: Nudge::default(),
+            to_remove: Mutex::new(Vec::new()),
+            nowait: AtomicBool::new(true),
+            in_memory: is_in_memory(layout.root()),
+            checks: Checks::default(),
+            next_part: AtomicU64::new(1),
+            mending: Mutex::new(self.mending),
+            stopping: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            why_frozen: self.why_frozen,
+            config,
+            disk,
+            layout,
+        }
+    }
 }
 
 /// Opens the index file; a damaged one is set aside for what can be salvaged of it, and an empty
@@ -177,11 +218,11 @@ fn open_table(
     Ok((Table::absent(), picture, Loaded::default(), mending))
 }
 
-fn page_cache(config: &Config) -> u64 {
+pub(crate) fn page_cache(config: &Config) -> u64 {
     PAGE_CACHE_MAX.min(config.memory_max / 4)
 }
 
-fn read_table(table: &Table, config: &Config) -> Result<(Picture, Loaded), TableError> {
+pub(crate) fn read_table(table: &Table, config: &Config) -> Result<(Picture, Loaded), TableError> {
     let expected = table.bodies()?.min(EXPECTED_MAX);
     let mut picture = Picture::new(config, expected as usize);
     let index = &mut picture.index;
@@ -196,7 +237,7 @@ fn read_table(table: &Table, config: &Config) -> Result<(Picture, Loaded), Table
 }
 
 impl Picture {
-    fn new(config: &Config, expected: usize) -> Self {
+    pub(crate) fn new(config: &Config, expected: usize) -> Self {
         let ranking = Ranking {
             policy: config.replacement,
             age: 0,
@@ -209,7 +250,7 @@ impl Picture {
         }
     }
 
-    fn replay(&mut self, changes: Vec<Change>) {
+    pub(crate) fn replay(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Admit { head, blocks } => self.admit(&head, blocks),
@@ -322,7 +363,7 @@ impl Picture {
     }
 
     /// Marks what came after the last checkpoint.
-    fn suspect(&mut self, synced_id: u64) {
+    pub(crate) fn suspect(&mut self, synced_id: u64) {
         let after: Vec<_> = self
             .index
             .iter()

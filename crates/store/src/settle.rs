@@ -4,13 +4,14 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::{Bytes, BytesMut};
 use larder_policy::key::CacheKey;
 use larder_policy::meta::Meta;
 
 use crate::body::{self, BodyFile};
-use crate::core::{Core, Placed};
+use crate::core::{Admitted, Core, Placed};
 use crate::digest::Digest;
 use crate::hot::{Hot, SMALL_BODY};
 use crate::lock;
@@ -32,14 +33,24 @@ pub(crate) enum Whole {
     Part { file: Arc<BodyFile>, digest: Digest },
 }
 
+/// What is to be stored.
+#[derive(Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) key: &'a CacheKey,
+    pub(crate) meta: &'a Arc<Meta>,
+    pub(crate) len: u64,
+    /// Set when an administrator does not want it any more.
+    pub(crate) purged: Option<&'a AtomicBool>,
+}
+
+/// What is found from now on, and its body.
+pub(crate) type Stored = (Arc<Hot>, Arc<BodyFile>);
+
 /// Puts the body in place, unless one with its digest is there already, and lets the key name it.
-pub(crate) fn settle(
-    core: &Core,
-    key: &CacheKey,
-    meta: &Arc<Meta>,
-    len: u64,
-    whole: &Whole,
-) -> io::Result<(Arc<Hot>, Arc<BodyFile>)> {
+///
+/// `None`: it was purged meanwhile.
+pub(crate) fn settle(core: &Core, wish: &Wish<'_>, whole: &Whole) -> io::Result<Option<Stored>> {
+    let Wish { key, meta, len, .. } = *wish;
     let (digest, body) = match whole {
         Whole::Memory { chunks, .. } => {
             let body = joined(chunks);
@@ -60,10 +71,11 @@ pub(crate) fn settle(
             body: small.clone(),
             is_new: matches!(claim, Claim::Ours),
             verified: true,
+            purged: wish.purged,
         };
         match &claim {
             Claim::Ours => {
-                let made = match place(core, whole, body.as_deref(), &digest) {
+                let mut made = match place(core, whole, body.as_deref(), &digest) {
                     Ok((made, asked, file)) => {
                         placed.blocks = asked.unwrap_or(placed.blocks);
                         placed.file = file;
@@ -74,19 +86,27 @@ pub(crate) fn settle(
                         return Err(e);
                     }
                 };
-                let hot = core.admit(&placed);
+                let admitted = core.admit(&placed);
+                if matches!(admitted, Admitted::Purged) {
+                    made = made.saturating_sub(body::remove(core.root(), &digest).unwrap_or(0));
+                }
                 core.end_placing(&digest, made);
-                if let Some(hot) = hot {
-                    return open(core, hot, placed.file);
+                match admitted {
+                    Admitted::Found(hot) => return open(core, hot, placed.file).map(Some),
+                    Admitted::Left | Admitted::Purged => return Ok(None),
                 }
             }
             Claim::There { file, verified } => {
                 placed.verified = *verified;
-                if let Some(hot) = core.admit(&placed) {
-                    core.counters.deduplicated_bytes.add(len);
-                    return open(core, hot, Some(Arc::clone(file)));
+                match core.admit(&placed) {
+                    Admitted::Found(hot) => {
+                        core.counters.deduplicated_bytes.add(len);
+                        return open(core, hot, Some(Arc::clone(file))).map(Some);
+                    }
+                    Admitted::Purged => return Ok(None),
+                    // Its last name was taken away meanwhile, and its file with it.
+                    Admitted::Left => {}
                 }
-                // Its last name was taken away meanwhile, and its file with it.
             }
         }
     }
@@ -119,11 +139,7 @@ fn claim(core: &Core, digest: &Digest) -> Claim {
 }
 
 /// The body's one handle, open unless all of it is in memory.
-fn open(
-    core: &Core,
-    hot: Arc<Hot>,
-    file: Option<Arc<BodyFile>>,
-) -> io::Result<(Arc<Hot>, Arc<BodyFile>)> {
+fn open(core: &Core, hot: Arc<Hot>, file: Option<Arc<BodyFile>>) -> io::Result<Stored> {
     let file = match file {
         Some(file) => file,
         None => lock(&core.state).pin(&core.disk, hot.id),

@@ -7,6 +7,8 @@ use crate::lock;
 /// What the store holds and has done. Counts are since the start where nothing else is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
+    /// Why nothing is stored and nothing on disk is changed, if that is so.
+    pub read_only: Option<std::sync::Arc<str>>,
     /// Keys that name a body.
     pub objects: u64,
     /// Bodies; fewer than objects where several keys name one.
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub bytes_ever: (u64, u64),
     /// Bodies that the background scrub has read.
     pub scrubbed: u64,
+    /// Bodies that were hashed as a whole before a part of them was served, after an unclean stop.
+    pub checked: u64,
     /// Bytes of the bodies, each counted once for every key that names it.
     pub named_bytes: u64,
     /// Bytes of the bodies.
@@ -82,6 +86,7 @@ impl Core {
         let state = lock(&self.state);
         let facts = state.facts;
         Snapshot {
+            read_only: self.why_frozen.clone(),
             objects: state.index.objects() as u64,
             bodies: state.index.bodies() as u64,
             body_bytes: state.index.allocated(),
@@ -101,6 +106,7 @@ impl Core {
                 facts.fill_bytes + counters.fill_bytes.get(),
             ),
             scrubbed: counters.scrubbed.get(),
+            checked: counters.checked.get(),
             named_bytes: state.index.named_bytes(),
             content_bytes: state.index.content_bytes(),
             fills_active: self.flights.len() as u64,

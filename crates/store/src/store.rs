@@ -17,6 +17,7 @@ use crate::error::OpenError;
 use crate::journal::Change;
 use crate::keeper::Keeper;
 use crate::lock;
+use crate::look;
 use crate::partial::Partial;
 use crate::recover;
 use crate::running::Tail;
@@ -44,8 +45,43 @@ impl Store {
     /// As [`Store::open`], on a disk that fails as planned: for tests.
     #[doc(hidden)]
     pub fn open_on(config: Config, disk: Disk) -> Result<Self, OpenError> {
-        let core = Arc::new(recover::open(config, disk)?);
-        core.load_partials();
+        Self::of(recover::open(config, disk)?)
+    }
+
+    /// Looks at what a directory holds and changes nothing there, nor makes anything: neither on
+    /// disk, nor by storing, evicting or mending. Blocking.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; and a damaged index, which is not mended here.
+    pub fn look(config: Config) -> Result<Self, OpenError> {
+        Self::of(look::look(config, "it is only looked at")?)
+    }
+
+    /// As [`Store::open`], for a server that goes on with what can be had: where the file system is
+    /// read-only or fails, what is held is served and nothing is stored; where not even that can
+    /// be read, or a later version has laid the directory out, there is no cache.
+    /// [`Snapshot::read_only`] says why. Blocking.
+    ///
+    /// # Errors
+    /// What the operator has to mend: another process has it, or rights are missing.
+    pub fn open_or_less(config: Config) -> Result<Self, OpenError> {
+        let error = match Self::open(config.clone()) {
+            Err(error) if !error.is_the_operators() => error,
+            opened => return opened,
+        };
+        let why = error.chain();
+        match look::look(config.clone(), &why) {
+            Ok(core) => Self::of(core),
+            // What was wrong at first is what the operator has to know.
+            Err(_worse) => Self::of(look::nowhere(config, &why)?),
+        }
+    }
+
+    fn of(core: Core) -> Result<Self, OpenError> {
+        let core = Arc::new(core);
+        if !core.disk.is_frozen() {
+            core.load_partials();
+        }
         let keeper = Keeper::start(&core).map_err(|source| OpenError::File {
             step: "start the keeper of",
             path: core.root().to_owned(),
@@ -90,6 +126,12 @@ impl Store {
                 return;
             }
         }
+        if self.core.disk.is_frozen() {
+            let vary = self.core.vary.write();
+            vary.unwrap_or_else(PoisonError::into_inner)
+                .remember(hash, names);
+            return;
+        }
         let encoded = codec::encode_names(&names);
         let mut journal = lock(&self.core.journal);
         let change = Change::Vary {
@@ -130,16 +172,29 @@ impl Store {
 
     /// Forgets a key; its body leaves too if no other key names it. False: it was not there.
     pub fn remove(&self, key: &CacheKey) -> bool {
+        self.purge(key).is_some()
+    }
+
+    /// As [`Store::remove`], for an administrator: returns the bytes of the body if it leaves with
+    /// the key, 0 if another key names it. `None`: it was not there. Blocking.
+    pub fn purge(&self, key: &CacheKey) -> Option<u64> {
         let partial = self.partial(key);
         if let Some(partial) = &partial {
             partial.discard();
         }
-        self.core.forget(KeyHash::of(key)) || partial.is_some()
+        let forgotten = self.core.forget(KeyHash::of(key));
+        forgotten.or(partial.map(|_parts| 0))
     }
 
     /// The object of which parts are held under a key, if there is one.
     pub fn partial(&self, key: &CacheKey) -> Option<Partial> {
         self.core.shelf.get(key)
+    }
+
+    /// Sees to it that nothing is kept of the fetches under way whose key, or whose URL once it is
+    /// known, is `meant`; their clients get the bytes all the same. Returns how many. Blocking.
+    pub fn purge_fills(&self, meant: impl Fn(&CacheKey, Option<&str>) -> bool) -> u64 {
+        self.core.purge_fills(meant)
     }
 
     /// Joins the fetch of a key: one caller leads, all others follow.
@@ -197,9 +252,15 @@ impl Store {
         let keeper = Arc::clone(&self.keeper);
         // The only failure is a panic in the keeper, which it has said itself.
         let _ = tokio::task::spawn_blocking(move || {
-            core.note_partials();
+            if !core.disk.is_frozen() {
+                core.note_partials();
+            }
             keeper.stop();
         })
         .await;
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

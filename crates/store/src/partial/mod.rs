@@ -33,7 +33,7 @@ use crate::error::{BeginError, FillError};
 use crate::lock;
 use crate::room::{BLOCK as DISK_BLOCK, Reservation};
 use crate::running::{Running, Tail};
-use crate::settle::{Whole, settle};
+use crate::settle::{Whole, Wish, settle};
 
 use claims::{BLOCK, Claimed, Claims};
 pub use draw::Draw;
@@ -277,15 +277,21 @@ impl Partial {
             let digest = this.digest()?;
             let file = Arc::clone(&inner.file);
             let whole = Whole::Part { file, digest };
-            let settled = settle(&shared, &inner.key, &this.meta(), inner.length, &whole)?;
+            let wish = Wish {
+                key: &inner.key,
+                meta: &this.meta(),
+                len: inner.length,
+                purged: None,
+            };
+            let settled = settle(&shared, &wish, &whole)?;
             this.leave(&shared);
             Ok::<_, io::Error>(settled)
         });
         let settled = settled.await.unwrap_or_else(|e| Err(io::Error::other(e)));
         match settled {
-            Ok((hot, file)) => {
+            Ok(stored) => {
                 core.counters.fill_bytes.add(inner.length);
-                Ok(Some(Entry::new(&core, hot, file)))
+                Ok(stored.map(|(hot, file)| Entry::new(&core, hot, file)))
             }
             Err(e) => {
                 core.counters.fault(Fault::Write, &e);

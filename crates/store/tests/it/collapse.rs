@@ -221,3 +221,39 @@ async fn who_asks_for_the_key_that_an_answer_will_be_stored_under_follows_its_fe
     // Both keys are free again.
     drop((lead(&store, &variant), lead(&store, &key("k"))));
 }
+
+#[tokio::test]
+async fn what_is_purged_while_it_is_fetched_is_not_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    for (name, len) in [("small", 1_000), ("big", 400_000)] {
+        let whole = body(name, len);
+        let mut fill = begin(&store, name, Some(len as u64)).await;
+        let tail = fill.tail();
+        fill.write(whole.clone()).await.expect("written");
+        let url = format!("http://mirror.example/{name}");
+        let purged = store.purge_fills(|wanted, from| *wanted == key(name) && from == Some(&url));
+        assert_eq!(purged, 1);
+        assert!(fill.commit().await.is_err());
+        // Who follows it gets it all the same.
+        let read = read_all(tail.reader(0, None)).await.expect("whole");
+        assert!(read == whole);
+        drop(tail);
+        assert!(store.lookup(&key(name)).await.is_none());
+        put(&store, name, &whole).await;
+        assert!(store.lookup(&key(name)).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_purge_tells_the_bytes_that_leave_and_not_those_that_another_key_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let whole = body("twin", 10_000);
+    for name in ["one", "other"] {
+        put(&store, name, &whole).await;
+    }
+    assert_eq!(store.purge(&key("one")), Some(0));
+    assert_eq!(store.purge(&key("other")), Some(10_000));
+    assert_eq!(store.purge(&key("other")), None);
+}

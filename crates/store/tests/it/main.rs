@@ -15,6 +15,7 @@ mod faults;
 mod fill;
 #[cfg(test)]
 mod full_disk;
+mod look;
 mod partial;
 mod restart;
 mod room;

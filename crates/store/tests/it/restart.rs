@@ -358,3 +358,86 @@ fn content_bytes(directory: &Path) -> u64 {
     }
     bytes
 }
+
+/// A copy of a cache as a kill leaves it: what came last is suspect.
+fn killed(directory: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    let mut command = std::process::Command::new("cp");
+    command.arg("-a").arg(directory.join(".")).arg(copy.path());
+    assert!(command.status().expect("runs").success());
+    copy
+}
+
+/// Flips a bit in the middle of the only body.
+fn flip_the_body(directory: &Path) {
+    let mut path = directory.join("content-v2/sha256");
+    while path.is_dir() {
+        let mut inside = fs::read_dir(&path).expect("readable");
+        path = inside.next().expect("one").expect("readable").path();
+    }
+    let mut bytes = fs::read(&path).expect("readable");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspect_body_is_hashed_while_it_is_delivered_and_a_part_of_it_after_one_check() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let whole = body("big", 4_000_000);
+    put(&store, "big", &whole).await;
+    let copy = killed(folder.path());
+    let again = open(copy.path());
+    let entry = again.lookup(&key("big")).await.expect("found");
+    let mut reader = entry.reader(0, entry.len());
+    let first = crate::support::next(&mut reader)
+        .await
+        .expect("some")
+        .expect("read");
+    assert!(first.len() < whole.len());
+    assert_eq!(again.snapshot().checked, 0, "hashed before the first byte");
+    drop(reader);
+    // Four parts at once: one check.
+    let parts = (0..4_u64).map(|n| {
+        let reader = entry.reader(n * 1_000_000, (n + 1) * 1_000_000);
+        tokio::spawn(read_all(reader))
+    });
+    let mut all = Vec::new();
+    for part in parts.collect::<Vec<_>>() {
+        all.extend(part.await.expect("ends").expect("whole"));
+    }
+    assert!(all == whole);
+    assert_eq!(again.snapshot().checked, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_part_of_a_damaged_suspect_body_is_served_even_where_nothing_else_is_verified() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let whole = body("big", 4_000_000);
+    put(&store, "big", &whole).await;
+    for is_part in [true, false] {
+        let copy = killed(folder.path());
+        flip_the_body(copy.path());
+        let config = Config {
+            verify: larder_store::Verify::Never,
+            ..config(copy.path())
+        };
+        let again = Store::open(config).expect("opens");
+        let entry = again.lookup(&key("big")).await.expect("found");
+        let start = u64::from(is_part);
+        let mut reader = entry.reader(start, entry.len());
+        let mut got = 0;
+        let failed = loop {
+            match crate::support::next(&mut reader).await {
+                Some(Ok(bytes)) => got += bytes.len() as u64,
+                Some(Err(_)) => break true,
+                None => break false,
+            }
+        };
+        assert!(failed, "a damaged body was delivered whole");
+        assert!(if is_part { got == 0 } else { got < entry.len() }, "{got}");
+        assert!(again.lookup(&key("big")).await.is_none());
+    }
+}

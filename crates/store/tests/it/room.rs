@@ -18,11 +18,11 @@ fn small_store(directory: &Path) -> Store {
 }
 
 /// Names the file system of their own that the tests below run on; set by themselves.
-const OWN: &str = "LARDER_TEST_FILE_SYSTEM";
+pub(crate) const OWN: &str = "LARDER_TEST_FILE_SYSTEM";
 
 /// Runs a test of this binary again with `OWN` naming a tmpfs of `size`, in a mount namespace of
 /// its own. True: this is that run, and the test is to go on.
-fn on_own_file_system(test: &str, size: &str) -> bool {
+pub(crate) fn on_own_file_system(test: &str, size: &str) -> bool {
     if std::env::var_os(OWN).is_some() {
         return true;
     }

@@ -1,0 +1,100 @@
+//! What only the inside of the store shows.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use larder_policy::key::CacheKey;
+
+use crate::body::BodyFile;
+use crate::core::Core;
+use crate::disk::Disk;
+use crate::error::BeginError;
+use crate::fill::Fill;
+use crate::reader::{Checking, Reader};
+use crate::test_support::sample_meta;
+use crate::{Config, Entry, Order, Store, recover};
+
+/// No keeper: nothing happens beside the test.
+fn core(directory: &std::path::Path) -> Arc<Core> {
+    Arc::new(recover::open(Config::new(directory), Disk::default()).expect("opens"))
+}
+
+fn key(name: &str) -> CacheKey {
+    CacheKey::of_store_id(&format!("http://mirror.example/{name}"))
+}
+
+async fn put(core: &Arc<Core>, name: &str, body: Bytes) -> Result<Entry, BeginError> {
+    let meta = sample_meta(name);
+    let mut fill = Fill::begin(core, meta, Some(body.len() as u64), key(name)).await?;
+    fill.write(body).await.expect("written");
+    Ok(fill.commit().await.expect("stored"))
+}
+
+#[tokio::test]
+async fn beyond_a_bound_nothing_is_stored_whose_name_no_index_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let core = core(folder.path());
+    core.failing.store(true, Ordering::Relaxed);
+    let mut stored = 0;
+    let error = loop {
+        match put(
+            &core,
+            &format!("k{stored}"),
+            Bytes::from(format!("b{stored}")),
+        )
+        .await
+        {
+            Ok(_) => stored += 1,
+            Err(e) => break e,
+        }
+        assert!(stored < 1_000, "without a bound");
+    };
+    assert_eq!(error.as_str(), "index-fault");
+    // As soon as the index has taken what waits, there is room again.
+    assert!(core.commit(false));
+    put(&core, "later", Bytes::from_static(b"later"))
+        .await
+        .expect("stored");
+}
+
+#[tokio::test]
+async fn a_disk_without_reads_that_do_not_wait_is_never_read_inline() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let core = core(folder.path());
+    let body = Bytes::from(vec![7; 300_000]);
+    let entry = put(&core, "big", body).await.expect("stored");
+    let file = Arc::new(BodyFile::pinned(&core.disk));
+    file.open(core.root(), &entry.digest).expect("there");
+    let of = || (Arc::clone(&file), Arc::clone(&entry.hot));
+    let inline = |of| {
+        let mut reader = Reader::of_file(&core, of, (0, 1000), Checking::No);
+        reader.read_inline(&file, 1000).is_some()
+    };
+    core.nowait.store(false, Ordering::Relaxed);
+    assert_eq!(inline(of()), core.in_memory);
+    assert!(crate::layout::is_in_memory(std::path::Path::new(
+        "/dev/shm"
+    )));
+    assert!(!crate::layout::is_in_memory(std::path::Path::new("/proc")));
+}
+
+#[tokio::test]
+async fn walks_and_audits_see_everything_though_they_hold_the_lock_for_a_part_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(Config::new(folder.path())).expect("opens");
+    for number in 0..20 {
+        let body = Bytes::from(format!("body {number}"));
+        put(&store.core, &format!("k{number}"), body)
+            .await
+            .expect("stored");
+    }
+    let mut seen = 0;
+    store.walk(Order::Any, |_| {
+        seen += 1;
+        true
+    });
+    assert_eq!(seen, 20);
+    let progress = store.verify(true, |_, _| true).expect("reads");
+    assert_eq!((progress.bodies, progress.bodies_total), (20, 20));
+}
