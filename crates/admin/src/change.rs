@@ -1,5 +1,6 @@
 //! What changes the cache: purging, auditing, importing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,15 +11,17 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use larder_policy::key::CacheKey;
 use larder_policy::meta::{Fetched, Meta, UnixTime};
-use larder_store::{Checked, Digest, Join, Order, Store};
+use larder_store::{Checked, Digest, Join, Object, Order, Store};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Admin;
 use crate::events::{self, Lines};
 use crate::objects::{self, Filter, Matcher};
-use crate::routes::{self, Answer};
+use crate::routes::{self, Answer, Query};
+use crate::variant::{self, Field};
 
 /// The JSON line before an imported body may have this many bytes.
 const HEAD_MAX: usize = 256 << 10;
@@ -38,7 +41,11 @@ struct Purge {
 }
 
 /// `POST /api/v1/purge`.
-pub(crate) fn purge(admin: &Arc<Admin>, asked: &Value) -> Result<Lines, String> {
+pub(crate) fn purge(
+    admin: &Arc<Admin>,
+    place: OwnedSemaphorePermit,
+    asked: &Value,
+) -> Result<Lines, String> {
     let asked = Purge::deserialize(asked).map_err(|error| error.to_string())?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |now| now.as_secs());
@@ -54,30 +61,75 @@ pub(crate) fn purge(admin: &Arc<Admin>, asked: &Value) -> Result<Lines, String> 
         return Err("say what is to go: keys, url, pattern, digest or unused_for".to_owned());
     }
     let (mut teller, lines) = events::channel();
-    let admin = Arc::clone(admin);
+    let (admin, dry_run) = (Arc::clone(admin), asked.dry_run);
     tokio::task::spawn_blocking(move || {
-        let (mut objects, mut bytes) = (0_u64, 0_u64);
+        let mut gone = Gone::default();
         let store = &admin.store;
+        if !dry_run {
+            // What is under way now would be back right after.
+            gone.fills = store.purge_fills(|key, url| filter.fits_fill(key, url));
+        }
         filter.walk(store, Order::Any, &mut teller, |teller, object| {
-            if asked.dry_run || store.remove(&object.key) {
-                objects += 1;
-                bytes += object.len;
-                let removed = json!({"key": object.key.to_string(), "url": object.meta.url(), "bytes": object.len});
-                return teller.say_among_many(&json!({"removed": removed}));
-            }
-            true
+            let bytes = if dry_run {
+                Some(gone.would_free(&object))
+            } else {
+                store.purge(&object.key)
+            };
+            let Some(bytes) = bytes else {
+                return true;
+            };
+            gone.objects += 1;
+            gone.bytes += bytes;
+            let removed = json!({"key": object.key.to_string(), "url": object.meta.url(), "bytes": object.len});
+            teller.say_among_many(&json!({"removed": removed}))
         });
-        teller
-            .say(&json!({"done": {"objects": objects, "bytes": bytes, "dry_run": asked.dry_run}}));
+        teller.say(&json!({"done": {
+            "objects": gone.objects,
+            "bytes": gone.bytes,
+            "fetches": gone.fills,
+            "dry_run": dry_run,
+        }}));
+        drop(place);
     });
     Ok(lines)
 }
 
+/// What a purge takes away.
+#[derive(Debug, Default)]
+struct Gone {
+    objects: u64,
+    /// Of bodies that no key names any more.
+    bytes: u64,
+    fills: u64,
+    /// Names that would go, of bodies that have several.
+    names: HashMap<Digest, u32>,
+}
+
+impl Gone {
+    /// Bytes that would leave with this object, after those before it.
+    fn would_free(&mut self, object: &Object) -> u64 {
+        if object.names > 1 {
+            let names = self.names.entry(object.digest).or_default();
+            *names += 1;
+            if *names < object.names {
+                return 0;
+            }
+        }
+        object.len
+    }
+}
+
 /// `POST /api/v1/verify`: ends where it is when nobody listens any more, and goes on there.
-pub(crate) fn verify(admin: &Arc<Admin>, anew: bool) -> Lines {
+pub(crate) fn verify(admin: &Arc<Admin>, place: OwnedSemaphorePermit, query: &Query) -> Lines {
     let (mut teller, lines) = events::channel();
     let admin = Arc::clone(admin);
+    let (anew, lost) = (query.get("anew").is_some(), query.get("lost").is_some());
     tokio::task::spawn_blocking(move || {
+        if lost {
+            for (key, url) in admin.store.lost() {
+                teller.say(&json!({"lost": {"key": key.to_string(), "url": url}}));
+            }
+        }
         let ended = admin.store.verify(anew, |checked, progress| {
             let so_far = || {
                 json!({
@@ -117,8 +169,19 @@ pub(crate) fn verify(admin: &Arc<Admin>, anew: bool) -> Lines {
             Err(error) => json!({"error": error.to_string()}),
         };
         teller.say(&last);
+        drop(place);
     });
     lines
+}
+
+/// `POST /api/v1/forget-lost`.
+pub(crate) async fn forget_lost(admin: &Admin) -> Answer {
+    let store = admin.store.clone();
+    match tokio::task::spawn_blocking(move || store.forget_lost()).await {
+        Ok(Ok(())) => routes::one(&json!({"good": true})),
+        Ok(Err(error)) => routes::refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(error) => routes::refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
 }
 
 /// What stands before the bytes of an imported object.
@@ -148,6 +211,14 @@ impl Arriving {
         CacheKey::from_text(&text)
     }
 
+    /// The request fields that chose this variant.
+    fn fields(&self) -> Option<Vec<Field>> {
+        match &self.variant {
+            Some(variant) => variant::fields(variant),
+            None => Some(Vec::new()),
+        }
+    }
+
     fn meta(&self) -> Option<Meta> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.head {
@@ -159,7 +230,7 @@ impl Arriving {
             url: objects::normal(&self.url).ok()?,
             request_time: time,
             response_time: time,
-            vary: Vec::new(),
+            vary: self.fields()?,
             authorized: false,
         };
         Some(Meta::new(self.status, headers, fetched))
@@ -211,15 +282,19 @@ async fn take(
         .as_deref()
         .map(objects::digest)
         .transpose()?;
-    if let (Some(wanted), Some(held)) = (wanted, store.lookup(&key).await)
-        && held.digest == wanted
+    let names: Vec<String> = meta.vary().iter().map(|(name, _)| name.clone()).collect();
+    if let Some(wanted) = wanted
+        && is_held(store, &key, wanted).await
     {
+        if key.has_variant() {
+            store.remember_vary(&key.base(), names);
+        }
         return Ok("held");
     }
     let Join::Lead(slot) = store.join(&key.base()) else {
         return Err("it is being fetched just now".to_owned());
     };
-    let begun = slot.begin(meta, Some(arriving.bytes), key).await;
+    let begun = slot.begin(meta, Some(arriving.bytes), key.clone()).await;
     let mut fill = begun.map_err(|error| error.to_string())?;
     let mut hasher = Sha256::new();
     let mut next = Some(first);
@@ -237,5 +312,16 @@ async fn take(
         return Err(format!("its SHA-256 is {digest}, not what was announced"));
     }
     fill.commit().await.map_err(|error| error.to_string())?;
+    if key.has_variant() {
+        // As a request's look-up finds it: first by which fields responses differ.
+        store.remember_vary(&key.base(), names);
+    }
     Ok("stored")
+}
+
+/// No client asks here: nothing is counted.
+async fn is_held(store: &Store, key: &CacheKey, wanted: Digest) -> bool {
+    let (store, key) = (store.clone(), key.clone());
+    let held = tokio::task::spawn_blocking(move || store.object(&key)).await;
+    matches!(held, Ok(Some(object)) if object.digest == wanted)
 }

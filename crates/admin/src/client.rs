@@ -24,6 +24,8 @@ use crate::serve::{self, Trust};
 
 /// Bytes that may be under way between a command and the cache that it has opened.
 const PIPE: usize = 256 << 10;
+/// What the last line of an answer has.
+const LAST: [&str; 3] = ["done", "stats", "end"];
 /// A line of an answer may have this many bytes.
 const LINE_MAX: usize = 8 << 20;
 
@@ -44,6 +46,9 @@ pub enum ClientError {
         /// What it said.
         why: String,
     },
+    /// The answer ended before its last line: whoever gave it has failed or was ended.
+    #[error("the answer ended before it was complete")]
+    Unfinished,
     /// What came is no answer to this.
     #[error("an answer that makes no sense: {0}")]
     Senseless(String),
@@ -121,7 +126,8 @@ impl Client {
         whole(self.send(Method::POST, "/api/v1/import", body).await?).await
     }
 
-    /// Asks for lines, and hands each to `each` until it returns false.
+    /// Asks for lines, and hands each to `each` until it returns false. An answer without its last
+    /// line is an error.
     pub async fn lines(
         &self,
         path: &str,
@@ -134,6 +140,7 @@ impl Client {
         };
         let mut answer = self.send(method, path, body).await?;
         let mut waiting = BytesMut::new();
+        let mut is_whole = false;
         loop {
             while let Some(end) = waiting.iter().position(|&byte| byte == b'\n') {
                 let line = waiting.split_to(end + 1);
@@ -142,14 +149,16 @@ impl Client {
                 if let Some(why) = value.get("error").and_then(Value::as_str) {
                     return Err(ClientError::Senseless(why.to_owned()));
                 }
-                if !each(value) {
+                is_whole |= LAST.iter().any(|name| value.get(name).is_some());
+                if value.get("end").is_none() && !each(value) {
                     return Ok(());
                 }
             }
             match next(&mut answer).await? {
                 Some(bytes) if waiting.len() < LINE_MAX => waiting.extend_from_slice(&bytes),
                 Some(_) => return Err(ClientError::Senseless("a line without end".to_owned())),
-                None if waiting.is_empty() => return Ok(()),
+                None if waiting.is_empty() && is_whole => return Ok(()),
+                None if waiting.is_empty() => return Err(ClientError::Unfinished),
                 None => return Err(ClientError::Senseless("it ends within a line".to_owned())),
             }
         }
@@ -232,4 +241,176 @@ pub fn parameter(name: &str, value: &str) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair(name, value);
     query.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_policy::key::CacheKey;
+    use larder_policy::meta::{Fetched, Meta};
+    use larder_policy::url::Url;
+    use larder_store::{Config, Join, Store};
+    use serde_json::json;
+
+    async fn put(store: &Store, name: &str, body: &'static str) {
+        let url = format!("http://h/{name}");
+        let key = CacheKey::of_url(&Url::parse(&url).expect("good"));
+        let Join::Lead(slot) = store.join(&key) else {
+            panic!("somebody else fetches {name}");
+        };
+        let fetched = Fetched {
+            url,
+            ..Fetched::default()
+        };
+        let meta = Meta::new(200, http::HeaderMap::new(), fetched);
+        let len = Some(body.len() as u64);
+        let mut fill = slot.begin(meta, len, key).await.expect("room");
+        fill.write(Bytes::from_static(body.as_bytes()))
+            .await
+            .expect("written");
+        fill.commit().await.expect("stored");
+    }
+
+    async fn client(folder: &Path) -> (Client, Arc<Admin>, Store) {
+        let store = Store::open(Config::new(folder)).expect("opens");
+        let about = crate::About {
+            version: "0",
+            started: std::time::SystemTime::now(),
+            directory: folder.to_owned(),
+            listeners: Vec::new(),
+            machines: None,
+        };
+        let admin = Admin::stopped(about, store.clone());
+        let client = Client::within(Arc::clone(&admin)).await.expect("speaks");
+        (client, admin, store)
+    }
+
+    #[tokio::test]
+    async fn a_list_in_the_order_of_keys_is_whole_over_many_pages_and_within_its_limit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (client, _, store) = client(folder.path()).await;
+        for n in 0..40 {
+            put(&store, &format!("{n:02}"), "x").await;
+        }
+        let names = async |query: &str| {
+            let mut names = Vec::new();
+            let path = format!("/api/v1/objects?{query}");
+            let each = |line: Value| {
+                names.push(line["url"].as_str().unwrap_or("?").to_owned());
+                true
+            };
+            client
+                .lines(&path, None, each)
+                .await
+                .expect("a whole answer");
+            names
+        };
+        let all: Vec<String> = (0..40).map(|n| format!("http://h/{n:02}")).collect();
+        assert_eq!(names("").await, all);
+        assert_eq!(names("limit=9").await, all[..9]);
+        assert_eq!(names("limit=7").await, all[..7]);
+        assert_eq!(names("limit=0").await, all[..0]);
+        assert_eq!(
+            names("pattern=*3").await,
+            ["http://h/03", "http://h/13", "http://h/23", "http://h/33"]
+        );
+    }
+
+    #[tokio::test]
+    async fn no_more_than_some_go_through_all_objects_at_a_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (_, admin, _) = client(folder.path()).await;
+        let mut places = Vec::new();
+        for _ in 0..crate::WALKS_MAX {
+            places.push(admin.walk().await.expect("a place"));
+        }
+        let waiting = tokio::spawn({
+            let admin = Arc::clone(&admin);
+            async move { admin.walk().await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "one too many");
+        drop(places.pop());
+        assert!(waiting.await.expect("ends"), "no place after one has gone");
+        let audit = admin.audit().expect("a place");
+        assert!(admin.audit().is_none(), "two audits at once");
+        drop(audit);
+        assert!(admin.audit().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_ends_before_its_last_line_is_an_error() {
+        let (here, mut there) = tokio::io::duplex(PIPE);
+        tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let mut head = [0; 4096];
+            let _read = there.read(&mut head).await;
+            let body = "{\"removed\":{}}\n";
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            there.write_all(answer.as_bytes()).await.expect("taken");
+            // Until the other side goes.
+            let _gone = there.read(&mut head).await;
+        });
+        let client = Client::over(here).await.expect("speaks");
+        let ended = client
+            .lines("/api/v1/purge", Some(&json!({})), |_| true)
+            .await;
+        assert!(matches!(ended, Err(ClientError::Unfinished)), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_purge_tells_bytes_once_and_a_dry_run_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (client, _, store) = client(folder.path()).await;
+        for name in ["a", "b"] {
+            put(&store, name, "twin").await;
+        }
+        let purge = async |asked: Value| {
+            let mut last = Value::Null;
+            let each = |mut line: Value| {
+                last = line["done"].take();
+                true
+            };
+            client
+                .lines("/api/v1/purge", Some(&asked), each)
+                .await
+                .expect("a whole answer");
+            (last["objects"].as_u64(), last["bytes"].as_u64())
+        };
+        assert_eq!(
+            purge(json!({"pattern": "*/a", "dry_run": true})).await,
+            (Some(1), Some(0))
+        );
+        assert_eq!(
+            purge(json!({"pattern": "*", "dry_run": true})).await,
+            (Some(2), Some(4))
+        );
+        assert_eq!(purge(json!({"pattern": "*/a"})).await, (Some(1), Some(0)));
+        assert_eq!(purge(json!({"pattern": "*"})).await, (Some(1), Some(4)));
+    }
+
+    #[tokio::test]
+    async fn an_imported_variant_is_found_as_a_request_looks_for_it_and_counts_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (client, _, store) = client(folder.path()).await;
+        let key = CacheKey::of_url(&Url::parse("http://h/v").expect("good"));
+        let fields = vec![("accept-encoding".to_owned(), Some(b"gzip, br".to_vec()))];
+        let whole = key.with_variant(&fields);
+        let text = whole.to_string();
+        let (base, variant) = text.split_once('\n').expect("a variant");
+        let head = json!({"key": base, "variant": variant, "url": "http://h/v", "bytes": 4,
+            "sha256": larder_store::Digest::of(b"body").to_string(), "status": 200, "fetched": 1,
+            "head": [["vary", "accept-encoding"]]});
+        for became in ["stored", "held"] {
+            let answer = client.import(&head, &b"body"[..]).await.expect("taken");
+            assert_eq!(answer["became"], became);
+        }
+        assert_eq!(store.snapshot().lookups_ever, (0, 0));
+        assert_eq!(store.vary(&key).await.expect("known"), ["accept-encoding"]);
+        let entry = store.lookup(&whole).await.expect("held");
+        assert_eq!(entry.meta.vary(), fields);
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! The same API answers on a unix socket, on an administrators' TCP address, and (for the commands
 //! on a stopped cache) within one process; what a caller may do depends on which door it came
-//! through ([`Trust`]). Long answers are streams of JSON lines, so that progress is seen and a
-//! million objects need no memory.
+//! through ([`Trust`]). Long answers are streams of JSON lines, so that progress is seen, and the
+//! last line says that it is the last. What a list needs of memory is bounded, and so is the number
+//! of lists that are made at a time.
 //!
 //! In reading order: who may do what ([`Trust`], `serve`), what is asked (`routes`), what is told of
 //! objects (`objects`), what changes them (`change`), what is counted ([`Metrics`]), and the other
@@ -18,14 +19,16 @@ mod objects;
 mod routes;
 mod serve;
 mod through;
+pub mod variant;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use larder_store::Store;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 
 pub use client::{Client, ClientError, parameter};
 pub use machines::{Counts, Machines, Refusal};
@@ -64,7 +67,15 @@ pub struct Admin {
     pub(crate) wishes: Option<mpsc::Sender<Wish>>,
     /// What callers from beyond this host must know; `None`: they may do nothing.
     pub(crate) token: Option<String>,
+    /// Places of those who go through all objects.
+    walks: Arc<Semaphore>,
+    /// The place of the one audit.
+    audit: Arc<Semaphore>,
 }
+
+/// Who goes through all objects at a time; others wait for [`WALK_WAIT`].
+const WALKS_MAX: usize = 4;
+const WALK_WAIT: Duration = Duration::from_secs(10);
 
 impl Admin {
     /// A running larder.
@@ -81,6 +92,8 @@ impl Admin {
             metrics: Some(metrics),
             wishes: Some(wishes),
             token,
+            walks: Arc::new(Semaphore::new(WALKS_MAX)),
+            audit: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -92,6 +105,19 @@ impl Admin {
             metrics: None,
             wishes: None,
             token: None,
+            walks: Arc::new(Semaphore::new(WALKS_MAX)),
+            audit: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// A place among those who go through all objects. `None`: there is none for now.
+    pub(crate) async fn walk(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.walks).acquire_owned();
+        timeout(WALK_WAIT, place).await.ok()?.ok()
+    }
+
+    /// The right to audit. `None`: somebody else does.
+    pub(crate) fn audit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.audit).try_acquire_owned().ok()
     }
 }

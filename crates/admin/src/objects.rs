@@ -3,9 +3,10 @@
 //! An object's line: `key`, `variant` (where its response varies), `url` (where it came from),
 //! `mirror`, `extension`, `status`, `type`, `bytes`, `allocated`, `sha256`, `names` (keys of this
 //! body), `uses`, `used`, `added`, `fetched` (unix seconds), and with `head=1` also `head`, a list
-//! of pairs.
+//! of pairs, `requested` (unix seconds) and `authorized` (the request carried credentials).
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,7 @@ use larder_policy::key::CacheKey;
 use larder_policy::url::Url;
 use larder_store::{Digest, Fault, Object, Order, Snapshot, Store};
 use serde_json::{Map, Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Admin;
 use crate::events::{self, Lines, Teller};
@@ -21,6 +23,8 @@ use crate::routes::Query;
 
 /// Entries of each list in `stats`.
 const TOP: usize = 10;
+/// Keys that are put in order at a time: what a list needs of memory.
+const PAGE: usize = if cfg!(test) { 7 } else { 100_000 };
 /// Mirrors and extensions that are told apart; the rest is one.
 const GROUPS_MAX: usize = 10_000;
 
@@ -56,6 +60,7 @@ fn cache(snapshot: &Snapshot) -> Value {
         .collect();
     let rebuilding = snapshot.rebuild.0 < snapshot.rebuild.1;
     json!({
+        "read_only": snapshot.read_only.as_deref(),
         "objects": snapshot.objects,
         "bodies": snapshot.bodies,
         "bytes": snapshot.content_bytes,
@@ -129,6 +134,21 @@ impl Filter {
             })
     }
 
+    /// As [`Filter::fits`], of something that is not stored yet: what it has no digest or age for
+    /// does not fit what asks for these.
+    pub(crate) fn fits_fill(&self, key: &CacheKey, url: Option<&str>) -> bool {
+        let named = self.keys.is_empty() && self.url.is_none()
+            || self.keys.contains(&key.base())
+            || self.keys.contains(key)
+            || self.url.is_some() && self.url.as_deref() == url;
+        named
+            && self.digest.is_none()
+            && self.unused_since.is_none()
+            && self.pattern.as_ref().is_none_or(|pattern| {
+                url.is_some_and(|url| pattern.fits(url)) || pattern.fits(key.subject())
+            })
+    }
+
     /// The few objects that can be told without a walk, if that is so.
     fn directly(&self, store: &Store) -> Option<Vec<Object>> {
         let exact = self.url.is_none() && !self.keys.is_empty();
@@ -181,7 +201,11 @@ pub(crate) fn digest(text: &str) -> Result<Digest, String> {
 }
 
 /// `GET /api/v1/objects`.
-pub(crate) fn list(admin: &Arc<Admin>, query: &Query) -> Result<Lines, String> {
+pub(crate) fn list(
+    admin: &Arc<Admin>,
+    place: OwnedSemaphorePermit,
+    query: &Query,
+) -> Result<Lines, String> {
     let filter = Filter {
         pattern: query.get("pattern").map(Matcher::parse).transpose()?,
         digest: query.get("digest").map(digest).transpose()?,
@@ -209,9 +233,13 @@ pub(crate) fn list(admin: &Arc<Admin>, query: &Query) -> Result<Lines, String> {
     let head = query.get("head").is_some();
     let (mut teller, lines) = events::channel();
     let admin = Arc::clone(admin);
-    tokio::task::spawn_blocking(move || match order {
-        Some(order) => in_order(&admin.store, &filter, order, (limit, head), &mut teller),
-        None => by_key(&admin.store, &filter, (limit, head), &mut teller),
+    tokio::task::spawn_blocking(move || {
+        let told = match order {
+            Some(order) => in_order(&admin.store, &filter, order, (limit, head), &mut teller),
+            None => by_key(&admin.store, &filter, (limit, head), &mut teller),
+        };
+        teller.say(&json!({"end": {"objects": told}}));
+        drop(place);
     });
     Ok(lines)
 }
@@ -222,33 +250,96 @@ fn in_order(
     order: Order,
     (limit, head): (usize, bool),
     teller: &mut Teller,
-) {
+) -> usize {
     let mut told = 0;
     if limit == 0 {
-        return;
+        return 0;
     }
     filter.walk(store, order, teller, |teller, object| {
         told += 1;
         teller.say_among_many(&line(&object, head)) && told < limit
     });
+    told
 }
 
-/// Names are on disk alone: those that fit are gathered first, without the rest of their objects.
-fn by_key(store: &Store, filter: &Filter, (limit, head): (usize, bool), teller: &mut Teller) {
-    let mut keys = Vec::new();
-    filter.walk(store, Order::Any, teller, |_, object| {
-        keys.push(object.key);
-        true
-    });
-    keys.sort_unstable_by(|a, b| a.subject().cmp(b.subject()).then_with(|| a.cmp(b)));
-    for key in keys.iter().take(limit) {
-        let Some(object) = store.object(key) else {
-            continue;
-        };
-        if !teller.say_among_many(&line(&object, head)) {
-            return;
+/// A key in the order of what it names.
+#[derive(Debug, PartialEq, Eq)]
+struct Named(CacheKey);
+
+impl Ord for Named {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (&self.0, &other.0);
+        a.subject().cmp(b.subject()).then_with(|| a.cmp(b))
+    }
+}
+
+impl PartialOrd for Named {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Names are on disk alone, and in no order: walk by walk the next ones that fit are gathered,
+/// without the rest of their objects.
+fn by_key(
+    store: &Store,
+    filter: &Filter,
+    (limit, head): (usize, bool),
+    teller: &mut Teller,
+) -> usize {
+    let mut told = 0;
+    let mut after: Option<Named> = None;
+    loop {
+        let most = (limit - told).min(PAGE);
+        let page = page(store, filter, after.as_ref(), most, teller);
+        let is_last = page.len() < most || most == 0;
+        for Named(key) in &page {
+            let Some(object) = store.object(key) else {
+                continue;
+            };
+            if !teller.say_among_many(&line(&object, head)) {
+                return told;
+            }
+            told += 1;
+        }
+        after = page.into_iter().next_back();
+        if is_last || told >= limit {
+            return told;
         }
     }
+}
+
+/// The first so many keys after one of them.
+fn page(
+    store: &Store,
+    filter: &Filter,
+    after: Option<&Named>,
+    most: usize,
+    teller: &mut Teller,
+) -> Vec<Named> {
+    let mut first: BinaryHeap<Named> = BinaryHeap::new();
+    filter.walk(store, Order::Any, teller, |_, object| {
+        let named = Named(object.key);
+        if after.is_none_or(|after| named > *after) {
+            first.push(named);
+        }
+        if first.len() > most {
+            first.pop();
+        }
+        true
+    });
+    first.into_sorted_vec()
+}
+
+/// `GET /api/v1/object`: what one key names, and by which fields its responses vary.
+pub(crate) async fn one(admin: &Arc<Admin>, query: &Query) -> Result<Value, String> {
+    let key = query.get("key").ok_or("say which key")?;
+    let key = CacheKey::from_text(key).ok_or_else(|| format!("`{key}` is no key"))?;
+    let vary = admin.store.vary(&key.base()).await.unwrap_or_default();
+    let store = admin.store.clone();
+    let found = tokio::task::spawn_blocking(move || store.object(&key)).await;
+    let found = found.map_err(|error| error.to_string())?;
+    Ok(json!({"object": found.map(|object| line(&object, true)), "vary": vary}))
 }
 
 fn line(object: &Object, head: bool) -> Value {
@@ -280,6 +371,9 @@ fn line(object: &Object, head: bool) -> Value {
             .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
             .collect();
         fields.insert("head".to_owned(), pairs.into());
+        let fetched = meta.fetched();
+        fields.insert("requested".to_owned(), fetched.request_time.0.into());
+        fields.insert("authorized".to_owned(), fetched.authorized.into());
     }
     line
 }
@@ -348,7 +442,7 @@ impl Groups {
 }
 
 /// `GET /api/v1/stats`.
-pub(crate) fn stats(admin: &Arc<Admin>) -> Lines {
+pub(crate) fn stats(admin: &Arc<Admin>, place: OwnedSemaphorePermit) -> Lines {
     let (mut teller, lines) = events::channel();
     let admin = Arc::clone(admin);
     tokio::task::spawn_blocking(move || {
@@ -377,6 +471,7 @@ pub(crate) fn stats(admin: &Arc<Admin>) -> Lines {
             "extensions": extensions.top(),
             "mirrors": mirrors.top(),
         }}));
+        drop(place);
     });
     lines
 }

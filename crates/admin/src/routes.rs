@@ -7,10 +7,12 @@
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /api/v1/status` | one object |
 //! | `GET /api/v1/stats` | lines: progress, then `stats` |
-//! | `GET /api/v1/objects?pattern=&sort=&limit=&key=&url=&digest=&head=` | lines: one object each |
+//! | `GET /api/v1/objects?pattern=&sort=&limit=&key=&url=&digest=&head=` | lines: one object each, then `end` |
+//! | `GET /api/v1/object?key=` | `{"object": … or null, "vary": names}` |
 //! | `GET /api/v1/bodies/DIGEST` | the bytes |
 //! | `POST /api/v1/purge` | lines: progress, `removed` for each object, then `done` |
-//! | `POST /api/v1/verify` | lines: progress, `damaged` for each body, then `done` |
+//! | `POST /api/v1/verify?anew=&lost=` | lines: `lost` for each object of earlier audits that nobody has repaired, progress, `damaged` for each body, then `done` |
+//! | `POST /api/v1/forget-lost` | they have been repaired, or cannot be |
 //! | `POST /api/v1/import` | a JSON line that says what follows, then its bytes: what became of it |
 //! | `GET /api/v1/machines?format=` | every machine with its way, or an Ansible inventory |
 //! | `POST /api/v1/machines` | `{"reinstall": ADDRESS}`: it installs again at its next boot |
@@ -76,36 +78,38 @@ impl Query {
 pub(crate) async fn answer(admin: Arc<Admin>, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let query = Query::of(&request);
-    match (request.method(), path.as_str()) {
-        (&Method::GET, "/healthz") => text(StatusCode::OK, "healthy\n"),
-        (&Method::GET, "/readyz") => ready(&admin),
-        (&Method::GET, "/metrics") => metrics(&admin),
-        (&Method::GET, "/api/v1/status") => one(&objects::status(&admin)),
-        (&Method::GET, "/api/v1/stats") => lines(objects::stats(&admin)),
-        (&Method::GET, "/api/v1/objects") => match objects::list(&admin, &query) {
-            Ok(answer) => lines(answer),
+    let method = match *request.method() {
+        // The same without the body, which is not sent: health checks ask so.
+        Method::HEAD => Method::GET,
+        ref other => other.clone(),
+    };
+    match (method, path.as_str()) {
+        (Method::GET, "/healthz") => text(StatusCode::OK, "healthy\n"),
+        (Method::GET, "/readyz") => ready(&admin),
+        (Method::GET, "/metrics") => metrics(&admin),
+        (Method::GET, "/api/v1/status") => one(&objects::status(&admin)),
+        (Method::GET, "/api/v1/object") => match objects::one(&admin, &query).await {
+            Ok(answer) => one(&answer),
             Err(why) => refused(StatusCode::BAD_REQUEST, &why),
         },
-        (&Method::POST, "/api/v1/purge") => match asked(request).await {
-            Ok(asked) => match change::purge(&admin, &asked) {
-                Ok(answer) => lines(answer),
-                Err(why) => refused(StatusCode::BAD_REQUEST, &why),
-            },
-            Err(why) => refused(StatusCode::BAD_REQUEST, &why),
-        },
-        (&Method::POST, "/api/v1/verify") => {
-            lines(change::verify(&admin, query.get("anew").is_some()))
+        (Method::GET, "/api/v1/stats" | "/api/v1/objects") | (Method::POST, "/api/v1/purge") => {
+            walk(&admin, &path, &query, request).await
         }
-        (&Method::POST, "/api/v1/import") => change::import(&admin, request.into_body()).await,
-        (&Method::POST, "/api/v1/reload") => reload(&admin).await,
-        (&Method::GET, "/api/v1/machines") => {
+        (Method::POST, "/api/v1/verify") => match admin.audit() {
+            Some(place) => lines(change::verify(&admin, place, &query)),
+            None => refused(StatusCode::CONFLICT, "bodies are being verified already"),
+        },
+        (Method::POST, "/api/v1/forget-lost") => change::forget_lost(&admin).await,
+        (Method::POST, "/api/v1/import") => change::import(&admin, request.into_body()).await,
+        (Method::POST, "/api/v1/reload") => reload(&admin).await,
+        (Method::GET, "/api/v1/machines") => {
             machines::answer(admin.about.machines.as_ref(), &query, None).await
         }
-        (&Method::POST, "/api/v1/machines") => match asked(request).await {
+        (Method::POST, "/api/v1/machines") => match asked(request).await {
             Ok(order) => machines::answer(admin.about.machines.as_ref(), &query, Some(order)).await,
             Err(why) => refused(StatusCode::BAD_REQUEST, &why),
         },
-        (&Method::GET, path) if path.starts_with("/api/v1/bodies/") => {
+        (Method::GET, path) if path.starts_with("/api/v1/bodies/") => {
             let digest = path.rsplit('/').next().unwrap_or_default();
             match objects::body(&admin, digest).await {
                 Some(body) => bytes(body),
@@ -116,13 +120,41 @@ pub(crate) async fn answer(admin: Arc<Admin>, request: Request<Incoming>) -> Ans
     }
 }
 
+/// What goes through all objects: a few at a time.
+async fn walk(admin: &Arc<Admin>, path: &str, query: &Query, request: Request<Incoming>) -> Answer {
+    let Some(place) = admin.walk().await else {
+        let why = "others go through all objects: try again later";
+        return refused(StatusCode::SERVICE_UNAVAILABLE, why);
+    };
+    let answer = match path {
+        "/api/v1/stats" => Ok(objects::stats(admin, place)),
+        "/api/v1/objects" => objects::list(admin, place, query),
+        _ => match asked(request).await {
+            Ok(asked) => change::purge(admin, place, &asked),
+            Err(why) => Err(why),
+        },
+    };
+    match answer {
+        Ok(answer) => lines(answer),
+        Err(why) => refused(StatusCode::BAD_REQUEST, &why),
+    }
+}
+
 fn ready(admin: &Admin) -> Answer {
-    let (done, of) = admin.store.snapshot().rebuild;
+    let snapshot = admin.store.snapshot();
+    let (done, of) = snapshot.rebuild;
     if done < of {
         let text_of = format!("rebuilding the index: {done} of {of} objects\n");
         return text(StatusCode::SERVICE_UNAVAILABLE, &text_of);
     }
-    text(StatusCode::OK, "ready\n")
+    match snapshot.read_only {
+        // It serves; whoever balances loads decides what that is worth.
+        Some(why) => text(
+            StatusCode::OK,
+            &format!("ready, nothing is stored: {why}\n"),
+        ),
+        None => text(StatusCode::OK, "ready\n"),
+    }
 }
 
 fn metrics(admin: &Admin) -> Answer {

@@ -198,6 +198,118 @@ mod tests {
         assert!(!names_this_host(&HeaderMap::new()));
     }
 
+    fn admin(folder: &std::path::Path, token: Option<&str>) -> Arc<Admin> {
+        let store = larder_store::Store::open(larder_store::Config::new(folder)).expect("opens");
+        let about = crate::About {
+            version: "0",
+            started: std::time::SystemTime::now(),
+            directory: folder.to_owned(),
+            listeners: Vec::new(),
+            machines: None,
+        };
+        let mut admin = Admin::stopped(about, store);
+        Arc::get_mut(&mut admin).expect("nobody else has it").token = token.map(str::to_owned);
+        admin
+    }
+
+    /// What a door answers to a request, by its head alone: hyper reads it, a client's bytes go in.
+    async fn status(admin: &Arc<Admin>, trust: Trust, head: &str) -> u16 {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut here, there) = tokio::io::duplex(64 << 10);
+        let served = tokio::spawn(connection(Arc::clone(admin), there, trust));
+        let request = format!("{head}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
+        here.write_all(request.as_bytes()).await.expect("taken");
+        let mut answer = Vec::new();
+        here.read_to_end(&mut answer).await.expect("an end");
+        served.await.expect("ends");
+        let text = String::from_utf8_lossy(&answer);
+        let status = text
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        status.unwrap_or_else(|| panic!("{text}"))
+    }
+
+    const HERE: &str = "Host: 127.0.0.1:3180";
+    const ELSEWHERE: &str = "Host: evil.example:3180";
+    const TOKEN: &str = "Authorization: Bearer secret";
+    const WRONG: &str = "Authorization: Bearer secreT";
+
+    #[tokio::test]
+    async fn who_may_do_what_depends_on_the_door_the_token_and_the_name() {
+        use Trust::{Distant, Full, Loopback};
+        let folder = tempfile::tempdir().expect("a folder");
+        let admin = admin(folder.path(), Some("secret"));
+        let (health, read, change) = ("GET /healthz", "GET /api/v1/status", "POST /api/v1/purge");
+        // 400: it was let through, and says that nothing is asked for.
+        for (trust, what, fields, wanted) in [
+            (Full, change, HERE, 400),
+            (Full, read, ELSEWHERE, 200),
+            (Loopback, health, HERE, 200),
+            (Loopback, read, HERE, 200),
+            (Loopback, read, ELSEWHERE, 401),
+            (Loopback, "HEAD /healthz", HERE, 200),
+            (Loopback, change, HERE, 401),
+            (Distant, health, ELSEWHERE, 200),
+            (Distant, "HEAD /readyz", HERE, 200),
+            (Distant, "POST /healthz", HERE, 401),
+            (Distant, read, HERE, 401),
+            (Distant, "GET /metrics", HERE, 401),
+            (Distant, change, HERE, 401),
+        ] {
+            let line = format!("{what} HTTP/1.1\r\n{fields}");
+            assert_eq!(
+                status(&admin, trust, &line).await,
+                wanted,
+                "{trust:?} {line}"
+            );
+            if trust != Full {
+                let wrong = format!("{line}\r\n{WRONG}");
+                assert_eq!(
+                    status(&admin, trust, &wrong).await,
+                    wanted,
+                    "{trust:?} {wrong}"
+                );
+            }
+        }
+        for trust in [Loopback, Distant] {
+            let line = format!("{read} HTTP/1.1\r\n{ELSEWHERE}\r\n{TOKEN}");
+            assert_eq!(status(&admin, trust, &line).await, 200);
+            let line = format!("{change} HTTP/1.1\r\n{HERE}\r\n{TOKEN}");
+            assert_eq!(status(&admin, trust, &line).await, 400);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_token_nobody_changes_anything_over_tcp() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let admin = admin(folder.path(), None);
+        for trust in [Trust::Loopback, Trust::Distant] {
+            let line = format!("POST /api/v1/purge HTTP/1.1\r\n{HERE}\r\nAuthorization: Bearer ");
+            assert_eq!(status(&admin, trust, &line).await, 403, "{trust:?}");
+        }
+        let line = format!("GET /api/v1/status HTTP/1.1\r\n{HERE}");
+        assert_eq!(status(&admin, Trust::Distant, &line).await, 403);
+        assert_eq!(status(&admin, Trust::Loopback, &line).await, 200);
+    }
+
+    #[test]
+    fn a_client_is_judged_by_its_address() {
+        for (address, trust) in [
+            ("127.0.0.9", Trust::Loopback),
+            ("::1", Trust::Loopback),
+            ("::ffff:127.0.0.1", Trust::Loopback),
+            ("10.0.0.1", Trust::Distant),
+            ("::ffff:10.0.0.1", Trust::Distant),
+        ] {
+            assert_eq!(
+                Trust::of(address.parse().expect("an address")),
+                trust,
+                "{address}"
+            );
+        }
+    }
+
     #[test]
     fn only_the_whole_token_is_the_token() {
         assert!(are_equal(b"secret", b"secret"));

@@ -12,9 +12,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::ClientError;
+use crate::variant::Field;
 
-/// Asks the forward proxy at `proxy` for a URL and reads the answer to its end. Returns its status.
-pub async fn fetch(proxy: SocketAddr, url: &str) -> Result<u16, ClientError> {
+/// Asks the forward proxy at `proxy` for a URL, with these fields, and reads the answer to its end.
+/// Returns its status.
+pub async fn fetch(proxy: SocketAddr, url: &str, fields: &[Field]) -> Result<u16, ClientError> {
     let senseless = |why: String| ClientError::Senseless(why);
     let uri: Uri = url
         .parse()
@@ -26,8 +28,13 @@ pub async fn fetch(proxy: SocketAddr, url: &str) -> Result<u16, ClientError> {
         .map_err(ClientError::Broken)?;
     // Its end is seen by the sender.
     tokio::spawn(async move { drop(connection.await) });
-    let request = Request::get(uri)
-        .header(HOST, authority.unwrap_or_default())
+    let mut request = Request::get(uri).header(HOST, authority.unwrap_or_default());
+    for (name, value) in fields {
+        if let Some(value) = value {
+            request = request.header(name, value.as_slice());
+        }
+    }
+    let request = request
         .body(Empty::<Bytes>::new())
         .map_err(|error| senseless(error.to_string()))?;
     let answer = sender

@@ -65,6 +65,9 @@ fn words(status: &Value) -> String {
         show_size(used),
         show_size(max),
     );
+    if let Some(why) = cache["read_only"].as_str() {
+        let _ = writeln!(out, "read-only      nothing is stored: {why}");
+    }
     let _ = writeln!(out, "fetches        {} now", number(&cache["fills"]));
     if let Some(rebuilding) = cache.get("rebuilding").filter(|value| !value.is_null()) {
         let (done, of) = (number(&rebuilding["done"]), number(&rebuilding["of"]));

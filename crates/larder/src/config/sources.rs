@@ -117,6 +117,21 @@ impl Sources {
         })
     }
 
+    /// What a configuration that is not good says all the same of where the cache and the socket are:
+    /// a command that asks a running larder has to find it.
+    pub fn places(&self) -> Settings {
+        let mut settings = Settings::default();
+        let Origin::Toml(path) = self.origin() else {
+            return settings;
+        };
+        let text = read_bytes(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let said = |table: &str, name: &str| said_in(&text, table, name);
+        settings.cache.directory = said("cache", "directory").map(PathBuf::from);
+        settings.admin.socket = said("admin", "socket");
+        settings
+    }
+
     fn origin(&self) -> Origin {
         if let Some(path) = &self.named.config {
             return Origin::Toml(path.clone());
@@ -137,6 +152,22 @@ impl Sources {
         }
         Origin::BuiltIn
     }
+}
+
+/// A text of a table; where the whole is no TOML, the first line that may mean it counts.
+fn said_in(text: &str, table: &str, name: &str) -> Option<String> {
+    if let Ok(whole) = text.parse::<::toml::Table>() {
+        return Some(whole.get(table)?.get(name)?.as_str()?.to_owned());
+    }
+    let header = format!("[{table}]");
+    let within = text
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| *line != header);
+    let lines = within.skip(1).take_while(|line| !line.starts_with('['));
+    lines
+        .filter_map(|line| line.parse::<::toml::Table>().ok())
+        .find_map(|line| Some(line.get(name)?.as_str()?.to_owned()))
 }
 
 fn exists(paths: &[&str]) -> bool {
@@ -179,6 +210,22 @@ pub(super) fn read_file(path: &Path) -> Result<Arc<Source>, Problems> {
             Err(Problem::error(message)
                 .mend("name a file that can be read")
                 .into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_is_not_good_still_says_where_the_socket_is() {
+        let good = "nonsense = 1\n[admin]\nsocket = \"/s\" # here\n[cache]\ndirectory = '/c'\n";
+        let torn = good.replace("nonsense = 1", "nonsense =");
+        for text in [good, &torn] {
+            assert_eq!(said_in(text, "admin", "socket").as_deref(), Some("/s"));
+            assert_eq!(said_in(text, "cache", "directory").as_deref(), Some("/c"));
+            assert_eq!(said_in(text, "admin", "directory"), None);
         }
     }
 }

@@ -296,6 +296,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let environment = Environment::default();
+        let by_default = settings::Admin {
+            socket: Some("off".to_owned()),
+            ..settings::Admin::default()
+        };
+        // Taken by this test, or by somebody else on this machine.
+        let _taken = TcpListener::bind(by_default.address.unwrap());
+        let sockets = Sockets::bind(&by_default, &environment, folder.path()).unwrap();
+        assert_eq!(sockets.address(), None);
+        let required = settings::Admin {
+            address_required: true,
+            ..by_default
+        };
+        assert!(Sockets::bind(&required, &environment, folder.path()).is_err());
         let wanted = settings::Admin {
             address: Some(taken.local_addr().unwrap()),
             socket: Some("off".to_owned()),

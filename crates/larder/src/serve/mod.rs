@@ -238,10 +238,20 @@ async fn tick(watchdog: Option<&mut Interval>) {
 
 async fn open_store(settings: &Settings, directory: &Path) -> Result<Store, Failure> {
     let config = store_config(settings, directory);
-    let opened = tokio::task::spawn_blocking(move || Store::open(config)).await;
-    opened
+    let opened = tokio::task::spawn_blocking(move || Store::open_or_less(config)).await;
+    let store = opened
         .map_err(|error| Failure::step("the cache could not be opened", error))?
-        .map_err(|error| Failure::step("cannot start", error))
+        .map_err(|error| Failure::step("cannot start", error))?;
+    let snapshot = store.snapshot();
+    if let Some(why) = snapshot.read_only {
+        let objects = snapshot.objects;
+        tracing::error!(
+            why = &*why,
+            objects,
+            "nothing is stored: serving without a cache that can be written"
+        );
+    }
+    Ok(store)
 }
 
 /// What the operator decided about the store.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_store::{Digest, Disk, Durability, Join, Store, Unsynced};
 
-use crate::support::{Random, body, config, get, key, meta, read_all};
+use crate::support::{Random, body, config, key, meta, read_all};
 
 /// The directory that a child works on; set by the test that starts it.
 const CHILD: &str = "LARDER_TEST_CRASH";

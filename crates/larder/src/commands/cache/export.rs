@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -51,7 +51,6 @@ enum Target {
 }
 
 pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode, Failure> {
-    let entries = entries(session, args)?;
     let failed_at = |path: &Path| {
         let step = format!("cannot write {}", path.display());
         move |error: io::Error| Failure::step(step, error)
@@ -71,7 +70,8 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
         }
     }
     .map_err(failed_at(&args.to))?;
-    let written = write_all(session, &entries, &mut target, &part);
+    let written = listed(session, args)
+        .and_then(|(entries, of)| write_all(session, (entries, of), &mut target, &part));
     // Gone already, unless something failed.
     let _gone = fs::remove_file(&part);
     let ended = match (written, target) {
@@ -107,28 +107,46 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
     Ok(ExitCode::from(u8::from(missing > 0 || objects == 0)))
 }
 
-/// What is to be written, each with a path of its own.
-fn entries(session: &Session, args: &Args) -> Result<Vec<Entry>, Failure> {
+/// What is to be written, each with a path of its own: a line each, in a file without a name,
+/// because there may be more than memory should hold.
+fn listed(session: &Session, args: &Args) -> Result<(File, u64), Failure> {
     let mut query = vec![parameter("sort", "key"), parameter("head", "1")];
     query.extend(
         args.pattern
             .iter()
             .map(|pattern| parameter("pattern", pattern)),
     );
+    let failed = |error| Failure::step("cannot write the list of objects", error);
     let mut progress = Progress::of("reading");
     let mut paths = HashSet::new();
-    let mut entries = Vec::new();
+    let (mut of, mut wrong) = (0, None);
+    let mut list = BufWriter::new(tempfile::tempfile().map_err(failed)?);
     session.lines(
         &format!("/api/v1/objects?{}", query.join("&")),
         None,
         |line| {
-            if !progress.takes(&line) {
-                entries.push(entry(&line, &mut paths));
+            if progress.takes(&line) {
+                return true;
             }
-            true
+            of += 1;
+            let written = write_line(&mut list, &entry(&line, &mut paths));
+            wrong = written.err();
+            wrong.is_none()
         },
     )?;
-    Ok(entries)
+    if let Some(error) = wrong {
+        return Err(failed(error));
+    }
+    let mut list = list
+        .into_inner()
+        .map_err(|error| failed(error.into_error()))?;
+    io::Seek::rewind(&mut list).map_err(failed)?;
+    Ok((list, of))
+}
+
+fn write_line(to: &mut impl io::Write, entry: &Entry) -> io::Result<()> {
+    serde_json::to_writer(&mut *to, entry)?;
+    to.write_all(b"\n")
 }
 
 fn entry(object: &Value, paths: &mut HashSet<String>) -> Entry {
@@ -141,7 +159,13 @@ fn entry(object: &Value, paths: &mut HashSet<String>) -> Entry {
             && !paths.contains(&format!("{path}/"))
             && !above.any(|folder| paths.contains(folder))
     };
-    let path = manifest::path_of(&url).filter(free);
+    // A web server over the tree would give out anything else as the thing itself.
+    let encoded = |pair: &Value| pair[0].as_str() == Some("content-encoding");
+    let heads = object["head"].as_array().into_iter().flatten();
+    let is_plain = number(object, "status") == 200
+        && object["variant"].is_null()
+        && !heads.into_iter().any(encoded);
+    let path = manifest::path_of(&url).filter(|path| is_plain && free(path));
     let path = path.unwrap_or_else(|| format!("by-sha256/{sha256}"));
     for (at, _) in path.match_indices('/') {
         paths.insert(format!("{}/", &path[..at]));
@@ -168,41 +192,45 @@ fn entry(object: &Value, paths: &mut HashSet<String>) -> Entry {
     }
 }
 
-/// Writes them. Returns objects and bytes written, and objects that could not be had whole.
+/// Writes them, and the manifest as it goes. Returns objects and bytes written, and objects that
+/// could not be had whole.
 fn write_all(
     session: &Session,
-    entries: &[Entry],
+    (list, of): (File, u64),
     target: &mut Target,
     part: &Path,
 ) -> Result<(u64, u64, u64), Failure> {
+    let named = |error| Failure::step(format!("cannot write {}", manifest::NAME), error);
     let mut progress = Progress::of("exporting");
-    let mut manifest = Vec::new();
+    let mut manifest = BufWriter::new(
+        match target {
+            Target::Tree(folder) => File::create(folder.join(manifest::NAME)),
+            Target::Tar(_) | Target::Cacache(_) => tempfile::tempfile(),
+        }
+        .map_err(named)?,
+    );
     let (mut objects, mut bytes, mut missing) = (0, 0, 0);
-    for (at, entry) in entries.iter().enumerate() {
-        progress.show(at as u64 + 1, entries.len() as u64);
-        let put = put(session, entry, target, part);
-        match put {
-            Ok(true) => {
-                objects += 1;
-                bytes += entry.bytes;
-                let line = serde_json::to_vec(entry).unwrap_or_default();
-                manifest.extend_from_slice(&line);
-                manifest.push(b'\n');
-            }
-            Ok(false) => missing += 1,
-            Err(failure) => return Err(failure),
+    for (at, line) in BufReader::new(list).lines().enumerate() {
+        progress.show(at as u64 + 1, of);
+        let line = line.map_err(named)?;
+        let entry = serde_json::from_str(&line).map_err(|error| named(error.into()))?;
+        if put(session, &entry, target, part)? {
+            objects += 1;
+            bytes += entry.bytes;
+            write_line(&mut manifest, &entry).map_err(named)?;
+        } else {
+            missing += 1;
         }
     }
-    let named = |error| Failure::step(format!("cannot write {}", manifest::NAME), error);
-    match target {
-        Target::Tree(folder) => fs::write(folder.join(manifest::NAME), &manifest).map_err(named)?,
-        Target::Tar(builder) => {
-            let mut header = tar_header(manifest.len() as u64, 0);
-            builder
-                .append_data(&mut header, manifest::NAME, &manifest[..])
-                .map_err(named)?;
-        }
-        Target::Cacache(_) => {}
+    let mut manifest = manifest
+        .into_inner()
+        .map_err(|error| named(error.into_error()))?;
+    if let Target::Tar(builder) = target {
+        let appended = io::Seek::stream_position(&mut manifest).and_then(|len| {
+            io::Seek::rewind(&mut manifest)?;
+            builder.append_data(&mut tar_header(len, 0), manifest::NAME, manifest)
+        });
+        appended.map_err(named)?;
     }
     Ok((objects, bytes, missing))
 }
@@ -287,4 +315,30 @@ fn tar_header(bytes: u64, time: i64) -> tar::Header {
     header.set_mode(0o644);
     header.set_mtime(u64::try_from(time).unwrap_or(0));
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_thing_itself_lies_under_its_own_name() {
+        let object = |status: u16, head: Value, variant: Value| {
+            let mut object = json!({"key": "url:http://h/a.rpm", "url": "http://h/a.rpm",
+                "sha256": "ab", "bytes": 1, "fetched": 0});
+            object["status"] = json!(status);
+            object["head"] = head;
+            object["variant"] = variant;
+            entry(&object, &mut HashSet::new()).path
+        };
+        let plain = json!([["content-type", "application/x-rpm"]]);
+        assert_eq!(object(200, plain.clone(), Value::Null), "http/h/a.rpm");
+        for path in [
+            object(404, plain.clone(), Value::Null),
+            object(200, json!([["content-encoding", "gzip"]]), Value::Null),
+            object(200, plain, json!("accept-encoding=gzip&")),
+        ] {
+            assert_eq!(path, "by-sha256/ab");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! What an export has written comes back as it was: its manifest says key, head and digest, and
 //! what does not have its digest is refused. Any other folder (a mounted DVD, a copied repository)
-//! is taken as what lies below a URL; where a folder has a `SHA256SUMS`, its files must agree.
+//! is taken as what lies below a URL; what a `SHA256SUMS` beside it or above it names must agree.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -14,9 +14,12 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use larder_policy::url::Url;
+use larder_store::Digest;
+use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
 use super::manifest::{self, Entry};
+use super::sums::{self, Said, Sums};
 use super::tell::{Progress, text};
 use super::{Session, show};
 use crate::output::{self, Failure};
@@ -109,9 +112,9 @@ fn folder(session: &Session, top: &Path, base: Option<&str>, sum: &mut Sum) -> R
         let entries = entries(File::open(of_manifest)?)?;
         for (at, entry) in entries.iter().enumerate() {
             progress.show(at as u64 + 1, entries.len() as u64);
-            let opened = entry.path_below().map(|path| File::open(top.join(path)));
+            let opened = entry.path_below().map(|path| open_below(top, &path));
             match opened {
-                Some(Ok(file)) => take(session, entry, file, sum)?,
+                Some(Ok(file)) => take_named(session, entry, file, sum)?,
                 Some(Err(error)) => refuse(sum, &entry.path, &error.to_string()),
                 None => refuse(sum, &entry.path, "this path leads out of the folder"),
             }
@@ -128,7 +131,7 @@ fn folder(session: &Session, top: &Path, base: Option<&str>, sum: &mut Sum) -> R
         let relative = path.strip_prefix(top).unwrap_or(path);
         let file = File::open(path)?;
         let data = file.metadata()?;
-        let wanted = sums.of(path);
+        let wanted = announced(sums.of(top, relative)?);
         match made_up(session, base, relative, &data, wanted) {
             Some(entry) => take(session, &entry, file, sum)?,
             None => refuse(
@@ -141,6 +144,40 @@ fn folder(session: &Session, top: &Path, base: Option<&str>, sum: &mut Sum) -> R
     Ok(())
 }
 
+/// What is announced of a file; where folders contradict each other, nothing has such a digest.
+fn announced(said: Said) -> Option<String> {
+    match said {
+        Said::Nothing => None,
+        Said::Digest(digest) => Some(digest),
+        Said::Contradiction => Some("two SHA256SUMS say different things of it".to_owned()),
+    }
+}
+
+/// Opens a regular file below a folder; no part of its path may be a link, which could lead
+/// anywhere.
+fn open_below(top: &Path, relative: &Path) -> io::Result<File> {
+    let common = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let folder = common | OFlags::DIRECTORY;
+    let mut at = rustix::fs::open(top, folder, Mode::empty())?;
+    let mut parts = relative.components().peekable();
+    while let Some(part) = parts.next() {
+        let how = if parts.peek().is_some() {
+            folder
+        } else {
+            common
+        };
+        at = rustix::fs::openat(&at, part.as_os_str(), how | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    let file = File::from(at);
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "this is no regular file",
+    ))
+}
+
 /// A tar file is read twice: its manifest is at its end.
 fn tar_file(
     session: &Session,
@@ -149,12 +186,18 @@ fn tar_file(
     sum: &mut Sum,
 ) -> Result<(), Wrong> {
     let mut known = HashMap::new();
+    let mut sums = Sums::default();
     for entry in tar::Archive::new(File::open(from)?).entries_with_seek()? {
-        let entry = entry?;
-        if entry.path()?.as_os_str() == manifest::NAME {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        if path.as_os_str() == manifest::NAME {
             for entry in entries(entry)? {
                 known.insert(entry.path_below(), entry);
             }
+        } else if path.file_name().is_some_and(|name| name == sums::NAME) {
+            let mut text = Vec::new();
+            entry.read_to_end(&mut text)?;
+            sums.take(&manifest::below(&path).unwrap_or(path), &text)?;
         }
     }
     if known.is_empty() && base.is_none() {
@@ -169,20 +212,30 @@ fn tar_file(
         if !file.header().entry_type().is_file() || path.as_os_str() == manifest::NAME {
             continue;
         }
-        let from_manifest = manifest::below(&path).and_then(|below| known.get(&Some(below)));
-        let size = file.size();
-        let entry = match (from_manifest, base) {
-            (Some(entry), None) => Some(entry.clone()),
-            (_, Some(base)) => url_below(base, &path).map(|url| {
-                let time = file.header().mtime().unwrap_or(0);
-                described(session, &url, size, i64::try_from(time).unwrap_or(0), None)
-            }),
-            (None, None) => None,
-        };
-        match entry {
-            // The archive lends its entries one by one; a body goes its way before the next.
-            Some(entry) => take(session, &entry, spooled(&mut file)?, sum)?,
-            None => refuse(
+        let below = manifest::below(&path);
+        let from_manifest = below
+            .as_ref()
+            .and_then(|path| known.get(&Some(path.clone())));
+        // The archive lends its entries one by one; a body goes its way before the next.
+        match (from_manifest, base) {
+            (Some(entry), None) => take_named(session, entry, spooled(&mut file)?, sum)?,
+            (_, Some(base)) => {
+                let relative = below.unwrap_or_else(|| path.clone());
+                let wanted = announced(sums.known(&relative));
+                let time = i64::try_from(file.header().mtime().unwrap_or(0)).unwrap_or(0);
+                match url_below(base, &path) {
+                    Some(url) => {
+                        let entry = described(session, &url, file.size(), time, wanted);
+                        take(session, &entry, spooled(&mut file)?, sum)?;
+                    }
+                    None => refuse(
+                        sum,
+                        &path.display().to_string(),
+                        "no URL can be made of this name",
+                    ),
+                }
+            }
+            (None, None) => refuse(
                 sum,
                 &path.display().to_string(),
                 "the manifest does not name it",
@@ -211,6 +264,15 @@ fn entries(from: impl Read) -> io::Result<Vec<Entry>> {
 fn refuse(sum: &mut Sum, what: &str, why: &str) {
     sum.refused += 1;
     output::notice(&format!("refused: {what}: {why}\n"));
+}
+
+/// Takes what a manifest names, which has to say the digest.
+fn take_named(session: &Session, entry: &Entry, file: File, sum: &mut Sum) -> Result<(), Wrong> {
+    if Digest::from_hex(&entry.sha256).is_none() {
+        refuse(sum, &entry.path, "the manifest says no SHA-256 of it");
+        return Ok(());
+    }
+    take(session, entry, file, sum)
 }
 
 fn take(session: &Session, entry: &Entry, file: File, sum: &mut Sum) -> Result<(), Wrong> {
@@ -324,29 +386,6 @@ fn content_type(path: &str) -> &'static str {
     }
 }
 
-/// The digests that `SHA256SUMS` files announce, read once a folder.
-#[derive(Debug, Default)]
-struct Sums(HashMap<PathBuf, HashMap<String, String>>);
-
-impl Sums {
-    fn of(&mut self, path: &Path) -> Option<String> {
-        let folder = path.parent()?;
-        let name = path.file_name()?.to_str()?;
-        let sums = self.0.entry(folder.to_owned()).or_insert_with(|| {
-            let text = fs::read_to_string(folder.join("SHA256SUMS")).unwrap_or_default();
-            text.lines().filter_map(sum_line).collect()
-        });
-        sums.get(name).cloned()
-    }
-}
-
-/// `DIGEST  NAME` or `DIGEST *NAME`, as sha256sum writes it.
-fn sum_line(line: &str) -> Option<(String, String)> {
-    let (digest, name) = line.split_once(' ')?;
-    let name = name.trim_start_matches([' ', '*']).trim_start_matches("./");
-    (digest.len() == 64).then(|| (name.to_owned(), digest.to_ascii_lowercase()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,11 +404,16 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_sha256sum_are_read_in_both_forms() {
-        let digest = "ab".repeat(32);
-        for line in [format!("{digest}  a.iso"), format!("{digest} *./a.iso")] {
-            assert_eq!(sum_line(&line), Some(("a.iso".to_owned(), digest.clone())));
+    fn a_link_on_the_way_is_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let top = folder.path();
+        fs::create_dir(top.join("sub")).expect("made");
+        fs::write(top.join("sub/file"), "x").expect("written");
+        std::os::unix::fs::symlink("/etc", top.join("http")).expect("made");
+        std::os::unix::fs::symlink("file", top.join("sub/link")).expect("made");
+        assert!(open_below(top, Path::new("sub/file")).is_ok());
+        for bad in ["http/passwd", "sub/link", "sub"] {
+            assert!(open_below(top, Path::new(bad)).is_err(), "{bad}");
         }
-        assert_eq!(sum_line("no sum"), None);
     }
 }

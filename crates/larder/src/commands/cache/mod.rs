@@ -8,6 +8,7 @@ mod purge;
 mod session;
 mod show;
 mod stats;
+mod sums;
 mod tell;
 mod verify;
 
@@ -18,7 +19,7 @@ use clap::Subcommand;
 use crate::config::Sources;
 use crate::output::Failure;
 
-pub use session::{Session, Which, failed};
+pub use session::{Access, Session, Which, failed};
 pub use tell::ago;
 
 const EXAMPLES: &str = "\
@@ -68,7 +69,11 @@ enum What {
 
 /// Runs the command.
 pub fn run(args: &Args, sources: &Sources) -> Result<ExitCode, Failure> {
-    let session = Session::open(&args.which, sources)?;
+    let access = match args.what {
+        What::Stats | What::Ls(_) | What::Show(_) | What::Export(_) => Access::Look,
+        What::Purge(_) | What::Verify(_) | What::Import(_) => Access::Change,
+    };
+    let session = Session::open(&args.which, sources, access)?;
     let done = match &args.what {
         What::Stats => stats::run(&session, args.json),
         What::Ls(words) => ls::run(&session, words, args.json),

@@ -52,33 +52,43 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
     if args.what.is_empty() {
         wishes.push(common);
     }
-    let (mut objects, mut bytes) = (0, 0);
+    let (mut objects, mut bytes, mut fetches) = (0, 0, 0);
     for wish in &wishes {
         let mut progress = Progress::of("reading");
-        let mut lines = String::new();
+        let mut written = Ok(ExitCode::SUCCESS);
         session.lines("/api/v1/purge", Some(wish), |line| {
             if progress.takes(&line) {
                 return true;
             }
             if let Some(removed) = line.get("removed") {
-                lines.push_str(&said(removed, json));
+                // What cannot be printed goes all the same.
+                let printed = output::text(&said(removed, json));
+                written = std::mem::replace(&mut written, Ok(ExitCode::SUCCESS)).and(printed);
             } else if let Some(done) = line.get("done") {
                 objects += number(done, "objects");
                 bytes += number(done, "bytes");
+                fetches += number(done, "fetches");
             }
             true
         })?;
         drop(progress);
-        output::text(&lines)?;
+        written?;
     }
     let done = if args.dry_run { "would go" } else { "gone" };
     if json {
-        let last = json!({"objects": objects, "bytes": bytes, "dry_run": args.dry_run});
+        let last = json!({"objects": objects, "bytes": bytes, "fetches": fetches, "dry_run": args.dry_run});
         output::text(&format!("{last}\n"))?;
     } else {
-        output::text(&format!("{objects} objects, {} {done}\n", show_size(bytes)))?;
+        let of_fetches = match fetches {
+            0 => String::new(),
+            some => format!("; {some} under way will not be kept"),
+        };
+        output::text(&format!(
+            "{objects} objects, {} {done}{of_fetches}\n",
+            show_size(bytes)
+        ))?;
     }
-    Ok(ExitCode::from(u8::from(objects == 0)))
+    Ok(ExitCode::from(u8::from(objects + fetches == 0)))
 }
 
 fn said(removed: &Value, json: bool) -> String {

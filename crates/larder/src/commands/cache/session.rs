@@ -37,14 +37,30 @@ pub struct Session {
     pub stopped: Option<Store>,
 }
 
+impl Which {
+    /// The cache directory that is meant.
+    pub fn directory(&self, settings: &Settings, sources: &Sources) -> PathBuf {
+        self.cache_dir.clone().unwrap_or_else(|| {
+            cache_directory(settings.cache.directory.as_deref(), sources.environment())
+        })
+    }
+}
+
+/// What a command does with a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It only looks: a stopped cache is not changed, and may be where nothing can be written.
+    Look,
+    /// It changes it.
+    Change,
+}
+
 impl Session {
     /// Finds the cache that is meant, running or stopped.
-    pub fn open(which: &Which, sources: &Sources) -> Result<Self, Failure> {
+    pub fn open(which: &Which, sources: &Sources, access: Access) -> Result<Self, Failure> {
         let settings = sources.load().map_err(Failure::Configuration)?.settings;
         let runtime = runtime()?;
-        let directory = which.cache_dir.clone().unwrap_or_else(|| {
-            cache_directory(settings.cache.directory.as_deref(), sources.environment())
-        });
+        let directory = which.directory(&settings, sources);
         if let Some(client) = runtime.block_on(running(which, &settings, sources, &directory))? {
             return Ok(Self {
                 runtime,
@@ -53,7 +69,7 @@ impl Session {
                 stopped: None,
             });
         }
-        let store = open_stopped(&settings, &directory)?;
+        let store = open_stopped(&settings, &directory, access)?;
         let about = About {
             version: env!("CARGO_PKG_VERSION"),
             started: SystemTime::now(),
@@ -73,15 +89,20 @@ impl Session {
 
     /// As [`Session::open`], where only a running larder will do. A configuration that is not good
     /// any more is for that larder to judge: here it only says where the socket may be.
+    ///
+    /// # Errors
+    /// Where no larder is found, a bad configuration is why.
     pub fn of_running(which: &Which, sources: &Sources) -> Result<Self, Failure> {
-        let settings = sources
-            .load()
-            .map_or_else(|_not_good| Settings::default(), |loaded| loaded.settings);
+        let (settings, bad) = match sources.load() {
+            Ok(loaded) => (loaded.settings, None),
+            Err(problems) => (sources.places(), Some(problems)),
+        };
         let runtime = runtime()?;
-        let directory = which.cache_dir.clone().unwrap_or_else(|| {
-            cache_directory(settings.cache.directory.as_deref(), sources.environment())
-        });
+        let directory = which.directory(&settings, sources);
         let found = runtime.block_on(running(which, &settings, sources, &directory))?;
+        if let (None, Some(problems)) = (&found, bad) {
+            return Err(Failure::Configuration(problems));
+        }
         let client = found.ok_or_else(|| {
             let places = places(which, &settings, sources, &directory);
             let tried: Vec<String> = places
@@ -170,6 +191,10 @@ fn runtime() -> Result<Runtime, Failure> {
 /// What the other side said.
 pub fn failed(error: ClientError) -> Failure {
     match error {
+        // It understood, and cannot just now.
+        ClientError::Refused { status, why } if status.is_server_error() => {
+            Failure::step("larder refuses", why)
+        }
         ClientError::Refused { why, .. } => Failure::Usage(why),
         error => Failure::step("the cache does not answer", error),
     }
@@ -232,9 +257,23 @@ async fn has_cache(client: &Client, directory: &Path) -> bool {
 }
 
 /// Opens a cache that nobody has open. A directory that is not there is not made.
-fn open_stopped(settings: &Settings, directory: &Path) -> Result<Store, Failure> {
+fn open_stopped(settings: &Settings, directory: &Path, access: Access) -> Result<Store, Failure> {
     let step = || format!("cannot open the cache in {}", directory.display());
     let data = std::fs::metadata(directory).map_err(|error| Failure::step(step(), error))?;
+    let failed = |error| match error {
+        OpenError::Held { .. } => Failure::step(
+            step(),
+            "a running larder has it, and answers on no socket that is known here: name its socket with --socket",
+        ),
+        error => Failure::step(step(), error),
+    };
+    if access == Access::Look {
+        match Store::look(store_config(settings, directory)) {
+            // A damaged index is mended by opening it in earnest.
+            Err(OpenError::File { .. }) => {}
+            looked => return looked.map_err(failed),
+        }
+    }
     if rustix::process::geteuid().is_root() && data.uid() != 0 {
         // What root makes there the owner could not read again.
         let owner = data.uid();
@@ -242,11 +281,5 @@ fn open_stopped(settings: &Settings, directory: &Path) -> Result<Store, Failure>
             format!("it belongs to user {owner}: run this as that user (sudo -u '#{owner}' …)");
         return Err(Failure::step(step(), why));
     }
-    Store::open(store_config(settings, directory)).map_err(|error| match error {
-        OpenError::Held { .. } => Failure::step(
-            step(),
-            "a running larder has it, and answers on no socket that is known here: name its socket with --socket",
-        ),
-        error => Failure::step(step(), error),
-    })
+    Store::open(store_config(settings, directory)).map_err(failed)
 }

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_admin::{fetch, parameter};
+use larder_admin::variant::{self, Field};
+use larder_admin::{ClientError, fetch, parameter};
 use larder_policy::access::AccessList;
 use larder_policy::policy::Policy;
 use larder_policy::target::Mode;
@@ -17,8 +18,8 @@ use larder_proxy::{Handle, Proxy};
 use larder_store::Store;
 use serde_json::{Value, json};
 
-use super::Session;
 use super::tell::{Progress, number, text};
+use super::{Session, failed};
 use crate::config::units::show_size;
 use crate::output::{self, Failure};
 
@@ -43,26 +44,41 @@ struct Lost {
     url: String,
 }
 
+impl Lost {
+    fn of(object: &Value) -> Self {
+        Self {
+            key: text(object, "key").to_owned(),
+            url: text(object, "url").to_owned(),
+        }
+    }
+
+    /// The fields of the request that it was the answer to, as far as the answer varied by them.
+    fn fields(&self) -> Option<Vec<Field>> {
+        match self.key.split_once('\n') {
+            Some((_, variant)) => variant::fields(variant),
+            None => Some(Vec::new()),
+        }
+    }
+}
+
 pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode, Failure> {
     let mut progress = Progress::of("verifying");
     let (mut lost, mut done) = (Vec::new(), Value::Null);
-    let path = if args.anew {
-        "/api/v1/verify?anew=1"
-    } else {
-        "/api/v1/verify"
-    };
-    session.lines(path, Some(&json!({})), |mut line| {
+    // What earlier audits have dropped is to be repaired too.
+    let words = [(args.anew, "anew=1"), (args.repair, "lost=1")];
+    let words = words.iter().filter(|(said, _)| *said);
+    let words: Vec<&str> = words.map(|(_, word)| *word).collect();
+    let path = format!("/api/v1/verify?{}", words.join("&"));
+    session.lines(&path, Some(&json!({})), |mut line| {
         if progress.takes(&line) {
             return true;
         }
-        if let Some(damaged) = line.get("damaged") {
+        if let Some(earlier) = line.get("lost") {
+            lost.push(Lost::of(earlier));
+        } else if let Some(damaged) = line.get("damaged") {
             say_damaged(damaged, json);
-            for object in damaged["objects"].as_array().into_iter().flatten() {
-                lost.push(Lost {
-                    key: text(object, "key").to_owned(),
-                    url: text(object, "url").to_owned(),
-                });
-            }
+            let objects = damaged["objects"].as_array().into_iter().flatten();
+            lost.extend(objects.map(Lost::of));
         } else {
             done = line["done"].take();
         }
@@ -81,8 +97,18 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
     } else {
         output::text(&summary(&done))?;
     }
-    let good = repaired == lost.len() && number(&done, "unread") == 0;
-    Ok(ExitCode::from(u8::from(!good)))
+    Ok(ExitCode::from(u8::from(!is_good(&done))))
+}
+
+/// Everything was looked at, could be read, and is whole, or has been made so again.
+fn is_good(done: &Value) -> bool {
+    let repaired = number(done, "objects_repaired");
+    // A damaged body whose names could not be read has nothing to be repaired by.
+    let nameless = number(done, "damaged") > 0 && number(done, "objects_damaged") == 0;
+    done["complete"] == json!(true)
+        && number(done, "unread") == 0
+        && repaired == number(done, "objects_damaged")
+        && !nameless
 }
 
 fn say_damaged(damaged: &Value, json: bool) {
@@ -98,9 +124,14 @@ fn say_damaged(damaged: &Value, json: bool) {
 }
 
 fn summary(done: &Value) -> String {
+    let (bodies, of) = (number(done, "bodies"), number(done, "of"));
+    let of = if bodies < of {
+        format!(" of {of}")
+    } else {
+        String::new()
+    };
     let mut out = format!(
-        "{} bodies, {} read: {} damaged",
-        number(done, "bodies"),
+        "{bodies}{of} bodies, {} read: {} damaged",
         show_size(number(done, "bytes")),
         number(done, "damaged"),
     );
@@ -117,6 +148,9 @@ fn summary(done: &Value) -> String {
             out,
             "; {repaired} of {lost} objects repaired, the others are dropped"
         );
+    }
+    if done["complete"] != json!(true) {
+        out.push_str("; it was interrupted, the next run goes on there");
     }
     out.push('\n');
     out
@@ -142,8 +176,13 @@ fn repair(session: &Session, lost: &[Lost], json: bool) -> Result<usize, Failure
     };
     let mut progress = Progress::of("repairing");
     let mut repaired = 0;
-    for (at, Lost { key, url }) in lost.iter().enumerate() {
-        let fetched = session.wait(fetch(proxy, url));
+    for (at, object) in lost.iter().enumerate() {
+        let Lost { key, url } = object;
+        // Without the fields that chose this variant the origin would answer with another.
+        let fetched = match object.fields() {
+            Some(fields) => session.wait(fetch(proxy, url, &fields)),
+            None => Err(ClientError::Senseless("its key cannot be read".to_owned())),
+        };
         progress.show(at as u64 + 1, lost.len() as u64);
         if matches!(fetched, Ok(200)) && is_held_soon(session, key)? {
             repaired += 1;
@@ -163,6 +202,10 @@ fn repair(session: &Session, lost: &[Lost], json: bool) -> Result<usize, Failure
             output::notice(&format!("not repaired: {url}: {why}\n"));
         }
     }
+    // Each was tried: what could not be repaired is not tried again and again.
+    let nothing = json!({});
+    let asked = session.client.post("/api/v1/forget-lost", &nothing);
+    session.wait(asked).map_err(failed)?;
     Ok(repaired)
 }
 
@@ -178,20 +221,8 @@ fn is_held_soon(session: &Session, key: &str) -> Result<bool, Failure> {
 }
 
 fn is_held(session: &Session, key: &str) -> Result<bool, Failure> {
-    let (base, variant) = key
-        .split_once('\n')
-        .map_or((key, false), |(base, _)| (base, true));
-    if variant {
-        // The variants of what was fetched are named by the answer itself.
-        return Ok(true);
-    }
-    let mut held = false;
-    let path = format!("/api/v1/objects?limit=1&{}", parameter("key", base));
-    session.lines(&path, None, |line| {
-        held |= line.get("key").is_some();
-        true
-    })?;
-    Ok(held)
+    let found = session.get(&format!("/api/v1/object?{}", parameter("key", key)))?;
+    Ok(!found["object"].is_null())
 }
 
 /// Where the running larder takes forward requests.
@@ -242,4 +273,32 @@ fn start(policy: &Policy, store: &Store) -> Result<Handle, Failure> {
     };
     Proxy::start(config, store.clone(), Arc::new(Unrecorded))
         .map_err(|error| Failure::step("cannot start the proxy that repairs", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_audit_without_damage_that_stays_is_good() {
+        let whole = json!({"complete": true, "bodies": 5, "of": 5, "damaged": 0, "unread": 0,
+            "objects_damaged": 0, "objects_repaired": 0});
+        assert!(is_good(&whole));
+        let with = |name: &str, value: Value| {
+            let mut done = whole.clone();
+            done[name] = value;
+            is_good(&done)
+        };
+        assert!(!with("complete", json!(false)));
+        assert!(!with("unread", json!(1)));
+        assert!(!with("objects_damaged", json!(1)));
+        assert!(!with("damaged", json!(1)), "its names could not be read");
+        assert!(!is_good(&Value::Null));
+        let stopped = json!({"complete": false, "bodies": 1, "of": 5});
+        assert!(
+            summary(&stopped).starts_with("1 of 5 bodies"),
+            "{}",
+            summary(&stopped)
+        );
+    }
 }

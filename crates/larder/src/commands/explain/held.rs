@@ -1,98 +1,116 @@
 //! What the cache holds under a key, and what a request for it would get now.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use larder_admin::parameter;
 use larder_policy::cache_control::CacheControl;
 use larder_policy::key::CacheKey;
-use larder_policy::meta::{UnixTime, selecting_fields};
+use larder_policy::meta::{Fetched, Meta, UnixTime, selecting_fields};
 use larder_policy::verdict::{BeforeFetch, Rules, before_fetch};
-use larder_store::{Entry, OpenError, Store};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Step;
+use crate::commands::cache::{Access, Session, Which};
 use crate::config::units::{show_duration, show_size};
 use crate::config::{Settings, Sources};
-use crate::output;
-use crate::serve::{cache_directory, store_config};
+use crate::output::{self, Failure};
 
-/// Looks the key up, unless a server holds the cache.
+/// Looks the key up: a running larder that has the cache is asked, a stopped cache is looked at.
 pub(super) fn step(
-    settings: &Settings,
+    (which, settings): (&Which, &Settings),
     sources: &Sources,
     key: &CacheKey,
     asked: (&HeaderMap, Rules<'_>),
 ) -> Step {
-    let directory = cache_directory(settings.cache.directory.as_deref(), sources.environment());
-    match look_up(settings, &directory, key, asked.0) {
-        Ok(Some(entry)) => found(&entry, asked),
-        Ok(None) => Step::new(
-            "cache",
-            "holds nothing under this key",
-            json!({"held": false}),
-        ),
+    // A directory that is not there is not made.
+    if which.socket.is_none() && !which.directory(settings, sources).exists() {
+        return nothing();
+    }
+    match look_up(which, sources, key, asked.0) {
+        Ok(Some(object)) => found(&object, asked),
+        Ok(None) => nothing(),
         Err(why) => Step::new("cache", why.clone(), json!({"unknown": why})),
     }
 }
 
-/// A directory that is not there is not made.
-fn look_up(
-    settings: &Settings,
-    directory: &Path,
-    key: &CacheKey,
-    headers: &HeaderMap,
-) -> Result<Option<Entry>, String> {
-    if !directory.exists() {
-        return Ok(None);
-    }
-    let store = match Store::open(store_config(settings, directory)) {
-        Ok(store) => store,
-        Err(OpenError::Held { .. }) => {
-            return Err(format!(
-                "{} is held by a running server: ask that",
-                directory.display()
-            ));
-        }
-        Err(error) => return Err(output::chain(&error)),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let entry = runtime.block_on(async {
-        let entry = match store.vary(key).await {
-            // As a request finds it: the fields by which answers differ choose the variant.
-            Some(names) => {
-                let fields = selecting_fields(&names, headers);
-                store.lookup(&key.with_variant(&fields)).await
-            }
-            None => store.lookup(key).await,
-        };
-        store.close().await;
-        entry
-    });
-    Ok(entry)
+fn nothing() -> Step {
+    Step::new(
+        "cache",
+        "holds nothing under this key",
+        json!({"held": false}),
+    )
 }
 
-fn found(entry: &Entry, (headers, rules): (&HeaderMap, Rules<'_>)) -> Step {
+fn look_up(
+    which: &Which,
+    sources: &Sources,
+    key: &CacheKey,
+    headers: &HeaderMap,
+) -> Result<Option<Value>, String> {
+    let said = |failure: Failure| output::chain(&failure);
+    let session = Session::open(which, sources, Access::Look).map_err(said)?;
+    let ask = |key: &CacheKey| {
+        let path = format!("/api/v1/object?{}", parameter("key", &key.to_string()));
+        session.get(&path).map_err(said)
+    };
+    let looked = ask(key).and_then(|answer| {
+        let names = answer["vary"].as_array().into_iter().flatten();
+        let names: Vec<String> = names
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect();
+        if names.is_empty() {
+            return Ok(answer);
+        }
+        // As a request finds it: the fields by which answers differ choose the variant.
+        ask(&key.with_variant(&selecting_fields(&names, headers)))
+    });
+    session.close();
+    let mut looked = looked?;
+    Ok(Some(looked["object"].take()).filter(|object| !object.is_null()))
+}
+
+/// The stored head, as the cache tells it.
+fn meta(object: &Value) -> Option<Meta> {
+    let mut headers = HeaderMap::new();
+    for pair in object["head"].as_array()? {
+        let name = HeaderName::from_bytes(pair.get(0)?.as_str()?.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_str(pair.get(1)?.as_str()?).ok()?);
+    }
+    let time = |name: &str| object[name].as_i64().map(UnixTime);
+    let fetched = Fetched {
+        url: object["url"].as_str()?.to_owned(),
+        request_time: time("requested")?,
+        response_time: time("fetched")?,
+        vary: Vec::new(),
+        authorized: object["authorized"].as_bool()?,
+    };
+    let status = u16::try_from(object["status"].as_u64()?).ok()?;
+    Some(Meta::new(status, headers, fetched))
+}
+
+fn found(object: &Value, (headers, rules): (&HeaderMap, Rules<'_>)) -> Step {
+    let Some(meta) = meta(object) else {
+        let why = "what is held cannot be understood";
+        return Step::new("cache", why, json!({"unknown": why}));
+    };
     let now = UnixTime::from(SystemTime::now());
     let control = CacheControl::of_request(headers);
-    let verdict = before_fetch(&control, Some(entry.meta()), rules, now);
+    let verdict = before_fetch(&control, Some(&meta), rules, now);
     let (word, sense) = sense(verdict);
-    let size = entry.len();
+    let size = object["bytes"].as_u64().unwrap_or(0);
+    let digest = object["sha256"].as_str().unwrap_or_default();
     let text = format!(
-        "{} ({size} bytes), from {}, SHA-256 {}; a request now: {sense}",
+        "{} ({size} bytes), from {}, SHA-256 {digest}; a request now: {sense}",
         show_size(size),
-        entry.meta().url(),
-        entry.digest,
+        meta.url(),
     );
     let value = json!({
         "held": true,
         "bytes": size,
-        "status": entry.meta().status(),
-        "from": entry.meta().url(),
-        "sha256": entry.digest.to_string(),
+        "status": meta.status(),
+        "from": meta.url(),
+        "sha256": digest,
         "verdict": word,
     });
     Step::new("cache", text, value)

@@ -20,6 +20,7 @@ use larder_policy::route::Hop;
 use larder_policy::url::{Authority, Url};
 use serde_json::{Value, json};
 
+use super::cache::Which;
 use crate::config::{Settings, Sources};
 use crate::output::{self, Failure};
 
@@ -45,6 +46,9 @@ pub struct Args {
     /// A field of the request, as `Name: value`; may be given several times
     #[arg(long, value_name = "H", value_parser = field)]
     pub header: Vec<(HeaderName, HeaderValue)>,
+    /// Which cache is asked what it holds
+    #[command(flatten)]
+    pub which: Which,
     /// For programs
     #[arg(long)]
     pub json: bool,
@@ -173,7 +177,12 @@ fn resource(
         Step::new("refresh rule", refresh, json!(rule.map(|rule| &rule.text))),
         Step::new("key", naming.key.to_string(), json!(naming.key.to_string())),
         Step::new("route", route, json!(hops)),
-        held::step(settings, sources, &naming.key, (&headers, rules)),
+        held::step(
+            (&args.which, settings),
+            sources,
+            &naming.key,
+            (&headers, rules),
+        ),
     ]
 }
 
