@@ -295,7 +295,7 @@ async fn take(
         return Err("it is being fetched just now".to_owned());
     };
     let begun = slot.begin(meta, Some(arriving.bytes), key.clone()).await;
-    let mut fill = begun.map_err(|error| error.to_string())?;
+    let mut fill = begun.map_err(|error| error.to_string())?.for_nobody();
     let mut hasher = Sha256::new();
     let mut next = Some(first);
     while let Some(bytes) = next {

@@ -408,7 +408,11 @@ mod tests {
             let answer = client.import(&head, &b"body"[..]).await.expect("taken");
             assert_eq!(answer["became"], became);
         }
-        assert_eq!(store.snapshot().lookups_ever, (0, 0));
+        let snapshot = store.snapshot();
+        assert_eq!(
+            (snapshot.lookups_ever, snapshot.bytes_ever),
+            ((0, 0), (0, 0))
+        );
         assert_eq!(store.vary(&key).await.expect("known"), ["accept-encoding"]);
         let entry = store.lookup(&whole).await.expect("held");
         assert_eq!(entry.meta.vary(), fields);

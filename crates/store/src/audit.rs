@@ -173,7 +173,7 @@ impl Core {
             if from >= state.index.places() {
                 break;
             }
-            let blobs = state.index.some(from, AT_ONCE);
+            let blobs = state.index.blobs_in(from..from + AT_ONCE);
             let wanted = blobs.filter(|(_, blob)| wanted(&blob.digest));
             all.extend(wanted.map(|(slot, blob)| Body {
                 digest: blob.digest,

@@ -148,7 +148,7 @@ impl Core {
             if from >= state.index.places() {
                 break;
             }
-            let links = state.index.some_links(from, AT_ONCE);
+            let links = state.index.links_in(from..from + AT_ONCE);
             hashes.extend(links.map(|(hash, blob)| (number(blob), hash)));
         }
         hashes.sort_unstable();

@@ -54,6 +54,7 @@ pub struct Fill {
     received: u64,
     reserved: u64,
     lead: Option<Lead>,
+    is_for_clients: bool,
     /// Where the fill is a run of a partial object.
     run: Option<Run>,
 }
@@ -99,6 +100,7 @@ impl Fill {
             received: 0,
             reserved: room,
             lead: None,
+            is_for_clients: true,
             run: None,
         };
         match length {
@@ -124,6 +126,13 @@ impl Fill {
         Tail {
             running: Arc::clone(&self.running),
         }
+    }
+
+    /// No client has asked for it: the share of bytes that clients get from the cache does not change.
+    #[must_use]
+    pub fn for_nobody(mut self) -> Self {
+        self.is_for_clients = false;
+        self
     }
 
     /// Bytes taken so far.
@@ -263,7 +272,9 @@ impl Fill {
             lead.tell(Outcome::Ready(entry.clone()));
         }
         self.core.counters.fills_ended.add(1);
-        self.core.counters.fill_bytes.add(len);
+        if self.is_for_clients {
+            self.core.counters.fill_bytes.add(len);
+        }
         Ok(entry)
     }
 

@@ -215,14 +215,9 @@ impl Index {
         })
     }
 
-    /// Where the body is, if it is here.
-    pub(crate) fn slot_by_digest(&self, digest: &Digest) -> Option<u32> {
-        self.slot_of(digest)
-    }
-
     pub(crate) fn by_digest(&self, digest: &Digest) -> Option<&Blob> {
-        self.slot_of(digest)
-            .map(|slot| &self.blobs.slots[slot as usize].blob)
+        let slot = self.slot_by_digest(digest)?;
+        Some(&self.blobs.slots[slot as usize].blob)
     }
 
     /// The blob in a slot, if it is still the one with this id.
@@ -233,8 +228,7 @@ impl Index {
 
     /// The blob with its keys, if the slot still holds the one with this id.
     pub(crate) fn with_keys(&self, slot: u32, id: u64) -> Option<(&Blob, Vec<KeyHash>)> {
-        let blob = self.at(slot, id)?;
-        Some((blob, self.keys_of(slot)))
+        self.at(slot, id).map(|blob| (blob, self.keys_of(slot)))
     }
 
     /// How many keys name the blob in a slot.
@@ -242,37 +236,35 @@ impl Index {
         self.keys_of(slot).len() as u32
     }
 
-    /// How far [`Index::some`] and [`Index::some_links`] go.
+    /// How far [`Index::blobs_in`] and [`Index::links_in`] go.
     pub(crate) fn places(&self) -> usize {
         self.blobs.slots.len().max(self.links.len())
     }
 
-    /// As [`Index::iter`], in parts, so that the lock is not held over all of it.
-    pub(crate) fn some(&self, from: usize, most: usize) -> impl Iterator<Item = (u32, &Blob)> {
-        let slots = self.blobs.slots.iter().enumerate().skip(from).take(most);
-        let held = slots.filter(|(_, slot)| slot.place != ABSENT);
-        held.map(|(at, slot)| (at as u32, &slot.blob))
+    /// Blobs and their slots, in no useful order: a part of them, so that the lock may be let go.
+    pub(crate) fn blobs_in(
+        &self,
+        part: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = (u32, &Blob)> {
+        let slots = self.blobs.slots.iter().enumerate();
+        let held = slots.skip(part.start).take(part.len());
+        held.filter(|(_, slot)| slot.place != ABSENT)
+            .map(|(at, slot)| (at as u32, &slot.blob))
     }
 
-    /// Keys and their blobs, in no useful order, in parts as [`Index::some`].
-    pub(crate) fn some_links(
+    /// Keys likewise.
+    pub(crate) fn links_in(
         &self,
-        from: usize,
-        most: usize,
+        part: std::ops::Range<usize>,
     ) -> impl Iterator<Item = (KeyHash, &Blob)> {
-        let links = self.links.iter().skip(from).take(most);
+        let links = self.links.iter().skip(part.start).take(part.len());
         let held = links.filter(|link| link.blob != NONE);
         held.map(|link| (link.key, &self.blobs.slots[link.blob as usize].blob))
     }
 
-    /// Every blob and its slot, in no useful order.
+    /// Every blob and its slot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Blob)> {
-        self.blobs
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.place != ABSENT)
-            .map(|(at, slot)| (at as u32, &slot.blob))
+        self.blobs_in(0..usize::MAX)
     }
 
     /// Lets `key` name the body `digest`: a new blob of `len` bytes in `blocks` blocks, or one
@@ -285,7 +277,7 @@ impl Index {
         (len, blocks): (u64, u32),
         now: u32,
     ) -> (u32, Option<Gone>) {
-        let slot = if let Some(slot) = self.slot_of(&digest) {
+        let slot = if let Some(slot) = self.slot_by_digest(&digest) {
             self.use_once(slot, now);
             slot
         } else {
@@ -310,7 +302,7 @@ impl Index {
 
     /// Takes in what an earlier run has written down.
     pub(crate) fn restore(&mut self, blob: Blob, keys: &[KeyHash]) {
-        if keys.is_empty() || self.slot_of(&blob.digest).is_some() {
+        if keys.is_empty() || self.slot_by_digest(&blob.digest).is_some() {
             return;
         }
         self.next_id = self.next_id.max(blob.id + 1);
@@ -470,7 +462,8 @@ impl Index {
             .copied()
     }
 
-    fn slot_of(&self, digest: &Digest) -> Option<u32> {
+    /// Where the body is, if it is here.
+    pub(crate) fn slot_by_digest(&self, digest: &Digest) -> Option<u32> {
         self.by_digest
             .find(digest.spread(), |&slot| {
                 self.blobs.slots[slot as usize].blob.digest == *digest
