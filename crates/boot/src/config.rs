@@ -50,6 +50,8 @@ pub struct TftpLimits {
     pub mtu: Option<u16>,
     /// Whether block sizes are negotiated.
     pub has_block_size: bool,
+    /// Whether all transfers go by port 69, for firewalls that let nothing else through.
+    pub is_single_port: bool,
     /// Source ports of transfers, for firewalls; none for any.
     pub port_range: Option<(u16, u16)>,
 }
@@ -60,6 +62,7 @@ impl Default for TftpLimits {
             transfers_max: 2000,
             mtu: None,
             has_block_size: true,
+            is_single_port: false,
             port_range: None,
         }
     }
@@ -139,6 +142,7 @@ impl Config {
         self.is_tftp = words.tftp.is_enabled;
         self.root.clone_from(&words.tftp.root);
         self.tftp.has_block_size = !words.tftp.has_no_blocksize;
+        self.tftp.is_single_port = words.tftp.is_single_port;
         self.tftp.mtu = words.tftp.mtu;
         self.tftp.port_range = words.tftp.port_range;
         if let Some(transfers) = words.tftp.transfers_max {

@@ -36,25 +36,38 @@ impl FromStr for Format {
 struct Case {
     name: &'static str,
     architectures: &'static [u16],
+    /// A name on the TFTP server, or a URL.
     file: String,
+    /// Whether the firmware loads by HTTP: it takes only answers that name its own vendor class.
+    is_http: bool,
 }
 
 /// Writes the lines for machines that reach larder at `here`.
 pub fn export(format: Format, rules: &OwnRules, here: Ipv4Addr) -> String {
     let script = rules.script_url(here).unwrap_or_default();
-    let kinds: [(&str, &[u16], Cpu); 4] = [
-        ("bios", &[0], Cpu::Bios),
-        ("uefi-ia32", &[6], Cpu::Ia32),
-        ("uefi-x64", &[7, 9], Cpu::X64),
-        ("uefi-arm64", &[11], Cpu::Arm64),
+    let kinds: [(&str, &[u16], Cpu, bool); 7] = [
+        ("bios", &[0], Cpu::Bios, false),
+        ("uefi-ia32", &[6], Cpu::Ia32, false),
+        ("uefi-x64", &[7, 9], Cpu::X64, false),
+        ("uefi-arm64", &[11], Cpu::Arm64, false),
+        ("http-ia32", &[15], Cpu::Ia32, true),
+        ("http-x64", &[16, 17], Cpu::X64, true),
+        ("http-arm64", &[19], Cpu::Arm64, true),
     ];
     let cases: Vec<Case> = kinds
         .into_iter()
-        .filter_map(|(name, architectures, cpu)| {
+        .filter_map(|(name, architectures, cpu, is_http)| {
+            let program = rules.programs.by_cpu.get(&cpu)?;
+            let file = if is_http {
+                rules.url(here, &format!("boot/{program}"))?
+            } else {
+                program.clone()
+            };
             Some(Case {
                 name,
                 architectures,
-                file: rules.programs.by_cpu.get(&cpu)?.clone(),
+                file,
+                is_http,
             })
         })
         .collect();
@@ -78,9 +91,14 @@ fn isc(cases: &[Case], script: &str, here: Ipv4Addr) -> String {
             .iter()
             .map(|code| format!("option client-arch = {code}"))
             .collect();
+        let class = if case.is_http {
+            "  option vendor-class-identifier \"HTTPClient\";\n"
+        } else {
+            ""
+        };
         let _infallible = write!(
             text,
-            " elsif {} {{\n  filename \"{}\";\n}}",
+            " elsif {} {{\n{class}  filename \"{}\";\n}}",
             tests.join(" or "),
             case.file
         );
@@ -103,7 +121,15 @@ fn kea(cases: &[Case], script: &str, here: Ipv4Addr) -> String {
             .map(|code| format!("option[93].hex == 0x{code:04x}"))
             .collect();
         let test = format!("not member('larder-ipxe') and ({})", tests.join(" or "));
-        classes.push(class(&format!("larder-{}", case.name), &test, &case.file));
+        let mut class = class(&format!("larder-{}", case.name), &test, &case.file);
+        if case.is_http
+            && let Some(class) = class.as_object_mut()
+        {
+            let option =
+                serde_json::json!({ "name": "vendor-class-identifier", "data": "HTTPClient" });
+            class.insert("option-data".to_owned(), serde_json::json!([option]));
+        }
+        classes.push(class);
     }
     let text = serde_json::json!({ "Dhcp4": { "client-classes": classes } });
     format!("{text:#}\n")
@@ -117,6 +143,13 @@ fn dnsmasq(cases: &[Case], script: &str, here: Ipv4Addr) -> String {
             let _infallible = writeln!(
                 text,
                 "dhcp-match=set:{},option:client-arch,{code}",
+                case.name
+            );
+        }
+        if case.is_http {
+            let _infallible = writeln!(
+                text,
+                "dhcp-option-force=tag:{},option:vendor-class,HTTPClient",
                 case.name
             );
         }
@@ -160,6 +193,8 @@ mod tests {
                 "undionly.kpxe",
                 "snponly.efi",
                 "http://10.0.0.2:8080/boot.ipxe",
+                "http://10.0.0.2:8080/boot/snponly.efi",
+                "HTTPClient",
             ] {
                 assert!(text.contains(part), "{format}: {part}");
             }
@@ -173,7 +208,25 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             json["Dhcp4"]["client-classes"].as_array().map(Vec::len),
-            Some(3)
+            Some(4)
         );
+    }
+
+    #[test]
+    fn firmware_that_boots_by_http_is_told_so_and_no_other() {
+        let here = Ipv4Addr::new(10, 0, 0, 2);
+        let text = export(Format::Dnsmasq, &rules(), here);
+        assert!(
+            text.contains("dhcp-match=set:http-x64,option:client-arch,16\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches("dhcp-option-force").count(), 1, "{text}");
+        let text = export(Format::Isc, &rules(), here);
+        assert_eq!(text.matches("vendor-class-identifier").count(), 1, "{text}");
+        let without = OwnRules {
+            http_port: None,
+            ..rules()
+        };
+        assert!(!export(Format::Kea, &without, here).contains("HTTPClient"));
     }
 }

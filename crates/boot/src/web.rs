@@ -144,7 +144,9 @@ impl Web {
         let found = decoded(name)
             .and_then(|name| files::clean(&name))
             .and_then(|name| {
-                let content = self.core.files.find(&name.path)?;
+                let machine = name.machine.or_else(|| self.core.machine_at(client));
+                let own = self.core.own_folder(machine, client);
+                let content = self.core.files.find_for(own.as_deref(), &name.path)?;
                 Ok((name, content))
             });
         let now = SystemTime::now();
@@ -165,7 +167,9 @@ impl Web {
             Err(reason) => {
                 let status = match reason {
                     NoFile::Missing | NoFile::NotAFile => StatusCode::NOT_FOUND,
-                    NoFile::NotAllowed | NoFile::LinkOut { .. } => StatusCode::FORBIDDEN,
+                    NoFile::NotAllowed | NoFile::LinkOut { .. } | NoFile::Private => {
+                        StatusCode::FORBIDDEN
+                    }
                     NoFile::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 };
                 let detail = format!("{}: {reason}", name.escape_debug());

@@ -8,7 +8,7 @@ use larder_boot::decide::{Arrival, Decision, Interface, OwnRules, Past, Port, Ru
 use larder_boot::packet::architecture::Cpu;
 use larder_boot::packet::options::code;
 use larder_boot::packet::request::{Request, kind};
-use larder_boot::tftp::files::{self, Files};
+use larder_boot::tftp::files::{self, Files, Manner};
 use larder_boot::tftp::packet;
 use larder_boot::tftp::transfer::{Bounds, Source, Step, Transfer, settle};
 use larder_boot::words;
@@ -293,7 +293,8 @@ fn tftp_soup_neither_panics_nor_leaves_the_root() {
     ] {
         std::os::unix::fs::symlink(to, root.join(name)).expect("links can be made");
     }
-    let files = Files::new(Some(&root), HashMap::new(), false).expect("the root is there");
+    let files =
+        Files::new(Some(&root), HashMap::new(), Manner::default()).expect("the root is there");
     let mut soup = Soup(2);
     let mut served = 0;
     for number in 0..COUNT {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use larder_boot::config::Ports;
+use larder_boot::config::{Ports, TftpLimits};
 use larder_boot::fetch::Fetching;
 use larder_boot::{Boot, Config, Fetch, Fetched, Handle};
 use tokio::net::UdpSocket;
@@ -52,10 +52,15 @@ fn content(length: usize) -> Bytes {
 
 /// A server on loopback with ports of its own, and where it serves TFTP.
 fn server(root: &std::path::Path, origin: Arc<Origin>) -> (Handle, SocketAddr) {
+    start(root, origin, TftpLimits::default())
+}
+
+fn start(root: &std::path::Path, origin: Arc<Origin>, tftp: TftpLimits) -> (Handle, SocketAddr) {
     let mut config = Config {
         interfaces: vec!["lo".to_owned()],
         root: Some(root.to_owned()),
         http: None,
+        tftp,
         ports: Ports {
             dhcp: 0,
             boot_server: 0,
@@ -269,4 +274,27 @@ async fn who_asks_the_whole_subnet_is_answered_from_one_address() {
     ask(&other, everyone, "none", "").await;
     let (refusal, from) = next(&other).await.unwrap();
     assert_eq!((&refusal[..4], from), (&b"\0\x05\0\x01"[..], server));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_transfers_may_share_one_port() {
+    let root = tempfile::tempdir().unwrap();
+    let wanted = content(100_003);
+    std::fs::write(root.path().join("file"), &wanted).unwrap();
+    let limits = TftpLimits {
+        is_single_port: true,
+        ..TftpLimits::default()
+    };
+    let (_handle, server) = start(root.path(), Arc::default(), limits);
+    let socket = client(server, "file", "").await;
+    let (data, from) = next(&socket).await.unwrap();
+    assert_eq!((&data[..4], from), (&b"\0\x03\0\x01"[..], server));
+    socket.send_to(&[0, ERROR, 0, 0, 0], server).await.unwrap();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        clients.spawn(async move { read(server, "file").await });
+    }
+    while let Some(body) = clients.join_next().await {
+        assert_eq!(body.unwrap().unwrap(), wanted);
+    }
 }

@@ -21,7 +21,7 @@ use crate::packet::hardware::HardwareAddress;
 use crate::script::{self, Here, Look};
 use crate::tftp::files::Files;
 use crate::timeline::{Step, Timeline, Traits};
-use crate::words::{self, script::Given};
+use crate::words::{self, rules::UniqueRoot, script::Given};
 
 /// Largest body that is fetched for a TFTP transfer.
 const FETCH_MAX: usize = 256 * 1024 * 1024;
@@ -199,6 +199,14 @@ impl Core {
         self.timeline
             .machine_at(address)
             .or_else(|| neighbour(address))
+    }
+
+    /// The folder of the root that is a client's own, if dnsmasq's words want such folders.
+    pub fn own_folder(&self, machine: Option<HardwareAddress>, client: IpAddr) -> Option<String> {
+        match self.rules.words.as_ref()?.tftp.unique_root? {
+            UniqueRoot::Address => Some(client.to_string()),
+            UniqueRoot::Hardware => machine.map(|machine| machine.to_string().replace(':', "-")),
+        }
     }
 
     /// Notes that a machine got a boot program, if the file is one, and what it means if that happens again

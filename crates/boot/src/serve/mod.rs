@@ -29,7 +29,7 @@ use crate::net::interfaces::{self, Found, Links};
 use crate::net::raw::RawSocket;
 use crate::net::udp::{PortSocket, Purpose, explain};
 use crate::tftp;
-use crate::tftp::files::Files;
+use crate::tftp::files::{Files, Manner};
 use crate::timeline::{Machine, Timeline};
 use crate::web::{self, Web};
 
@@ -407,11 +407,13 @@ fn core(
     loaders: &Loaders,
     http: Option<&TcpListener>,
 ) -> Result<Core, Error> {
-    let is_lowercase = config
-        .words
-        .as_ref()
-        .is_some_and(|words| words.tftp.is_lowercase);
-    let files = Files::new(config.root.as_deref(), loaders.paths.clone(), is_lowercase);
+    let words = config.words.as_ref();
+    let manner = words.map(|words| Manner {
+        is_lowercase: words.tftp.is_lowercase,
+        is_secure: words.tftp.is_secure,
+    });
+    let manner = manner.unwrap_or_default();
+    let files = Files::new(config.root.as_deref(), loaders.paths.clone(), manner);
     let root = config.root.clone().unwrap_or_default();
     let files = files.map_err(|source| Error::Root { path: root, source })?;
     let bound = http.and_then(|listener| listener.local_addr().ok());

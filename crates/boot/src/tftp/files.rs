@@ -51,6 +51,9 @@ pub enum NoFile {
     /// It is a folder or a device.
     #[error("not a file")]
     NotAFile,
+    /// It is not for everybody (`tftp-secure`).
+    #[error("the file is another user's")]
+    Private,
     /// It cannot be read.
     #[error("cannot read it")]
     Unreadable(#[source] io::Error),
@@ -120,12 +123,21 @@ impl Source for Content {
 /// Identity of a file's state, so that transfers at the same time share one open file.
 type Stamp = (u64, u64, u64, i64, i64);
 
+/// How names are looked up, and what is served under them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    /// Names are made lower-case first.
+    pub is_lowercase: bool,
+    /// Of the root, only files of larder's own user are served; by root, only those that all may read.
+    pub is_secure: bool,
+}
+
 /// The files that may be served.
 #[derive(Debug, Default)]
 pub struct Files {
     root: Option<PathBuf>,
     programs: HashMap<String, PathBuf>,
-    is_lowercase: bool,
+    manner: Manner,
     open: Mutex<HashMap<Stamp, Weak<File>>>,
 }
 
@@ -137,7 +149,7 @@ impl Files {
     pub fn new(
         root: Option<&Path>,
         programs: HashMap<String, PathBuf>,
-        is_lowercase: bool,
+        manner: Manner,
     ) -> io::Result<Self> {
         let root = root.map(Path::canonicalize).transpose()?;
         if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
@@ -149,7 +161,7 @@ impl Files {
         Ok(Self {
             root,
             programs,
-            is_lowercase,
+            manner,
             open: Mutex::default(),
         })
     }
@@ -160,26 +172,41 @@ impl Files {
     /// # Errors
     /// [`NoFile`].
     pub fn find(&self, path: &str) -> Result<Content, NoFile> {
+        self.find_for(None, path)
+    }
+
+    /// The same, for a client that has this folder of the root for its own; if there is no such folder, it
+    /// has the whole root as others do (dnsmasq's `tftp-unique-root`).
+    ///
+    /// # Errors
+    /// [`NoFile`].
+    pub fn find_for(&self, own: Option<&str>, path: &str) -> Result<Content, NoFile> {
         let lower = path.to_ascii_lowercase();
-        let path = if self.is_lowercase {
+        let path = if self.manner.is_lowercase {
             lower.as_str()
         } else {
             path
         };
-        match self.find_exactly(path) {
+        let own = own.filter(|own| {
+            let root = self.root.as_deref();
+            root.is_some_and(|root| root.join(own).is_dir())
+        });
+        match self.find_exactly(own, path) {
             Err(NoFile::Missing) => {
                 let bare = path.strip_suffix(".0").ok_or(NoFile::Missing)?;
-                self.find_exactly(bare)
+                self.find_exactly(own, bare)
             }
             found => found,
         }
     }
 
-    fn find_exactly(&self, path: &str) -> Result<Content, NoFile> {
-        let in_root = self
-            .root
-            .as_deref()
-            .map_or(Err(NoFile::Missing), |root| beneath(root, path));
+    fn find_exactly(&self, own: Option<&str>, path: &str) -> Result<Content, NoFile> {
+        let in_root = match (&self.root, own) {
+            (None, _) => Err(NoFile::Missing),
+            (Some(root), None) => beneath(root, path),
+            (Some(root), Some(own)) => beneath(root, &format!("{own}/{path}")),
+        };
+        let in_root = in_root.and_then(|file| self.permitted(file));
         let file = match in_root {
             Err(NoFile::Missing) => {
                 let program = self.programs.get(path).ok_or(NoFile::Missing)?;
@@ -188,6 +215,19 @@ impl Files {
             found => found?,
         };
         self.share(file)
+    }
+
+    /// Lets a file of the root through that may be served.
+    fn permitted(&self, file: File) -> Result<File, NoFile> {
+        if !self.manner.is_secure {
+            return Ok(file);
+        }
+        let state = file.metadata().map_err(NoFile::Unreadable)?;
+        let is_permitted = match rustix::process::geteuid() {
+            user if user.is_root() => state.mode() & 0o004 != 0,
+            user => state.uid() == user.as_raw(),
+        };
+        is_permitted.then_some(file).ok_or(NoFile::Private)
     }
 
     /// Takes an already open file of the same state instead of `file`, so that a thousand transfers of
@@ -305,7 +345,7 @@ mod tests {
         std::fs::write(&program, "program").unwrap();
         let programs = [("a.kpxe", &program), ("b.efi", &program)]
             .map(|(name, path)| (name.to_owned(), path.clone()));
-        let files = Files::new(Some(folder.path()), programs.into(), false).unwrap();
+        let files = Files::new(Some(folder.path()), programs.into(), Manner::default()).unwrap();
         assert_eq!(text(files.find("a.kpxe")), Ok(b"root".to_vec()));
         assert_eq!(text(files.find("a.kpxe.0")), Ok(b"root".to_vec()));
         assert_eq!(text(files.find("b.efi")), Ok(b"program".to_vec()));
@@ -330,7 +370,7 @@ mod tests {
         );
         link(&secret, "out");
         link(outside.path(), "outside");
-        let files = Files::new(Some(folder.path()), HashMap::new(), false).unwrap();
+        let files = Files::new(Some(folder.path()), HashMap::new(), Manner::default()).unwrap();
         assert_eq!(text(files.find("relative")), Ok(b"real".to_vec()));
         assert_eq!(text(files.find("absolute")), Ok(b"real".to_vec()));
         assert!(matches!(files.find("out"), Err(NoFile::LinkOut { .. })));
@@ -345,11 +385,49 @@ mod tests {
     fn transfers_of_one_file_share_one_descriptor() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("x"), "x").unwrap();
-        let files = Files::new(Some(folder.path()), HashMap::new(), false).unwrap();
+        let files = Files::new(Some(folder.path()), HashMap::new(), Manner::default()).unwrap();
         let (first, second) = (files.find("x").unwrap(), files.find("x").unwrap());
         let (Content::File(first, _), Content::File(second, _)) = (first, second) else {
             panic!("in memory")
         };
         assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn a_client_with_a_folder_of_its_own_gets_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("10.0.0.9")).unwrap();
+        for name in ["all", "10.0.0.9/own"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let files = Files::new(Some(folder.path()), HashMap::new(), Manner::default()).unwrap();
+        let of = |own, name| text(files.find_for(own, name));
+        let missing = Err("file not found".to_owned());
+        assert_eq!(of(Some("10.0.0.9"), "own"), Ok(b"10.0.0.9/own".to_vec()));
+        assert_eq!(of(Some("10.0.0.9"), "own.0"), Ok(b"10.0.0.9/own".to_vec()));
+        assert_eq!(of(Some("10.0.0.9"), "all"), missing);
+        assert_eq!(of(Some("10.0.0.8"), "all"), Ok(b"all".to_vec()));
+        assert_eq!(of(None, "own"), missing);
+    }
+
+    #[test]
+    fn of_the_root_only_permitted_files_are_served_where_that_is_asked_for() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        std::fs::write(&file, "x").unwrap();
+        let manner = Manner {
+            is_secure: true,
+            ..Manner::default()
+        };
+        let files = Files::new(Some(folder.path()), HashMap::new(), manner).unwrap();
+        assert_eq!(text(files.find("x")), Ok(b"x".to_vec()), "one's own file");
+        if rustix::process::geteuid().is_root() {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+            assert!(matches!(files.find("x"), Err(NoFile::Private)));
+        } else {
+            let others = Files::new(Some(Path::new("/etc")), HashMap::new(), manner).unwrap();
+            assert!(matches!(others.find("passwd"), Err(NoFile::Private)));
+        }
     }
 }

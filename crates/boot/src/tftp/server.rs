@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::net::UdpSocket;
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use super::files::{self, Content, Name, NoFile};
@@ -31,6 +31,9 @@ const REQUEST_MAX: usize = 2048;
 /// Largest answer of a client during a transfer that matters.
 const ANSWER_MAX: usize = 516;
 
+/// Answers that may wait for their transfer where all share one port.
+const INBOX: usize = 8;
+
 /// Transfers that run, by their client's socket.
 type Running = Arc<Mutex<HashMap<SocketAddrV4, Underway>>>;
 
@@ -40,6 +43,8 @@ struct Underway {
     request: ReadRequest,
     /// Tells it that the same request came again.
     again: Arc<Notify>,
+    /// What came to port 69 for it, where all transfers share that port.
+    inbox: mpsc::Sender<Vec<u8>>,
     task: AbortHandle,
 }
 
@@ -50,16 +55,11 @@ struct Underway {
 pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
     let room = Arc::new(Semaphore::new(core.config.tftp.transfers_max));
     let running = Running::default();
-    let mut transfers = tokio::task::JoinSet::new();
+    let mut transfers = JoinSet::new();
     let mut buffer = vec![0; REQUEST_MAX];
     let mut complaint = Complaint::default();
     loop {
-        while let Some(ended) = transfers.try_join_next() {
-            if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
-                let panic = supervise::text(panic.as_ref());
-                tracing::error!(panic, "a TFTP transfer broke");
-            }
-        }
+        tell_broken(&mut transfers);
         let (length, way) = match socket.receive(&mut buffer).await {
             Ok(received) => received,
             Err(error) => {
@@ -68,6 +68,13 @@ pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
             }
         };
         let bytes = buffer.get(..length).unwrap_or_default();
+        if core.config.tftp.is_single_port && matches!(bytes, [0, 4 | 5, ..]) {
+            if let Some(transfer) = lock(&running).get(&way.from) {
+                // A full inbox is like a lost packet.
+                let _lost = transfer.inbox.try_send(bytes.to_vec());
+            }
+            continue;
+        }
         let Some(request) = judge(&socket, &core, bytes, way).await else {
             continue;
         };
@@ -88,6 +95,7 @@ pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
             continue;
         };
         let again = Arc::new(Notify::new());
+        let (inbox, mail) = mpsc::channel(INBOX);
         // Held until the transfer is entered, or one that is over at once would be entered for good.
         let mut underway = lock(&running);
         let task = transfers.spawn({
@@ -99,16 +107,28 @@ pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
                 again: Arc::clone(&again),
             };
             async move {
-                answer(&core, &socket, request, way, &again).await;
+                let line = Line { way, again, mail };
+                answer(&core, socket, request, line).await;
                 drop((place, permit));
             }
         });
         let transfer = Underway {
             request,
             again,
+            inbox,
             task,
         };
         underway.insert(way.from, transfer);
+    }
+}
+
+/// Takes the transfers that ended away, and logs those that broke.
+fn tell_broken(transfers: &mut JoinSet<()>) {
+    while let Some(ended) = transfers.try_join_next() {
+        if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+            let panic = supervise::text(panic.as_ref());
+            tracing::error!(panic, "a TFTP transfer broke");
+        }
     }
 }
 
@@ -175,8 +195,18 @@ async fn refuse(socket: &PortSocket, core: &Core, way: Way, code: ErrorCode, tex
     }
 }
 
+/// What ties a transfer to its client.
+struct Line {
+    way: Way,
+    /// The same request came again.
+    again: Arc<Notify>,
+    /// What came to port 69 for it.
+    mail: mpsc::Receiver<Vec<u8>>,
+}
+
 /// Answers one request to its end, and tells the timeline.
-async fn answer(core: &Core, socket: &PortSocket, request: ReadRequest, way: Way, again: &Notify) {
+async fn answer(core: &Core, socket: Arc<PortSocket>, request: ReadRequest, line: Line) {
+    let way = line.way;
     let shown = String::from_utf8_lossy(&request.name).into_owned();
     let name = files::clean(&request.name);
     let machine = name.as_ref().ok().and_then(|name| name.machine);
@@ -189,20 +219,20 @@ async fn answer(core: &Core, socket: &PortSocket, request: ReadRequest, way: Way
     };
     match found {
         Ok((name, content)) => {
-            let outcome = transfer(core, content, &request, way, again).await;
+            let outcome = transfer(core, socket, content, &request, line).await;
             report(core, machine, &name.path, way, outcome);
         }
         Err(reason) => {
             no_file(core, machine, &shown, way, &reason);
             let (code, text) = match reason {
                 NoFile::Missing => (ErrorCode::NotFound, "file not found"),
-                NoFile::NotAllowed | NoFile::LinkOut { .. } => {
+                NoFile::NotAllowed | NoFile::LinkOut { .. } | NoFile::Private => {
                     (ErrorCode::Access, "access refused")
                 }
                 NoFile::NotAFile => (ErrorCode::Other, "not a file"),
                 NoFile::Unreadable(_) => (ErrorCode::Other, "the file cannot be read"),
             };
-            refuse(socket, core, way, code, text).await;
+            refuse(&socket, core, way, code, text).await;
         }
     }
 }
@@ -227,7 +257,8 @@ async fn content(
             .map(Content::Memory)
             .map_err(NoFile::Unreadable);
     }
-    match core.files.find(&name.path) {
+    let own = core.own_folder(machine, IpAddr::V4(client));
+    match core.files.find_for(own.as_deref(), &name.path) {
         Err(NoFile::Missing) => {
             let script = core
                 .generated(bare, machine, IpAddr::V4(client))
@@ -247,11 +278,12 @@ struct Outcome {
 
 async fn transfer(
     core: &Core,
+    shared: Arc<PortSocket>,
     content: Content,
     request: &ReadRequest,
-    way: Way,
-    again: &Notify,
+    line: Line,
 ) -> std::io::Result<Outcome> {
+    let way = line.way;
     let start = Instant::now();
     let mtu = core.mtu(way).min(core.config.tftp.mtu.unwrap_or(u16::MAX));
     let bounds = Bounds {
@@ -259,12 +291,17 @@ async fn transfer(
         has_block_size: core.config.tftp.has_block_size,
     };
     let (terms, agreed) = settle(&request.options, content.length(), bounds);
-    let socket = open(core, core.source(way)).await?;
+    let source = core.source(way);
+    let mut port = if core.config.tftp.is_single_port {
+        Port::Shared(shared, source, line.mail)
+    } else {
+        Port::Own(open(core, source).await?)
+    };
     let mut transfer = Transfer::new(content, terms, &agreed);
-    let end = converse(&socket, way.from, &mut transfer, again).await;
+    let end = converse(&mut port, way, &mut transfer, &line.again).await;
     if end == End::Unreadable {
         let text = packet::error(ErrorCode::Other, "the file cannot be read");
-        socket.send_to(&text, SocketAddr::V4(way.from)).await?;
+        port.send(&text, way).await?;
     }
     Ok(Outcome {
         end,
@@ -288,15 +325,64 @@ async fn open(core: &Core, source: Ipv4Addr) -> std::io::Result<UdpSocket> {
     Err(failure)
 }
 
+/// The port that a transfer goes by.
+enum Port {
+    /// Its own, as RFC 1350 §4 has it.
+    Own(UdpSocket),
+    /// 69, for all; with the address to answer from and what came for this transfer.
+    Shared(Arc<PortSocket>, Ipv4Addr, mpsc::Receiver<Vec<u8>>),
+}
+
+impl Port {
+    async fn send(&self, packet: &[u8], way: Way) -> std::io::Result<()> {
+        match self {
+            Self::Own(socket) => socket
+                .send_to(packet, SocketAddr::V4(way.from))
+                .await
+                .map(drop),
+            Self::Shared(socket, source, _) => {
+                socket.send(packet, way.from, way.interface, *source).await
+            }
+        }
+    }
+
+    /// The client's next packet; strangers are told off meanwhile.
+    ///
+    /// # Cancel safety
+    /// Safe: a packet is taken only when this returns.
+    async fn receive(&mut self, way: Way) -> Incoming {
+        let mut buffer = [0; ANSWER_MAX];
+        loop {
+            let (length, from) = match self {
+                Self::Own(socket) => match socket.recv_from(&mut buffer).await {
+                    Ok(received) => received,
+                    // The client's port is closed for now; the clock decides.
+                    Err(_unreachable) => continue,
+                },
+                Self::Shared(_, _, mail) => match mail.recv().await {
+                    Some(packet) => return packet::parse(&packet),
+                    None => std::future::pending().await,
+                },
+            };
+            if from == SocketAddr::V4(way.from) {
+                return packet::parse(buffer.get(..length).unwrap_or_default());
+            }
+            let text = packet::error(ErrorCode::UnknownTransfer, "not your transfer");
+            let Self::Own(socket) = self else { continue };
+            if let Err(error) = socket.send_to(&text, from).await {
+                tracing::debug!(%error, stranger = %from, "cannot send a TFTP error");
+            }
+        }
+    }
+}
+
 /// Drives the transfer to its end.
 async fn converse<S: Source>(
-    socket: &UdpSocket,
-    client: SocketAddrV4,
+    port: &mut Port,
+    way: Way,
     transfer: &mut Transfer<S>,
     again: &Notify,
 ) -> End {
-    let client = SocketAddr::V4(client);
-    let mut buffer = [0; ANSWER_MAX];
     let mut step = transfer.start();
     let mut deadline = Instant::now() + transfer.wait();
     let mut is_repeat = false;
@@ -306,8 +392,8 @@ async fn converse<S: Source>(
             Step::Send(packets) => {
                 for packet in &packets {
                     // A full send buffer is waited for; other failures are like a lost packet.
-                    if let Err(error) = socket.send_to(packet, client).await {
-                        tracing::debug!(%error, %client, "cannot send a TFTP packet");
+                    if let Err(error) = port.send(packet, way).await {
+                        tracing::debug!(%error, client = %way.from, "cannot send a TFTP packet");
                     }
                 }
                 // One who only repeats its request does not keep the transfer alive.
@@ -318,19 +404,9 @@ async fn converse<S: Source>(
         }
         is_repeat = false;
         step = tokio::select! {
-            received = timeout_at(deadline, socket.recv_from(&mut buffer)) => match received {
+            received = timeout_at(deadline, port.receive(way)) => match received {
                 Err(_elapsed) => transfer.timed_out(),
-                Ok(Ok((length, from))) if from == client => {
-                    transfer.received(packet::parse(buffer.get(..length).unwrap_or_default()))
-                }
-                Ok(Ok((_, stranger))) => {
-                    let text = packet::error(ErrorCode::UnknownTransfer, "not your transfer");
-                    if let Err(error) = socket.send_to(&text, stranger).await {
-                        tracing::debug!(%error, %stranger, "cannot send a TFTP error");
-                    }
-                    Step::Send(Vec::new())
-                }
-                Ok(Err(_unreachable)) => Step::Send(Vec::new()),
+                Ok(incoming) => transfer.received(incoming),
             },
             () = again.notified() => {
                 is_repeat = true;

@@ -61,6 +61,23 @@ pub fn to_toml(rules: &Rules) -> Converted {
     if !rules.tag_rules.is_empty() || !rules.tag_ifs.is_empty() {
         left.push("tags: larder tells architectures and iPXE apart by itself".to_owned());
     }
+    let tftp = &rules.tftp;
+    for (word, is_said) in [
+        ("tftp-unique-root", tftp.unique_root.is_some()),
+        ("tftp-single-port", tftp.is_single_port),
+        ("tftp-secure", tftp.is_secure),
+        ("tftp-lowercase", tftp.is_lowercase),
+        ("tftp-no-blocksize", tftp.has_no_blocksize),
+        ("tftp-mtu", tftp.mtu.is_some()),
+        ("tftp-max", tftp.transfers_max.is_some()),
+        ("tftp-port-range", tftp.port_range.is_some()),
+    ] {
+        if is_said {
+            left.push(format!(
+                "{word}: has no key in larder.toml; larder boot serve --dnsmasq-conf applies it"
+            ));
+        }
+    }
     left.extend(rules.notes.iter().map(ToString::to_string));
     Converted { toml, left }
 }
@@ -92,5 +109,14 @@ mod tests {
                         next = \"http://172.26.63.242:8080/boot.ipxe\"\n";
         assert_eq!(converted.toml, expected);
         assert_eq!(converted.left.len(), 2);
+        let words = ["--port=0", "--tftp-single-port", "--tftp-mtu=1400"].map(str::to_owned);
+        let rules = crate::words::read::command_line(&words, &none).unwrap();
+        let left = to_toml(&rules).left;
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(
+            left.iter()
+                .all(|line| line.contains("no key in larder.toml")),
+            "{left:?}"
+        );
     }
 }

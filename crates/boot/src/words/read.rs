@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::parts::{condition, conditions, matching, relay_bytes, server, split, without_prefix};
 use super::rules::{
-    Boot, Condition, Host, Range, Rules, SentOption, Service, TagIf, TagRule, Tagging,
+    Boot, Condition, Host, Range, Rules, SentOption, Service, TagIf, TagRule, Tagging, UniqueRoot,
 };
 use super::table::Meaning;
 use super::text::{self, Word, fields, shown};
@@ -126,17 +126,6 @@ impl Reader<'_> {
             "dhcp-hostsfile" | "dhcp-hostsdir" => self.lines(value, Self::host),
             "dhcp-optsfile" | "dhcp-optsdir" => {
                 self.note(word, "holds ordinary options, which a proxy does not send")
-            }
-            "tftp-single-port" => {
-                let text = "is not applied: each transfer has a port of its own; tftp-port-range names \
-                            those that a firewall must let through";
-                self.note(word, text)
-            }
-            "tftp-unique-root" => self.note(word, "is not applied: one root serves every machine"),
-            "tftp-secure" => {
-                let text = "is not applied: what larder's user can read below the root is served, and \
-                            nothing outside of it";
-                self.note(word, text)
             }
             name if name.starts_with("tftp") || name == "enable-tftp" => self.tftp(name, value),
             name if name.ends_with("interface") || name == "listen-address" => {
@@ -355,6 +344,8 @@ impl Reader<'_> {
         }
     }
 
+    /// What `dhcp-option` sends, if a proxy sends it. `dhcp-option-pxe` came after 2.90, whose users cannot
+    /// have written it; it is taken all the same, since a proxy has no other way to send an option.
     fn sent_option(
         &mut self,
         word: &Word,
@@ -495,6 +486,15 @@ impl Reader<'_> {
             }
             "tftp-lowercase" => tftp.is_lowercase = true,
             "tftp-no-blocksize" => tftp.has_no_blocksize = true,
+            "tftp-single-port" => tftp.is_single_port = true,
+            "tftp-secure" => tftp.is_secure = true,
+            "tftp-unique-root" => {
+                tftp.unique_root = Some(match value {
+                    "" | "ip" => UniqueRoot::Address,
+                    "mac" => UniqueRoot::Hardware,
+                    other => return Err(format!("{other:?} is neither ip nor mac")),
+                });
+            }
             "tftp-mtu" => tftp.mtu = Some(number()?.try_into().unwrap_or(u16::MAX)),
             "tftp-max" => tftp.transfers_max = usize::try_from(number()?).ok(),
             "tftp-port-range" => {

@@ -225,3 +225,20 @@ fn ranges_without_an_address_of_this_host_are_found() {
     let elsewhere: Vec<&Range> = rules.ranges_elsewhere(&own).collect();
     assert_eq!(elsewhere, [&rules.ranges[1]]);
 }
+
+#[test]
+fn the_words_about_tftp_are_applied() {
+    let rules = read(&[
+        "--tftp-unique-root",
+        "--tftp-secure",
+        "--tftp-single-port",
+        "--port=0",
+    ]);
+    let rules = rules.unwrap();
+    assert_eq!(rules.tftp.unique_root, Some(UniqueRoot::Address));
+    assert!(rules.tftp.is_secure && rules.tftp.is_single_port);
+    assert!(rules.notes.is_empty(), "{:?}", rules.notes);
+    let by_mac = read(&["--tftp-unique-root=mac"]).unwrap();
+    assert_eq!(by_mac.tftp.unique_root, Some(UniqueRoot::Hardware));
+    assert!(refused("--tftp-unique-root=name").contains("neither ip nor mac"));
+}

@@ -174,6 +174,15 @@ pub struct TagIf {
     pub conditions: Vec<Condition>,
 }
 
+/// Which folder of the root is a client's own (`tftp-unique-root`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UniqueRoot {
+    /// By its IPv4 address, `10.0.0.9`.
+    Address,
+    /// By its hardware address, `52-54-00-12-34-56`.
+    Hardware,
+}
+
 /// What the words say of TFTP.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TftpWords {
@@ -185,6 +194,12 @@ pub struct TftpWords {
     pub is_lowercase: bool,
     /// `tftp-no-blocksize`.
     pub has_no_blocksize: bool,
+    /// `tftp-single-port`.
+    pub is_single_port: bool,
+    /// `tftp-secure`.
+    pub is_secure: bool,
+    /// `tftp-unique-root`.
+    pub unique_root: Option<UniqueRoot>,
     /// `tftp-mtu`.
     pub mtu: Option<u16>,
     /// `tftp-max`.

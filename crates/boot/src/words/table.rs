@@ -1,6 +1,8 @@
 //! All words of dnsmasq 2.90, with the form of their argument and what larder makes of them.
 //!
-//! `dhcp-option-pxe` came with 2.92 and is taken as well.
+//! `dhcp-option-pxe` is taken as well. dnsmasq 2.90 itself refuses it (`dnsmasq --test --dhcp-option-pxe=…`
+//! says so; it came later), but a proxy sends no option otherwise, and files that name it are about just
+//! that: refusing them would help nobody. It is the one word here that 2.90 does not know.
 
 /// Whether a word takes an argument, in getopt's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

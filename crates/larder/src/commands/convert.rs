@@ -79,9 +79,12 @@ mod tests {
     fn what_comes_out_is_a_good_configuration_and_no_file_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pxe.conf");
-        let lines = "port=0\ndhcp-range=10.0.0.0,proxy\nenable-tftp\ntftp-root=/srv/tftp\n\
-                     tftp-single-port\npxe-service=x86PC, \"Boot\", undionly.kpxe\n\
-                     dhcp-boot=tag:ipxe,http://10.0.0.1:8080/boot.ipxe\n";
+        let root = folder.path().display();
+        let lines = format!(
+            "port=0\ndhcp-range=10.0.0.0,proxy\nenable-tftp\ntftp-root={root}\n\
+             tftp-single-port\npxe-service=x86PC, \"Boot\", undionly.kpxe\n\
+             dhcp-boot=tag:ipxe,http://10.0.0.1:8080/boot.ipxe\n"
+        );
         std::fs::write(&file, lines).unwrap();
         let output = folder.path().join("larder.toml");
         let args = Args {
