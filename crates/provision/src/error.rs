@@ -104,6 +104,9 @@ pub enum Error {
     /// `pki init` found files that it would have to overwrite.
     #[error("{0:?} exists already; nothing was written")]
     PkiExists(PathBuf),
+    /// `pki init` was given a name that clients cannot use.
+    #[error("the name {0:?} {1}; nothing was written")]
+    San(String, &'static str),
     /// `pki init` could not make a key or certificate.
     #[error("making the {0} certificate")]
     PkiMake(&'static str, #[source] rcgen::Error),

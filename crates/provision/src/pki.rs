@@ -16,6 +16,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+use tempfile::NamedTempFile;
 
 use crate::error::Error;
 
@@ -42,12 +43,60 @@ pub fn init(directory: &Path, names: &[String], year: i32) -> Result<Vec<PathBuf
     if let Some(taken) = paths.iter().find(|path| path.symlink_metadata().is_ok()) {
         return Err(Error::PkiExists(taken.clone()));
     }
+    if let Some((name, why)) = names.iter().find_map(|name| Some((name, unfit(name)?))) {
+        return Err(Error::San(name.clone(), why));
+    }
     let texts = make(names, year)?;
     fs::create_dir_all(directory).map_err(|error| Error::Write(directory.to_owned(), error))?;
+    // All are on the disk before the first has its name.
+    let mut written = Vec::new();
     for ((path, text), (_, mode)) in paths.iter().zip(&texts).zip(FILES) {
-        write_new(path, text, mode)?;
+        written.push((path, write_beside(path, text, mode)?));
     }
+    place(written)?;
     Ok(paths)
+}
+
+/// Gives the files their names: all of them, or none.
+fn place(written: Vec<(&PathBuf, NamedTempFile)>) -> Result<(), Error> {
+    let mut placed: Vec<&Path> = Vec::new();
+    for (path, file) in written {
+        if let Err(error) = file.persist_noclobber(path) {
+            for path in placed {
+                // Half of it would be in the way of the next try.
+                let _left_behind = fs::remove_file(path);
+            }
+            return Err(Error::Write(path.clone(), error.error));
+        }
+        placed.push(path);
+    }
+    Ok(())
+}
+
+/// Why no client can reach a server by this name, if that is so.
+fn unfit(name: &str) -> Option<&'static str> {
+    if name.parse::<std::net::IpAddr>().is_ok() {
+        return None;
+    }
+    if name.is_empty() {
+        return Some("is empty");
+    }
+    if name.len() > 253 {
+        return Some("is longer than a name can be");
+    }
+    let labels = name.strip_prefix("*.").unwrap_or(name).split('.');
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    for label in labels {
+        if label.is_empty() || label.len() > 63 {
+            return Some("has an empty or too long part between its dots");
+        }
+        if !label.chars().all(is_letter) || label.starts_with('-') || label.ends_with('-') {
+            return Some(
+                "is neither a host name (international ones in their xn-- form) nor an address",
+            );
+        }
+    }
+    None
 }
 
 /// The six PEM texts, in the order of [`FILES`].
@@ -101,18 +150,19 @@ fn params(names: &[String], name: &str, year: i32) -> Result<CertificateParams, 
     Ok(params)
 }
 
-/// Writes a file that must not exist, readable as `mode` says from its first byte on.
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
+/// Writes the text of a file beside it, readable as `mode` says from its first byte on.
+fn write_beside(path: &Path, text: &str, mode: u32) -> Result<NamedTempFile, Error> {
     let failed = |error| Error::Write(path.to_owned(), error);
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
+        .prefix(".")
+        .suffix(".new")
         .permissions(fs::Permissions::from_mode(mode))
         .tempfile_in(directory)
         .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
-    file.persist_noclobber(path)
-        .map_err(|error| failed(error.error))?;
-    Ok(())
+    file.as_file().sync_all().map_err(failed)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -138,5 +188,54 @@ mod tests {
             !paths[5].exists(),
             "nothing is written beside existing files"
         );
+    }
+
+    #[test]
+    fn names_by_which_nobody_reaches_a_server_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let pki = directory.path().join("pki");
+        for bad in [
+            "",
+            "a b",
+            "a..b",
+            "-a",
+            "http://a",
+            "a/b",
+            "a:8081",
+            "b\u{fc}cher.example",
+            "*",
+            "a.*.b",
+            "10.0.0.0/8",
+        ] {
+            let refused = init(&pki, &["good.example".to_owned(), bad.to_owned()], 2026);
+            assert!(matches!(refused, Err(Error::San(..))), "{bad:?}");
+            assert!(!pki.exists(), "nothing is written");
+        }
+        for good in [
+            "a",
+            "a.example",
+            "*.example",
+            "10.0.0.2",
+            "fd00::1",
+            "a_b.example",
+        ] {
+            assert_eq!(unfit(good), None, "{good}");
+        }
+    }
+
+    #[test]
+    fn what_fails_halfway_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["ca.key", "ca.crt", "server.key"].map(|name| directory.path().join(name));
+        let mut written = Vec::new();
+        for path in &paths {
+            written.push((path, write_beside(path, "x", 0o600).unwrap()));
+        }
+        // Taken since it was looked at.
+        fs::write(&paths[1], "another's").unwrap();
+        place(written).unwrap_err();
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(fs::read_to_string(&paths[1]).unwrap(), "another's");
     }
 }
