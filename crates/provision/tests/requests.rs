@@ -375,6 +375,7 @@ async fn assets_are_served_as_go_serves_files() {
     check(config(&directory), &[
         Case { also: &[("accept-ranges", "bytes"), ("last-modified", "*")], ..ok("a file, sniffed", "/assets/vmlinuz", "0123456789kernel") },
         Case { media_type: "text/css; charset=utf-8", ..ok("a file, by its extension", "/assets/style.css", "a { }\n") },
+        Case { headers: &[("range", "bytes=-0")], status: 206, also: &[("content-range", "bytes 16-15/16"), ("content-length", "0")], ..ok("the last no bytes, as Go answers them", "/assets/vmlinuz", "") },
         Case { headers: &[("range", "bytes=-6")], status: 206, also: &[("content-range", "bytes 10-15/16")], ..ok("a suffix", "/assets/vmlinuz", "kernel") },
         Case { headers: &[("range", "bytes=0-3"), ("if-range", "Thu, 01 Jan 1970 00:00:00 GMT")], ..ok("If-Range of another state", "/assets/vmlinuz", "0123456789kernel") },
         Case { headers: &[("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT")], status: 304, media_type: "", ..ok("unchanged", "/assets/vmlinuz", "") },

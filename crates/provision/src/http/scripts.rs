@@ -76,23 +76,25 @@ pub(crate) fn bootstrap(compat: Compat) -> String {
 
 /// `/ipxe`: kernel, initrds, boot.
 pub(crate) fn ipxe(boot: &Boot) -> String {
-    format!("#!ipxe\n{}", load(boot))
+    format!("#!ipxe\n{}", load(boot, ""))
 }
 
-/// The lines that load and start a kernel.
-fn load(boot: &Boot) -> String {
+/// The lines that load and start a kernel, each with what follows if it fails.
+fn load(boot: &Boot, or_else: &str) -> String {
     let mut script = format!("kernel {}", boot.kernel);
     for argument in &boot.args {
         script.push(' ');
         script.push_str(argument);
     }
-    script.push('\n');
+    script.push_str(or_else);
     for initrd in &boot.initrd {
-        script.push_str("initrd ");
+        script.push_str("\ninitrd ");
         script.push_str(initrd);
-        script.push('\n');
+        script.push_str(or_else);
     }
-    script.push_str("boot\n");
+    script.push_str("\nboot");
+    script.push_str(or_else);
+    script.push('\n');
     script
 }
 
@@ -159,9 +161,13 @@ pub(crate) fn menu(profiles: &[Profile], dress: Dress<'_>) -> String {
         "choose --default local --timeout 60000 target && goto ${target} || goto local\n",
     );
     for (number, _, boot) in &bootable {
-        let boot = load(boot).replace("boot\n", "boot || goto top\n");
+        let boot = load(boot, " || goto failed");
         write!(script, ":p{number}\nimgfree\n{boot}").expect("text grows in memory");
     }
+    script.push_str(
+        ":failed\necho larder: that did not load or start (${errno}); back to the menu in 10 s\n\
+         sleep 10 ||\ngoto top\n",
+    );
     script.push_str(":shell\nshell\ngoto top\n:local\niseq ${platform} efi && exit ||\n");
     script.push_str("sanboot --no-describe --drive 0x80 || exit\n");
     script
@@ -210,14 +216,20 @@ mod tests {
             id: "c9".into(),
             name: "CentOS ${9}\nshell".into(),
             boot: Some(Boot {
-                kernel: "/k".into(),
+                kernel: "/k/reboot".into(),
+                initrd: vec!["/i/boot".into()],
+                args: vec!["quiet".into()],
                 ..Boot::default()
             }),
             ..Profile::default()
         };
         let script = menu(&[profile, Profile::default()], Dress::default());
         assert!(script.contains("item p0 CentOS  {9} shell\n"), "{script}");
-        assert!(script.contains(":p0\nimgfree\nkernel /k\nboot || goto top\n"));
+        let lines = ":p0\nimgfree\nkernel /k/reboot quiet || goto failed\n\
+                     initrd /i/boot || goto failed\nboot || goto failed\n";
+        assert!(script.contains(lines), "{script}");
+        let back = script.split(":failed\n").nth(1).unwrap();
+        assert!(back.starts_with("echo larder: ") && back.contains("\ngoto top\n"));
         assert!(!script.contains("item p1") && script.contains("item local"));
     }
 }
