@@ -26,6 +26,7 @@ mod listen;
 mod mac;
 mod machines;
 mod model;
+mod patience;
 pub mod pki;
 mod reason;
 mod rewrite;
@@ -41,6 +42,8 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
+
+use tokio::sync::Semaphore;
 
 pub use self::{
     check::{Check, Finding, Severity},
@@ -69,7 +72,13 @@ pub struct Provision {
     machines: Machines,
     signer: Option<sign::Signer>,
     fetch: Option<FetchHandle>,
+    /// A place for each request that may wait for the disk.
+    disk: Arc<Semaphore>,
 }
+
+/// Requests that wait for the disk at a time. More wait for these: where it hangs they may not take every
+/// thread that there is for such work, as others who share those have other disks.
+const ON_DISK_MAX: usize = 64;
 
 /// The cache, if there is one.
 struct FetchHandle(Arc<dyn Fetch>);
@@ -132,6 +141,7 @@ impl Provision {
             machines,
             signer,
             fetch: fetch.map(FetchHandle),
+            disk: Arc::new(Semaphore::new(ON_DISK_MAX)),
         }))
     }
 
@@ -142,11 +152,27 @@ impl Provision {
     /// Dropping the future before it is done leaves no half-written state; a `done` is recorded
     /// before its answer.
     pub async fn answer<B>(
-        &self,
+        self: &Arc<Self>,
         request: &::http::Request<B>,
         client: SocketAddr,
     ) -> ::http::Response<Body> {
         http::answer(self, request, client).await
+    }
+
+    /// Runs what may wait for the disk on a thread that may wait. It goes on when nobody waits for it any
+    /// more: half of it is never done.
+    async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Reason> + Send + 'static,
+    ) -> Result<T, Reason> {
+        let place = Arc::clone(&self.disk).acquire_owned().await;
+        let here = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&here);
+            drop(place);
+            done
+        });
+        done.await.unwrap_or(Err(Reason::BrokenOff))
     }
 
     /// The data directory.

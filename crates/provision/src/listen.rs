@@ -1,7 +1,8 @@
 //! Listeners of a provisioning server that runs alone: HTTP for machines, optionally with TLS.
 //!
 //! `start` binds, says where, and gives a handle with the real address; dropping the handle stops
-//! accepting. A connection in flight ends by itself or by [`DRAIN`].
+//! accepting. A connection in flight ends by itself or by [`DRAIN`]; a client that does not take its
+//! answer loses it by [`WRITE_TIMEOUT`], so that it holds no place for ever.
 
 use std::{
     io,
@@ -21,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Provision, error::Error, tls};
+use crate::{Provision, error::Error, patience::Patient, tls};
 
 /// Connections at a time; more wait in the kernel's queue.
 pub(crate) const CONNECTIONS_MAX: usize = 4096;
@@ -30,6 +31,8 @@ pub(crate) const CONNECTIONS_MAX: usize = 4096;
 const BACKLOG: u32 = 4096;
 /// How long a client may take for its request head or its TLS handshake.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take none of the bytes that wait for it. iPXE itself gives up after two minutes.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long answers in flight may last once the server stops.
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
 
@@ -150,7 +153,22 @@ pub async fn shared_http(
 /// Accepts until stopped; each connection is one task.
 pub(crate) fn accept<F, C>(listener: TcpListener, connection: F) -> Result<Listening, Error>
 where
-    F: Fn(tokio::net::TcpStream, SocketAddr, watch::Receiver<bool>) -> C + Send + 'static,
+    F: Fn(Stream, SocketAddr, watch::Receiver<bool>) -> C + Send + 'static,
+    C: Future<Output = ()> + Send + 'static,
+{
+    accept_at_most(CONNECTIONS_MAX, listener, connection)
+}
+
+/// A client's connection.
+pub(crate) type Stream = Patient<tokio::net::TcpStream>;
+
+fn accept_at_most<F, C>(
+    connections_max: usize,
+    listener: TcpListener,
+    connection: F,
+) -> Result<Listening, Error>
+where
+    F: Fn(Stream, SocketAddr, watch::Receiver<bool>) -> C + Send + 'static,
     C: Future<Output = ()> + Send + 'static,
 {
     let address = listener
@@ -159,20 +177,23 @@ where
     let (stop, mut stopping) = watch::channel(false);
     let stopped = stopping.clone();
     let task = tokio::spawn(async move {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let permits = Arc::new(Semaphore::new(connections_max));
         let mut connections = JoinSet::new();
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                break;
+            let next = async {
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                (permit, listener.accept().await)
             };
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let (permit, accepted) = tokio::select! {
+                next = next => next,
                 // An error is the handle having been dropped.
                 _ = stopping.changed() => break,
             };
             while connections.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, client)) => {
+                    let _ = stream.set_nodelay(true);
+                    let stream = Patient::new(stream, WRITE_TIMEOUT);
                     let serving = connection(stream, client, stopped.clone());
                     connections.spawn(async move {
                         serving.await;
@@ -230,10 +251,9 @@ impl Door {
 async fn connection(
     door: Door,
     acceptor: Option<TlsAcceptor>,
-    stream: tokio::net::TcpStream,
+    stream: Stream,
     stopping: watch::Receiver<bool>,
 ) {
-    let _ = stream.set_nodelay(true);
     let client = door.client;
     match acceptor {
         None => talk(door, stream, stopping).await,
@@ -269,5 +289,32 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%client, "connection: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_house_stops_when_it_is_told() {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        // A client that holds its place whatever happens.
+        let listening = accept_at_most(1, listener, |stream, _, _| async move {
+            let _held = stream;
+            std::future::pending::<()>().await;
+        });
+        let listening = listening.unwrap();
+        let address = listening.address();
+        let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let stopping = tokio::spawn(listening.stop());
+        let refused = async {
+            while tokio::net::TcpStream::connect(address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        // Where it waits for a place first, nobody is ever refused.
+        tokio::time::timeout(DRAIN, refused).await.unwrap();
+        stopping.abort();
     }
 }

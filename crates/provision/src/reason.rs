@@ -83,6 +83,9 @@ pub enum Reason {
         /// The cache's words.
         why: String,
     },
+    /// A fault of larder's: the answer was given up.
+    #[error("the answer broke off: the log says more")]
+    BrokenOff,
     /// The method changes nothing here.
     #[error("{0} is not answered here, use POST")]
     Method(String),

@@ -21,17 +21,32 @@ use crate::{
     machines::{State, Step},
     model::{Boot, Group, Profile},
     reason::Reason,
-    rewrite,
     template::{self, Data},
 };
 
 type Answer = Result<Response<Body>, Reason>;
 
 /// Answers a request to `endpoint`.
-pub(super) async fn answer(p: &Provision, endpoint: &Endpoint, asked: &Asked<'_>) -> Answer {
+pub(super) async fn answer(p: &Arc<Provision>, endpoint: &Endpoint, asked: &Arc<Asked>) -> Answer {
     match endpoint {
         Endpoint::Home => Ok(reply::text("matchbox\n")),
         Endpoint::Bootstrap => Ok(reply::text(scripts::bootstrap(p.config.compat))),
+        Endpoint::Unknown(path) => Err(Reason::NoPage(path.clone())),
+        Endpoint::Fetch(url) => fetch(p, asked, url).await,
+        Endpoint::Asset(path) => match &p.config.assets {
+            Some(root) => assets::answer(root, path, &asked.method, &asked.headers).await,
+            None => Err(Reason::NoPage("/assets/".to_owned())),
+        },
+        _ => {
+            let (endpoint, asked) = (endpoint.clone(), Arc::clone(asked));
+            p.on_disk(move |p| from_files(p, &endpoint, &asked)).await
+        }
+    }
+}
+
+/// What the data directory and the machines' journal say; waits for the disk.
+fn from_files(p: &Provision, endpoint: &Endpoint, asked: &Asked) -> Answer {
+    match endpoint {
         Endpoint::Ipxe => boot_script(p, asked, scripts::ipxe, scripts::local_boot),
         Endpoint::Grub => boot_script(p, asked, scripts::grub, |_| {
             scripts::LOCAL_BOOT_GRUB.to_owned()
@@ -41,24 +56,20 @@ pub(super) async fn answer(p: &Provision, endpoint: &Endpoint, asked: &Asked<'_>
         Endpoint::Generic => {
             let rendered = generic(p, asked, &asked.labels)?;
             Ok(content::serve(
-                asked.method,
-                asked.headers,
+                &asked.method,
+                &asked.headers,
                 Content::rendered(rendered),
             ))
         }
         Endpoint::Metadata => {
             let group = group(p, &asked.labels)?;
-            let data = Data::new(Some(&group), &asked.labels, asked.query);
+            let data = Data::new(Some(&group), &asked.labels, &asked.query);
             let mut response = reply::text(metadata::env_file(&data));
             response
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static("plain/text"));
             Ok(response)
         }
-        Endpoint::Asset(path) => match &p.config.assets {
-            Some(root) => assets::answer(root, path, asked.method, asked.headers).await,
-            None => Err(Reason::NoPage("/assets/".to_owned())),
-        },
         Endpoint::Kickstart { file, .. } => installer_file(p, asked, *file),
         Endpoint::Script(name) => script(p, asked, name),
         Endpoint::Done => done(p, asked),
@@ -73,8 +84,11 @@ pub(super) async fn answer(p: &Provision, endpoint: &Endpoint, asked: &Asked<'_>
                 dress,
             ))))
         }
-        Endpoint::Fetch(url) => fetch(p, asked, url).await,
-        Endpoint::Unknown(path) => Err(Reason::NoPage(path.clone())),
+        Endpoint::Home
+        | Endpoint::Bootstrap
+        | Endpoint::Asset(_)
+        | Endpoint::Fetch(_)
+        | Endpoint::Unknown(_) => Err(Reason::NoPage(endpoint.name())),
     }
 }
 
@@ -107,7 +121,7 @@ pub(crate) fn selected(p: &Provision, labels: &Labels) -> Result<(Arc<Group>, Pr
     }
 }
 
-fn rewrite_of<'p>(p: &'p Provision, asked: &Asked<'_>) -> Option<Cow<'p, Rewrite>> {
+fn rewrite_of<'p>(p: &'p Provision, asked: &Asked) -> Option<Cow<'p, Rewrite>> {
     let host = asked.headers.get(header::HOST);
     let host = host.and_then(|host| host.to_str().ok());
     let enabled = Some(&p.config.rewrite).filter(|rewrite| rewrite.enabled)?;
@@ -117,7 +131,7 @@ fn rewrite_of<'p>(p: &'p Provision, asked: &Asked<'_>) -> Option<Cow<'p, Rewrite
 /// `/ipxe` and `/grub`: the profile's kernel, or the disk for a machine that is installed.
 fn boot_script(
     p: &Provision,
-    asked: &Asked<'_>,
+    asked: &Asked,
     script: impl Fn(&Boot) -> String,
     local: impl Fn(&str) -> String,
 ) -> Answer {
@@ -147,7 +161,13 @@ fn boot_script(
         initrd_args: p.config.initrd_args,
         rewrite: rewrite.as_deref(),
     };
-    Ok(reply::text(script(&dress.apply(boot))))
+    let script = reply::text(script(&dress.apply(boot)));
+    // Of a machine that installs once the next answer is another one.
+    Ok(if once {
+        reply::never_cached(script)
+    } else {
+        script
+    })
 }
 
 /// Renders the file of one kind that a profile names.
@@ -187,14 +207,14 @@ fn named<'a>(profile: &'a Profile, kind: Kind, name: &'a str) -> Result<&'a str,
 }
 
 /// `/ignition`: the file's own bytes, or what its template gives, once it is known to be Ignition.
-fn ignition_config(p: &Provision, asked: &Asked<'_>) -> Answer {
+fn ignition_config(p: &Provision, asked: &Asked) -> Answer {
     let (group, profile) = selected(p, &asked.labels)?;
     let name = named(&profile, Kind::Ignition, &profile.ignition_id)?;
     let config = if ignition::is_raw(name) {
         let file = p.library.file(Kind::Ignition, name);
         file.map_err(|error| Reason::NoFile(error.to_string()))?
     } else {
-        let request = (&asked.labels, asked.query);
+        let request = (&asked.labels, asked.query.as_str());
         render(p, Kind::Ignition, name, Some(&group), request)?.into_bytes()
     };
     ignition::check(name, &config)?;
@@ -206,28 +226,34 @@ fn ignition_config(p: &Provision, asked: &Asked<'_>) -> Answer {
 }
 
 /// `/cloud`: a cloud-config that parses, or a script.
-fn cloud_config(p: &Provision, asked: &Asked<'_>) -> Answer {
+fn cloud_config(p: &Provision, asked: &Asked) -> Answer {
     let (group, profile) = selected(p, &asked.labels)?;
     let name = named(&profile, Kind::Cloud, &profile.cloud_id)?;
-    let request = (&asked.labels, asked.query);
+    let request = (&asked.labels, asked.query.as_str());
     let config = render(p, Kind::Cloud, name, Some(&group), request)?;
     cloud::check(name, &config)?;
     Ok(content::serve(
-        asked.method,
-        asked.headers,
+        &asked.method,
+        &asked.headers,
         Content::rendered(config),
     ))
 }
 
 /// The rendered generic template of the profile that `labels` select.
-fn generic(p: &Provision, asked: &Asked<'_>, labels: &Labels) -> Result<String, Reason> {
+fn generic(p: &Provision, asked: &Asked, labels: &Labels) -> Result<String, Reason> {
     let (group, profile) = selected(p, labels)?;
     let name = named(&profile, Kind::Generic, &profile.generic_id)?;
-    render(p, Kind::Generic, name, Some(&group), (labels, asked.query))
+    render(
+        p,
+        Kind::Generic,
+        name,
+        Some(&group),
+        (labels, asked.query.as_str()),
+    )
 }
 
 /// An installer's answers: the generic template, one machine's and nobody else's.
-fn installer_file(p: &Provision, asked: &Asked<'_>, file: SeedFile) -> Answer {
+fn installer_file(p: &Provision, asked: &Asked, file: SeedFile) -> Answer {
     let labels = installer_labels(p, asked);
     let text = match file {
         SeedFile::Template => generic(p, asked, &labels)?,
@@ -237,13 +263,13 @@ fn installer_file(p: &Provision, asked: &Asked<'_>, file: SeedFile) -> Answer {
         }
         SeedFile::VendorData => String::new(),
     };
-    let response = content::serve(asked.method, asked.headers, Content::rendered(text));
+    let response = content::serve(&asked.method, &asked.headers, Content::rendered(text));
     Ok(reply::never_cached(response))
 }
 
 /// The labels of an installer that may have named several interfaces in its headers: the first
 /// that a group selects by address is the machine, else the first of all.
-fn installer_labels(p: &Provision, asked: &Asked<'_>) -> Labels {
+fn installer_labels(p: &Provision, asked: &Asked) -> Labels {
     if asked.labels.mac().is_some() {
         return asked.labels.clone();
     }
@@ -270,9 +296,9 @@ fn selects_by_mac(group: &Group) -> bool {
 }
 
 /// `/script/NAME`: a script of the operator's own, with the machine's data if a group selects it.
-fn script(p: &Provision, asked: &Asked<'_>, name: &str) -> Answer {
+fn script(p: &Provision, asked: &Asked, name: &str) -> Answer {
     let group = group(p, &asked.labels).ok();
-    let request = (&asked.labels, asked.query);
+    let request = (&asked.labels, asked.query.as_str());
     Ok(reply::text(render(
         p,
         Kind::Script,
@@ -284,11 +310,11 @@ fn script(p: &Provision, asked: &Asked<'_>, name: &str) -> Answer {
 
 /// `POST /done`: the machine is installed, if it is one that may be: whoever can reach this port may say
 /// it of any address, and what is said is kept.
-fn done(p: &Provision, asked: &Asked<'_>) -> Answer {
-    if *asked.method != Method::POST {
+fn done(p: &Provision, asked: &Asked) -> Answer {
+    if asked.method != Method::POST {
         return Err(Reason::Method(asked.method.to_string()));
     }
-    let (_, header_macs) = crate::labels::of_installer(asked.headers);
+    let (_, header_macs) = crate::labels::of_installer(&asked.headers);
     let mac = asked
         .labels
         .mac()
@@ -309,21 +335,19 @@ fn done(p: &Provision, asked: &Asked<'_>) -> Answer {
 }
 
 /// A kernel, initrd or file of its tree, through the cache.
-async fn fetch(p: &Provision, asked: &Asked<'_>, url: &str) -> Answer {
+async fn fetch(p: &Arc<Provision>, asked: &Asked, url: &str) -> Answer {
     let foreign = || Reason::ForeignUrl(url.to_owned());
-    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+    if !matches!(asked.method, Method::GET | Method::HEAD) {
         return Err(Reason::Method(asked.method.to_string()));
     }
     let fetch = p.fetch.as_ref().ok_or_else(foreign)?;
-    let library = Arc::clone(&p.library);
     let wanted = url.to_owned();
-    let is_named = tokio::task::spawn_blocking(move || {
-        crate::warm::urls(&library.profiles())
-            .iter()
-            .filter_map(|url| rewrite::tree_of(url))
-            .any(|tree| wanted.starts_with(tree))
+    let is_named = p.on_disk(move |p| {
+        let trees = p.library.trees();
+        let is_named = trees.iter().any(|tree| wanted.starts_with(tree));
+        Ok(is_named)
     });
-    if !is_named.await.unwrap_or(false) || url.contains("/../") {
+    if !is_named.await? || url.contains("/../") {
         return Err(foreign());
     }
     let failed = |why: String| Reason::Fetch {

@@ -1,7 +1,8 @@
 //! One HTTP request's story: path → endpoint → labels → group → profile → bytes.
 //!
 //! Any method is answered, as matchbox does, but for the one endpoint that changes something. The
-//! path is taken apart once, here; what each endpoint says is in the files below.
+//! path is taken apart once, here; what each endpoint says is in the files below. Whatever may wait for
+//! a disk does it on threads of its own: a data directory that hangs keeps nobody from a DHCP answer.
 
 mod assets;
 mod content;
@@ -12,7 +13,7 @@ mod reply;
 mod scripts;
 mod sniff;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -31,20 +32,20 @@ use crate::{
 
 /// A request, taken apart.
 #[derive(Debug)]
-struct Asked<'a> {
-    method: &'a Method,
-    headers: &'a HeaderMap,
+struct Asked {
+    method: Method,
+    headers: HeaderMap,
     /// The raw query.
-    query: &'a str,
+    query: String,
     labels: Labels,
     /// Every hardware address that the machine named; the first one is its label.
     macs: Vec<Mac>,
     client: SocketAddr,
 }
 
-impl<'a> Asked<'a> {
+impl Asked {
     fn new<B>(
-        request: &'a Request<B>,
+        request: &Request<B>,
         endpoint: &Endpoint,
         p: &Provision,
         client: SocketAddr,
@@ -66,9 +67,9 @@ impl<'a> Asked<'a> {
             }
         }
         Self {
-            method: request.method(),
-            headers: request.headers(),
-            query,
+            method: request.method().clone(),
+            headers: request.headers().clone(),
+            query: query.to_owned(),
             labels,
             macs,
             client,
@@ -86,7 +87,7 @@ impl<'a> Asked<'a> {
 
 /// Answers one request.
 pub(crate) async fn answer<B>(
-    provision: &Provision,
+    provision: &Arc<Provision>,
     request: &Request<B>,
     client: SocketAddr,
 ) -> Response<Body> {
@@ -97,7 +98,7 @@ pub(crate) async fn answer<B>(
     };
     // A socket of both families says `::ffff:10.0.0.9` of a machine that DHCP knows as 10.0.0.9.
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let asked = Asked::new(request, &endpoint, provision, client);
+    let asked = Arc::new(Asked::new(request, &endpoint, provision, client));
     tracing::debug!(method = %asked.method, uri = %request.uri(), %client, "provision request");
     let answered = endpoints::answer(provision, &endpoint, &asked).await;
     remember(provision, &endpoint, &asked, answered.as_ref().err());
@@ -120,6 +121,11 @@ fn refusal(endpoint: &Endpoint, reason: &Reason) -> Response<Body> {
             "500 not recorded\n",
             reason,
         ),
+        Reason::BrokenOff => reply::refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "500 internal server error\n",
+            reason,
+        ),
         Reason::Method(_) => reply::refused(
             StatusCode::METHOD_NOT_ALLOWED,
             "405 method not allowed\n",
@@ -138,12 +144,7 @@ fn refusal(endpoint: &Endpoint, reason: &Reason) -> Response<Body> {
 }
 
 /// Logs a refusal and adds the request to its machine's timeline.
-fn remember(
-    provision: &Provision,
-    endpoint: &Endpoint,
-    asked: &Asked<'_>,
-    refused: Option<&Reason>,
-) {
+fn remember(provision: &Provision, endpoint: &Endpoint, asked: &Asked, refused: Option<&Reason>) {
     if let Some(reason) = refused {
         tracing::info!(endpoint = endpoint.name(), client = %asked.client, "refused: {reason}");
     }
@@ -168,15 +169,20 @@ fn remember(
 }
 
 /// The signature of what an endpoint answers, in the place of the answer.
-async fn signed(provision: &Provision, response: Response<Body>, form: Form) -> Response<Body> {
-    let Some(signer) = &provision.signer else {
-        return reply::not_found(&Reason::NoKey);
-    };
+async fn signed(
+    provision: &Arc<Provision>,
+    response: Response<Body>,
+    form: Form,
+) -> Response<Body> {
     let content = match response.into_body().collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return reply::not_found(&Reason::Signing(error.to_string())),
     };
-    match signer.sign(&content, form) {
+    let signature = provision.on_disk(move |p| match &p.signer {
+        Some(signer) => signer.sign(&content, form).map_err(Reason::Signing),
+        None => Err(Reason::NoKey),
+    });
+    match signature.await {
         Ok(signature) => {
             let mut response = reply::text(Bytes::from(signature));
             if form == Form::Binary {
@@ -185,6 +191,48 @@ async fn signed(provision: &Provision, response: Response<Body>, form: Form) -> 
             }
             response
         }
-        Err(why) => reply::not_found(&Reason::Signing(why)),
+        Err(reason) => reply::not_found(&reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Config, Provision};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_keeps_only_those_waiting_who_ask_for_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            data: directory.path().to_owned(),
+            assets: None,
+            ..Config::default()
+        };
+        let provision = Provision::open(config, None).unwrap();
+        let client: SocketAddr = "192.0.2.7:4711".parse().unwrap();
+        let ask = |path: &'static str| {
+            let provision = Arc::clone(&provision);
+            async move {
+                let request = Request::get(path).body(()).unwrap();
+                answer(&provision, &request, client).await.status()
+            }
+        };
+        let (told, hanging) = std::sync::mpsc::channel();
+        let (done, release) = std::sync::mpsc::channel::<()>();
+        let disk = Arc::clone(&provision);
+        let held = std::thread::spawn(move || {
+            let _hanging = disk.library().hanging();
+            told.send(()).unwrap();
+            release.recv().unwrap();
+        });
+        hanging.recv().unwrap();
+        let waiting = tokio::spawn(ask("/ipxe?mac=52-54-00-00-00-01"));
+        tokio::task::yield_now().await;
+        assert_eq!(ask("/boot.ipxe").await, StatusCode::OK);
+        assert!(!waiting.is_finished());
+        done.send(()).unwrap();
+        assert_eq!(waiting.await.unwrap(), StatusCode::NOT_FOUND);
+        held.join().unwrap();
     }
 }

@@ -9,10 +9,12 @@
 
 mod names;
 mod shelf;
+mod trees;
 mod watch;
 mod write;
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
@@ -20,12 +22,14 @@ use std::{
 };
 
 pub use self::shelf::Note;
-use self::shelf::Shelf;
+use self::{shelf::Shelf, trees::Trees};
 use crate::{
     error::Error,
     mac::Mac,
     model::{self, Group, Profile},
+    rewrite,
     select::Catalog,
+    warm,
 };
 
 /// Files larger than this are not read: a template is text that a person wrote.
@@ -61,6 +65,7 @@ impl Kind {
 pub struct Library {
     root: PathBuf,
     shelf: Mutex<Shelf>,
+    trees: Mutex<Trees>,
 }
 
 impl Library {
@@ -77,6 +82,7 @@ impl Library {
         Ok(Self {
             root: root.to_owned(),
             shelf,
+            trees: Mutex::default(),
         })
     }
 
@@ -178,6 +184,16 @@ impl Library {
             .collect()
     }
 
+    /// The trees in which the kernels and initrds of all good profiles lie.
+    pub(crate) fn trees(&self) -> Arc<BTreeSet<String>> {
+        let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        trees.get(&self.root.join("profiles"), || {
+            let urls = warm::urls(&self.profiles());
+            let trees = urls.iter().filter_map(|url| rewrite::tree_of(url));
+            trees.map(ToOwned::to_owned).collect()
+        })
+    }
+
     /// Writes `profiles/ID.json`.
     pub fn put_profile(&self, profile: &Profile) -> Result<(), Error> {
         if profile.id.is_empty() {
@@ -245,6 +261,12 @@ impl Library {
         let ids = names.iter().filter_map(|name| name.strip_suffix(".json"));
         ids.filter_map(|id| Some((id.to_owned(), self.profile(id).ok()?)))
             .collect()
+    }
+
+    /// A disk that hangs, for as long as this is held.
+    #[cfg(test)]
+    pub(crate) fn hanging(&self) -> impl Drop + '_ {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn profile_path(&self, id: &str) -> PathBuf {

@@ -276,3 +276,34 @@ fn names_with_folders_are_listed_and_leave_no_folder_behind() {
     let left = fs::read_dir(directory.path().join("profiles")).unwrap();
     assert_eq!(left.count(), 0, "the directory itself stays");
 }
+
+#[test]
+fn trees_are_those_of_the_profiles_as_they_are_now() {
+    let (directory, library) = library();
+    let trees = || {
+        let trees = library.trees();
+        trees.iter().cloned().collect::<Vec<_>>()
+    };
+    let profile = |tree: &str| format!(r#"{{"id":"p","boot":{{"kernel":"http://h/{tree}/k"}}}}"#);
+    assert!(trees().is_empty(), "there is no directory yet");
+    fs::create_dir(directory.path().join("profiles")).unwrap();
+    put(&directory, "profiles/p.json", &profile("a"));
+    assert_eq!(trees(), ["http://h/a/"]);
+    assert!(
+        Arc::ptr_eq(&library.trees(), &library.trees()),
+        "the files are read once"
+    );
+    put(&directory, "profiles/p.json", &profile("b"));
+    assert_eq!(trees(), ["http://h/b/"]);
+    put(&directory, "elsewhere", &profile("c"));
+    symlink("../elsewhere", directory.path().join("profiles/q.json")).unwrap();
+    assert_eq!(trees(), ["http://h/b/", "http://h/c/"]);
+    put(&directory, "elsewhere", &profile("d"));
+    assert_eq!(trees(), ["http://h/b/", "http://h/d/"]);
+    fs::remove_file(directory.path().join("profiles/q.json")).unwrap();
+    fs::create_dir(directory.path().join("profiles/f")).unwrap();
+    put(&directory, "profiles/f/p.json", &profile("e"));
+    assert_eq!(trees(), ["http://h/b/", "http://h/e/"]);
+    put(&directory, "profiles/f/p.json", &profile("f"));
+    assert_eq!(trees(), ["http://h/b/", "http://h/f/"]);
+}

@@ -52,11 +52,10 @@ pub async fn start(
 async fn connection(
     services: Services,
     acceptor: TlsAcceptor,
-    stream: tokio::net::TcpStream,
+    stream: listen::Stream,
     client: SocketAddr,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
