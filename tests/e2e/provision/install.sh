@@ -26,8 +26,9 @@ done
 wget -q --header "X-Anaconda-Architecture: x86_64" --header "X-RHN-Provisioning-MAC-0: $interface $mac" \
     -O "$folder/ks" "$kickstart"
 get repodata/repomd.xml repomd
-get "$(sed -n 's/.*href="\([^"]*primary[^"]*\)".*/\1/p' "$folder/repomd")" primary
-for package in $(sed -n 's/.*href="\([^"]*\.rpm\)".*/\1/p' "$folder/primary"); do
+get "$(sed -n 's/.*href="\([^"]*primary\.xml[^"]*\)".*/\1/p' "$folder/repomd")" primary.gz
+gzip -dc "$folder/primary.gz" > "$folder/primary"
+for package in $(sed -n 's/.*href="\([^"]*\.rpm\)".*/\1/p' "$folder/primary" | sort); do
     get "$package" package
     sha256sum < "$folder/package"
 done > "$folder/sums"

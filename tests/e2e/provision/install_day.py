@@ -5,7 +5,8 @@ A virtual machine boots from the network, gets its profile by its address, kerne
 the cache, installs as an installer would (install.sh), says that it is done, boots again, and is
 told to boot from its disk, which it does. A second machine then installs without a byte of images
 or packages from the mirror. Verdicts come from the mirror's own counts, the machine's serial console
-and the timeline. Needs qemu-system-x86, ipxe-qemu, busybox, cpio, iproute2 and a kernel in /boot.
+and the timeline. Needs qemu-system-x86, ipxe-qemu, busybox, cpio, iproute2, rpm, createrepo-c and a
+kernel in /boot.
 """
 import gzip
 import hashlib
@@ -19,8 +20,9 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "boot"))
+sys.path[:0] = [str(HERE.parent / "boot"), str(HERE.parent)]
 
+from harness import rpms  # noqa: E402
 from lab import IS_LONG, LARDER, MAC, MAIN, SERVER, Lab, Stories, run  # noqa: E402
 
 TREE = f"http://{MAIN}/c/os"
@@ -129,22 +131,20 @@ def run_bytes(*command, **more):
 
 
 def tree(folder):
-    """The mirror's tree: the real kernel, an image of 20 MB, three packages. Returns the card's name."""
+    """The mirror's tree: the real kernel, an image of 20 MB, a repository of three packages. Returns the
+    card's name."""
     image, release = kernel()
     base = pathlib.Path(folder, "www/c/os")
-    for name in ("images/pxeboot", "repodata", "Packages"):
+    for name in ("images/pxeboot", "Packages"):
         (base / name).mkdir(parents=True)
     shutil.copy(image, base / "images/pxeboot/vmlinuz")
     card, content = initrd(folder, release)
     (base / "images/pxeboot/initrd.img").write_bytes(content)
     (base / ".treeinfo").write_text("[stage2]\nmainimage = images/install.img\n")
     (base / "images/install.img").write_bytes(os.urandom(20 << 20))
-    packages = [f"Packages/p{number}.rpm" for number in range(3)]
-    for package in packages:
-        (base / package).write_bytes(os.urandom(1 << 20))
-    hrefs = "".join(f'<location href="{name}"/>\n' for name in packages)
-    (base / "repodata/primary.xml").write_text(hrefs)
-    (base / "repodata/repomd.xml").write_text('<location href="repodata/primary.xml"/>\n')
+    for package in rpms.build(pathlib.Path(folder), {"pantry": 900_000, "shelf": 1_200_000, "jam": 150_000}):
+        shutil.copy(package, base / "Packages")
+    run_bytes("createrepo_c", "-q", "--no-database", "--compress-type", "gz", base)
     then = time.time() - 20 * 86400
     for path in base.rglob("*"):
         os.utime(path, (then, then))
@@ -202,7 +202,7 @@ def journey(lab, mac):
 
 STEPS = ["offer", "script boot.ipxe", "boot group node1 profile c9", "kernel .*/vmlinuz", "kernel .*/initrd.img",
          r"packages .*/\.treeinfo", "packages .*/install.img", "packages .*/updates.img: 404",
-         "packages .*/product.img: 404", "kickstart", "packages .*/repomd.xml", "packages .*/primary.xml",
+         "packages .*/product.img: 404", "kickstart", "packages .*/repomd.xml", r"packages .*-primary\.xml\.gz",
          f"packages packages from {MAIN}", "done", "script boot.ipxe", "local installed: boots from its disk"]
 
 
