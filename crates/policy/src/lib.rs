@@ -17,6 +17,7 @@ pub mod freshness;
 pub mod headers;
 pub mod key;
 pub mod meta;
+pub mod part;
 pub mod policy;
 pub mod range;
 pub mod reason;

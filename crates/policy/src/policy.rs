@@ -4,6 +4,7 @@
 //! began with.
 
 use crate::access::{AccessList, Facts};
+use crate::class::Class;
 use crate::key::CacheKey;
 use crate::refresh::RefreshRules;
 use crate::route::Routes;
@@ -41,6 +42,9 @@ pub struct Policy {
     pub cache_access: Option<AccessList>,
     /// Larger bodies are passed through and not kept, bytes.
     pub object_bytes_max: u64,
+    /// Classes of which a range fetches the whole file; of others it fetches the blocks that it
+    /// lies in.
+    pub whole_for_ranges: Vec<Class>,
     /// Nothing is asked upstream: what is held is served, anything else is a 504.
     pub offline: bool,
 }
@@ -55,6 +59,12 @@ pub struct Naming {
 }
 
 impl Policy {
+    /// True if a range of a file of this class that is not held fetches the blocks that it lies in,
+    /// not the whole.
+    pub fn draws_blocks(&self, class: Class) -> bool {
+        !self.whole_for_ranges.contains(&class)
+    }
+
     /// The cache key of `url`: the first store-ID rule that matches, else the URL itself (of the
     /// canonical host where a mirror goes by several names).
     pub fn naming(&self, url: &Url, facts: &Facts<'_>) -> Naming {

@@ -13,14 +13,17 @@ use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, SET_COOKIE};
 use larder_policy::framing::Framing;
 use larder_policy::freshness::Judgement;
 use larder_policy::headers::remove_hop_by_hop;
-use larder_policy::meta::{Fetched, UnixTime, is_authorized};
-use larder_policy::reason::NotStored;
+use larder_policy::key::CacheKey;
+use larder_policy::meta::{Fetched, Meta, UnixTime, is_authorized};
+use larder_policy::part::is_resumable;
+use larder_policy::reason::{NotStored, Pass};
 use larder_policy::validator::{conditional_fields, confirms, refreshed, remove_conditions};
 use larder_policy::verdict::{AfterFetch, Answer, OnError, after_fetch, on_error};
-use larder_store::{Entry, Fill, Join, Slot, Tail};
+use larder_store::{Entry, Fill, Join, Opening, Slot, Tail};
 use tokio::sync::oneshot;
 
 use crate::asked::Asked;
+use crate::draw;
 use crate::fetch::fetch;
 use crate::origin::{Arrived, OriginError};
 use crate::record::Hierarchy;
@@ -37,7 +40,7 @@ const FAILED: [(u16, &str); 3] = [
 ];
 
 /// The word for a failure; a refusal by address rules is each client's own and has none.
-fn failed_word(status: u16) -> &'static str {
+pub(crate) fn failed_word(status: u16) -> &'static str {
     let found = FAILED.iter().find(|(failed, _)| *failed == status);
     found.map_or("origin-refused", |(_, word)| word)
 }
@@ -70,6 +73,8 @@ pub(crate) enum Led {
     Passed(Box<Arrived>, NotStored),
     /// No origin answered.
     Failed(OriginError),
+    /// A part cannot be kept: everybody on their own.
+    Alone(Pass),
     /// What was held is gone: begin again.
     Again,
 }
@@ -85,7 +90,17 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    fn of(arrived: &Arrived) -> Self {
+    /// Nobody was asked for this client.
+    pub(crate) fn nobody() -> Self {
+        Self {
+            hierarchy: Hierarchy::None,
+            mirror: None,
+            status: None,
+            cookies: Vec::new(),
+        }
+    }
+
+    pub(crate) fn of(arrived: &Arrived) -> Self {
         Self {
             hierarchy: arrived.hierarchy.clone(),
             mirror: arrived.mirror.clone(),
@@ -122,7 +137,7 @@ pub(crate) async fn lead(asked: &Asked, slot: Slot, in_hand: Option<InHand>) -> 
 }
 
 async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::Sender<Led>) {
-    let led = match fetch(&asked, in_hand.as_ref()).await {
+    let led = match fetch(&asked, |at| fill_fields(at, in_hand.as_ref())).await {
         Ok((asked, arrived)) => match &in_hand {
             Some(held) if arrived.response.status() == 304 => {
                 refresh(&asked, slot, held, arrived).await
@@ -195,7 +210,7 @@ async fn refresh(asked: &Asked, slot: Slot, held: &InHand, arrived: Arrived) -> 
 }
 
 /// End-to-end fields of an answer, and where and when it was fetched.
-fn head_of(asked: &Asked, arrived: &Arrived) -> (HeaderMap, Fetched) {
+pub(crate) fn head_of(asked: &Asked, arrived: &Arrived) -> (HeaderMap, Fetched) {
     let mut headers = arrived.response.headers().clone();
     remove_hop_by_hop(&mut headers);
     let fetched = Fetched {
@@ -209,7 +224,7 @@ fn head_of(asked: &Asked, arrived: &Arrived) -> (HeaderMap, Fetched) {
 }
 
 /// A new body: kept if the verdict says so and the store has room, passed on otherwise.
-async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sender<Led>) {
+pub(crate) async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sender<Led>) {
     let (headers, fetched) = head_of(asked, &arrived);
     let length = arrived.length();
     let answer = Answer {
@@ -218,32 +233,25 @@ async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sende
         length,
     };
     let framed = length.is_some() || arrived.framing == Framing::Chunked;
-    let verdict = after_fetch(
-        answer,
-        &asked.headers,
-        &asked.naming.key,
-        fetched,
-        asked.rules(),
-    );
-    let (meta, key) = match verdict {
-        AfterFetch::Store(meta, key) if framed => (meta, key),
-        AfterFetch::Store(..) => return pass(slot, arrived, NotStored::Unframed, tell),
-        AfterFetch::PassThrough(why) => return pass(slot, arrived, why, tell),
+    let (meta, key) = match admitted(asked, answer, fetched).await {
+        Ok(kept) if framed => kept,
+        Ok(_) => return pass(slot, arrived, NotStored::Unframed, tell),
+        Err(why) => return pass(slot, arrived, why, tell),
     };
-    let names: Vec<String> = meta.vary().iter().map(|(name, _)| name.clone()).collect();
-    if asked
-        .shared
-        .store
-        .vary(&key.base())
-        .await
-        .unwrap_or_default()
-        != names
-    {
-        // The newest answer says by which fields answers differ, and be it by none (RFC 9111 §4.1).
-        asked.shared.store.remember_vary(&key.base(), names);
-    }
     let source = Source::of(&arrived);
-    match slot.begin(*meta, length, key).await {
+    let begun = match length.filter(|_| is_resumable(&meta)) {
+        Some(length) => {
+            let origin = arrived.to.label();
+            let opening = Opening {
+                meta,
+                length,
+                origin,
+            };
+            slot.begin_resumable(opening, key).await
+        }
+        None => slot.begin(meta, length, key).await,
+    };
+    match begun {
         Ok(fill) => {
             drop(tell.send(Led::Filling(fill.tail(), source)));
             fill_from(asked, fill, arrived).await;
@@ -255,33 +263,64 @@ async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sende
     }
 }
 
+/// Whether an answer is kept, under which head and key; notes by which fields its like differ.
+pub(crate) async fn admitted(
+    asked: &Asked,
+    answer: Answer<'_>,
+    fetched: Fetched,
+) -> Result<(Meta, CacheKey), NotStored> {
+    let key = &asked.naming.key;
+    let verdict = after_fetch(answer, &asked.headers, key, fetched, asked.rules());
+    let (meta, key) = match verdict {
+        AfterFetch::Store(meta, key) => (*meta, key),
+        AfterFetch::PassThrough(why) => return Err(why),
+    };
+    let store = &asked.shared.store;
+    let names: Vec<String> = meta.vary().iter().map(|(name, _)| name.clone()).collect();
+    if store.vary(&key.base()).await.unwrap_or_default() != names {
+        // The newest answer says by which fields answers differ, and be it by none (RFC 9111 §4.1).
+        store.remember_vary(&key.base(), names);
+    }
+    Ok((meta, key))
+}
+
 fn pass(slot: Slot, arrived: Arrived, why: NotStored, tell: oneshot::Sender<Led>) {
     slot.release(why.as_str());
     drop(tell.send(Led::Passed(Box::new(arrived), why)));
 }
 
-/// Copies the body into the fill. Every early return drops the fill: its readers are cut, nothing
-/// is kept as whole.
+/// Copies the body into the fill. Every early return ends the fill: its readers are cut, and of
+/// an answer whose rest can be asked for later what came is kept.
 async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
     let url = asked.url.as_str();
     let mut supply = Supply::new(asked, arrived, fill.tail());
     loop {
-        let received = supply.received();
+        let received = supply.position();
         let data = match supply.next().await {
             Ok(Some(data)) => data,
             Ok(None) => break,
             Err(error) => {
                 tracing::warn!(url, received, %error, "the fill is dropped");
                 written(&fill.tail(), received).await;
+                drop(fill.into_partial().await);
                 return;
             }
         };
         if let Err(error) = fill.write(data).await {
             tracing::warn!(url, received, %error, "the fill is dropped");
+            fill.discard();
+            return;
+        }
+        if fill.is_overtaken() {
+            // Others draw what comes next: the rest is what they leave.
+            drop(supply);
+            if let Some((partial, promise)) = fill.into_partial().await {
+                draw::rest(asked.clone(), partial, promise, None).await;
+            }
             return;
         }
     }
-    let received = supply.received();
+    let received = supply.position();
     supply.finish();
     match fill.commit().await {
         Ok(entry) if received > asked.policy.object_bytes_max => {

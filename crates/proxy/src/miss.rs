@@ -6,54 +6,38 @@ use larder_policy::meta::Meta;
 use larder_policy::range::Spec;
 use larder_policy::reason::Pass;
 use larder_policy::verdict::selects;
-use larder_store::{Join, Outcome as Followed, Tail};
+use larder_store::{Join, Outcome as Followed};
 
 use crate::asked::Asked;
 use crate::lead::{self, InHand, KEPT_STALE, Led, Source, lead};
 use crate::record::Outcome;
 use crate::reply::{self, Reply};
 use crate::serve::{Held, Told, answer};
-use crate::{hit, pass, revalidate};
+use crate::{hit, parts, pass, revalidate};
 
 /// How often a request competes for a lead before it goes on its own: a leader can fail.
-const ATTEMPTS: u32 = 4;
-/// A range that starts this close to what a fill has is worth waiting for, bytes.
-const RANGE_REACH: u64 = 4 << 20;
+pub(crate) const ATTEMPTS: u32 = 4;
 
-/// Nothing usable is held.
+/// Nothing usable is held as a whole.
 pub(crate) async fn reply(asked: &Asked) -> Reply {
+    if let Some(reply) = parts::reply(asked).await {
+        return reply;
+    }
     if asked.method == http::Method::HEAD {
         return pass::reply(asked, None, Pass::ColdHead).await;
     }
-    match cold_range(asked) {
-        None => collapsed(asked, None, Forwarded::UriMiss).await,
-        Some(start) => match within_reach(asked, start).await {
-            Some(tail) => follow(asked, &Held::Tail(&tail), Forwarded::UriMiss),
-            None => pass::reply(asked, None, Pass::ColdRange).await,
-        },
+    if leaves_out_something(asked) && asked.policy.draws_blocks(asked.class) {
+        return parts::cold(asked).await;
     }
+    collapsed(asked, None, Forwarded::UriMiss).await
 }
 
-/// Where the ranges of a request begin, if they leave out the head of the object.
-fn cold_range(asked: &Asked) -> Option<u64> {
-    match asked.ranges.as_deref()? {
-        [Spec::From(0, None)] => None,
-        specs => specs
-            .iter()
-            .map(|spec| match spec {
-                Spec::From(first, _) => *first,
-                Spec::Last(_) => u64::MAX,
-            })
-            .max(),
-    }
-}
-
-/// The fill under way for this key, if the range lies within its reach and its length is known.
-async fn within_reach(asked: &Asked, start: u64) -> Option<Tail> {
-    let key = hit::key(asked).await;
-    let tail = asked.shared.store.filling(&key)?;
-    let near = start <= tail.available().saturating_add(RANGE_REACH);
-    (near && tail.length().is_some() && selects(&asked.headers, &tail.meta())).then_some(tail)
+/// True if a request is for ranges other than the whole.
+fn leaves_out_something(asked: &Asked) -> bool {
+    asked
+        .ranges
+        .as_deref()
+        .is_some_and(|specs| !matches!(specs, [Spec::From(0, None)]))
 }
 
 /// Joins the fetch of a key: leads it or follows it.
@@ -69,7 +53,8 @@ pub(crate) async fn collapsed(
             Join::Lead(slot) => match lead(asked, slot, in_hand.clone()).await {
                 // What was in hand is gone: the next question has no condition.
                 Led::Again => in_hand = None,
-                led => return led_to(asked, led, in_hand, forwarded).await,
+                Led::Alone(_) => break,
+                led => return led_to(asked, led, in_hand, forwarded),
             },
             Join::Follow(follower) => match follower.outcome().await {
                 // Another mirror has not got it: this one may.
@@ -102,12 +87,12 @@ pub(crate) async fn collapsed(
 }
 
 /// An answer about a file is for all who want it, one about a mirror for those who asked that.
-fn is_for(asked: &Asked, meta: &Meta) -> bool {
+pub(crate) fn is_for(asked: &Asked, meta: &Meta) -> bool {
     meta.status() == 200 || !asked.naming.key.is_store_id() || meta.url() == asked.url.as_str()
 }
 
 /// What a lead came to is what its client gets.
-async fn led_to(asked: &Asked, led: Led, in_hand: Option<InHand>, forwarded: Forwarded) -> Reply {
+pub(crate) fn led_to(asked: &Asked, led: Led, in_hand: Option<InHand>, forwarded: Forwarded) -> Reply {
     match led {
         Led::Filling(tail, source) => {
             let outcome = if in_hand.is_some() {
@@ -158,12 +143,13 @@ async fn led_to(asked: &Asked, led: Led, in_hand: Option<InHand>, forwarded: For
                 reply
             }
         }
-        Led::Again => pass::reply(asked, None, Pass::NotShared).await,
+        // Callers have seen to these.
+        Led::Again | Led::Alone(_) => reply::only_if_cached(),
     }
 }
 
 /// A follower reads what is there and waits for the rest.
-fn follow(asked: &Asked, held: &Held<'_>, forwarded: Forwarded) -> Reply {
+pub(crate) fn follow(asked: &Asked, held: &Held<'_>, forwarded: Forwarded) -> Reply {
     let status = CacheStatus {
         forwarded: Some(forwarded),
         collapsed: true,

@@ -86,6 +86,23 @@ pub(crate) fn answer(asked: &Asked, held: &Held<'_>, told: Told) -> Reply {
     whole(asked, held, &meta, told)
 }
 
+/// The spans of an object of `length` bytes that the answer to a request will carry: none where
+/// its condition or its range decides otherwise, or where it is a HEAD.
+pub(crate) fn wanted(asked: &Asked, meta: &Meta, length: u64) -> Vec<(u64, u64)> {
+    let whole = vec![(0, length)];
+    if asked.method == Method::HEAD || precondition(&asked.headers, meta) != Precondition::Holds {
+        return Vec::new();
+    }
+    match &asked.ranges {
+        Some(specs) if if_range_holds(&asked.headers, meta) => match range::select(specs, length) {
+            Selection::Whole => whole,
+            Selection::Spans(spans) => spans,
+            Selection::Unsatisfiable => Vec::new(),
+        },
+        _ => whole,
+    }
+}
+
 fn whole(asked: &Asked, held: &Held<'_>, meta: &Meta, told: Told) -> Reply {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(meta.status()).unwrap_or(StatusCode::OK);

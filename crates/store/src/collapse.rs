@@ -17,7 +17,7 @@ use crate::entry::Entry;
 use crate::error::BeginError;
 use crate::fill::Fill;
 use crate::lock;
-use crate::partial::{Draw, Partial};
+use crate::partial::{Draw, Opening, Partial};
 use crate::running::Tail;
 
 /// The fetches that are under way, by key.
@@ -277,7 +277,7 @@ impl Slot {
         length: Option<u64>,
         commit_key: CacheKey,
     ) -> Result<Fill, BeginError> {
-        self.begin_as(meta, length, commit_key, false).await
+        self.begin_as(meta, length, commit_key, None).await
     }
 
     /// As [`Slot::begin`], for an answer whose rest can be asked for later by its validator: others
@@ -285,23 +285,27 @@ impl Slot {
     /// ([`Fill::into_partial`]). Short ones are stored as by [`Slot::begin`].
     pub async fn begin_resumable(
         self,
-        meta: Meta,
-        length: u64,
+        opening: Opening,
         commit_key: CacheKey,
     ) -> Result<Fill, BeginError> {
-        self.begin_as(meta, Some(length), commit_key, true).await
+        let Opening {
+            meta,
+            length,
+            origin,
+        } = opening;
+        self.begin_as(meta, Some(length), commit_key, Some(origin))
+            .await
     }
 
-    /// Starts to store an object of `length` bytes of which the answer in hand has `start..end`;
+    /// Starts to store an object of which the answer in hand has `start..end`;
     /// those are the caller's to draw. The followers join anew and find it.
     pub async fn begin_partial(
         self,
-        meta: Meta,
-        length: u64,
+        opening: Opening,
         (start, end): (u64, u64),
         commit_key: CacheKey,
     ) -> Result<(Partial, Draw), BeginError> {
-        match Partial::begin(&self.core, meta, length, (start, end), commit_key).await {
+        match Partial::begin(&self.core, opening, (start, end), commit_key).await {
             Ok(begun) => Ok(begun),
             Err(e) => {
                 self.release(e.as_str());
@@ -315,9 +319,9 @@ impl Slot {
         meta: Meta,
         length: Option<u64>,
         commit_key: CacheKey,
-        is_resumable: bool,
+        origin: Option<String>,
     ) -> Result<Fill, BeginError> {
-        let begun = Fill::begin(&self.core, meta, length, commit_key.clone(), is_resumable).await;
+        let begun = Fill::begin(&self.core, meta, length, commit_key.clone(), origin).await;
         match begun {
             Ok(started) => {
                 self.lead.will_store_as(&commit_key);

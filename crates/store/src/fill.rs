@@ -76,7 +76,7 @@ impl Fill {
         meta: Meta,
         length: Option<u64>,
         key: CacheKey,
-        is_resumable: bool,
+        origin: Option<String>,
     ) -> Result<Self, BeginError> {
         let room = length.map_or(STEP, |length| u64::from(blocks_of(length)) * BLOCK);
         if !core.is_worth_room(&key, room) {
@@ -103,15 +103,12 @@ impl Fill {
             is_for_clients: true,
             run: None,
         };
-        match length {
-            Some(length) if is_resumable && length > MEMORY_MAX => {
-                fill.become_run(length).await.map_err(BeginError::Part)?;
-                return Ok(fill);
-            }
-            _ => {}
-        }
-        if length.is_some_and(|length| length > MEMORY_MAX) {
-            fill.move_to_file().await.map_err(BeginError::Part)?;
+        if let Some(length) = length.filter(|length| *length > MEMORY_MAX) {
+            let moved = match origin {
+                Some(origin) => fill.become_run(length, origin).await,
+                None => fill.move_to_file().await,
+            };
+            moved.map_err(BeginError::Part)?;
         }
         Ok(fill)
     }
@@ -316,14 +313,14 @@ impl Fill {
     }
 
     /// Lets others draw parts of it meanwhile and later.
-    async fn become_run(&mut self, length: u64) -> io::Result<()> {
+    async fn become_run(&mut self, length: u64, origin: String) -> io::Result<()> {
         let Sink::Memory(reservation) = std::mem::replace(&mut self.sink, Sink::None) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         let (core, running) = (Arc::clone(&self.core), Arc::clone(&self.running));
         let key = self.key.clone();
         let made = spawn_blocking(move || {
-            let (partial, claim) = Partial::of_fill(&core, &key, length, &running, reservation)?;
+            let (partial, claim) = Partial::of_fill(&core, &key, origin, &running, reservation)?;
             let pump = Pump::start(Arc::clone(partial.file()), running)?;
             Ok::<_, io::Error>((partial, claim, pump))
         });

@@ -207,7 +207,7 @@ impl Running {
         lock(&self.progress).available()
     }
 
-    fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         self.length.or_else(|| {
             let progress = lock(&self.progress);
             (progress.phase == Phase::Whole).then_some(progress.available())
@@ -271,6 +271,17 @@ impl Tail {
     /// Bytes that can be read without waiting, from the start on.
     pub fn available(&self) -> u64 {
         self.running.available()
+    }
+
+    /// True if no byte is there.
+    pub fn is_empty(&self) -> bool {
+        self.running.with_extents(|there| there.total() == 0)
+    }
+
+    /// Where the bytes that are there without a gap before `position` begin.
+    pub fn reaches_back(&self, position: u64) -> u64 {
+        self.running
+            .with_extents(|there| there.start_before(position))
     }
 
     /// Reads from `start` up to `end` (exclusive); without an end, up to the body's.

@@ -105,6 +105,7 @@ impl Settings {
             semantics: self.semantics,
             cache_access: self.cache_access.clone(),
             object_bytes_max: self.cache.object_bytes_max,
+            whole_for_ranges: vec![larder_policy::class::Class::Root],
             offline: self.offline,
         })
     }

@@ -342,9 +342,9 @@ impl Origins {
     }
 }
 
-/// True if a hop of a request leads to `destination`.
-pub(crate) fn leads_to(hop: Hop<'_>, asked: &Asked, destination: &Destination) -> bool {
-    Address::of(hop, asked).to == *destination
+/// The label of the server that a hop of a request leads to ([`Destination::label`]).
+pub(crate) fn label(hop: Hop<'_>, asked: &Asked) -> String {
+    Address::of(hop, asked).to.label()
 }
 
 /// A 304 without a condition, or a part without a range: an answer to another question.

@@ -54,6 +54,13 @@ impl Destination {
         }
     }
 
+    /// What tells this server from others, for the record of where bytes came from.
+    pub(crate) fn label(&self) -> String {
+        let server = self.behind.as_ref().map(|behind| &behind.authority);
+        let scheme = self.scheme.as_str();
+        format!("{scheme}://{}", server.unwrap_or(&self.authority))
+    }
+
     /// A TLS server behind a parent.
     pub(super) fn behind(parent: &Parent, authority: Authority) -> Self {
         let behind = Behind {

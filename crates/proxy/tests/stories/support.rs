@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use larder_policy::access::{AccessList, Condition, Matcher, Rule};
+use larder_policy::class::Class;
 use larder_policy::policy::{Policy, Semantics};
 use larder_policy::refresh::RefreshRules;
 use larder_policy::route::Routes;
@@ -169,6 +170,7 @@ pub(crate) fn open_policy() -> Policy {
         semantics: Semantics::Larder,
         cache_access: None,
         object_bytes_max: 1 << 30,
+        whole_for_ranges: vec![Class::Root],
         offline: false,
     }
 }

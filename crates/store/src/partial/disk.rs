@@ -122,6 +122,7 @@ impl Partial {
         );
         let mut record = codec::start(MAGIC, head.len() + 8 * kept.sums.len());
         codec::put_bytes(&mut record, &head);
+        codec::put_bytes(&mut record, self.inner.origin.as_bytes());
         for (block, sum) in kept.unchecked.iter().chain(&kept.sums) {
             record.extend_from_slice(&block.to_le_bytes());
             record.extend_from_slice(&sum.to_le_bytes());
@@ -211,6 +212,7 @@ impl Core {
         let record = fs::read(record_path(path)).ok()?;
         let mut scan = Scan(codec::payload(MAGIC, &record)?);
         let head = codec::decode_head(scan.bytes()?)?;
+        let origin = scan.text()?.to_owned();
         let data = fs::metadata(path)
             .ok()
             .filter(|data| data.len() == head.len)?;
@@ -227,7 +229,7 @@ impl Core {
         let file = Arc::new(file);
         let meta = Arc::new(head.meta);
         let running = Running::in_parts(self, meta, head.len, Arc::clone(&file));
-        let partial = Partial::new(self, &head.key, head.len, running, file);
+        let partial = Partial::new(self, &head.key, origin, running, file);
         lock(&partial.inner.kept).unchecked = unchecked;
         self.shelve(&partial);
         Some(())

@@ -45,6 +45,14 @@ impl Extents {
             .unwrap_or(0)
     }
 
+    /// Where the span that reaches up to `position` starts; `position` itself if there is none.
+    pub(crate) fn start_before(&self, position: u64) -> u64 {
+        let before = self.spans.range(..position).next_back();
+        before
+            .filter(|(_, end)| **end >= position)
+            .map_or(position, |(start, _)| *start)
+    }
+
     /// The first span of `start..end` that is not in the set.
     pub(crate) fn first_gap(&self, start: u64, end: u64) -> Option<(u64, u64)> {
         let from = self.end_at(start).unwrap_or(start);

@@ -53,6 +53,8 @@ struct Inner {
     core: Weak<Core>,
     key: CacheKey,
     length: u64,
+    /// Where the first bytes came from, in the caller's words.
+    origin: String,
     running: Arc<Running>,
     file: Arc<BodyFile>,
     claims: Mutex<Claims>,
@@ -67,6 +69,18 @@ struct Inner {
     over: AtomicBool,
     /// When it was last asked for, as a count of such times.
     used: AtomicU64,
+}
+
+/// What an object of which parts are to be held begins with.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Its head, as of an answer with all of it.
+    pub meta: Meta,
+    /// Its length, bytes.
+    pub length: u64,
+    /// Where it comes from, in the caller's words; the same words are found in
+    /// [`Partial::origin`].
+    pub origin: String,
 }
 
 /// Somebody's word that spans of a partial object will be drawn: readers of those bytes wait for
@@ -139,6 +153,11 @@ impl Partial {
         self.inner.length
     }
 
+    /// Where the first bytes came from, in the words of whoever began it.
+    pub fn origin(&self) -> &str {
+        &self.inner.origin
+    }
+
     /// A handle to read it; where nobody has promised what is missing, readers fail there.
     pub fn tail(&self) -> Tail {
         Tail {
@@ -157,6 +176,12 @@ impl Partial {
             }
             spans.iter().all(|(start, end)| there.covers(*start, *end))
         })
+    }
+
+    /// True if all of these spans can be read at once.
+    pub fn is_there(&self, spans: &[(u64, u64)]) -> bool {
+        let running = &self.inner.running;
+        running.with_extents(|there| spans.iter().all(|(start, end)| there.covers(*start, *end)))
     }
 
     /// True if the first of these bytes that are missing are being drawn by somebody else.
@@ -322,6 +347,11 @@ impl Partial {
         &self.inner.file
     }
 
+    /// True if somebody draws parts of it, or is about to.
+    pub fn is_busy(&self) -> bool {
+        !self.is_idle()
+    }
+
     /// Nobody draws or has promised to.
     pub(crate) fn is_idle(&self) -> bool {
         lock(&self.inner.claims).is_empty() && !self.inner.running.is_promised()
@@ -354,8 +384,7 @@ impl Partial {
     /// key leaves.
     pub(crate) async fn begin(
         core: &Arc<Core>,
-        meta: Meta,
-        length: u64,
+        head: Opening,
         (start, end): (u64, u64),
         key: CacheKey,
     ) -> Result<(Self, Draw), BeginError> {
@@ -363,11 +392,11 @@ impl Partial {
         let begun = spawn_blocking(move || {
             let reservation = shared.reserve(room_of(end - start))?;
             let path = disk::new_path(&shared, &key);
-            let file = BodyFile::kept(&shared.disk, path, length, reservation);
+            let file = BodyFile::kept(&shared.disk, path, head.length, reservation);
             let file = Arc::new(file.map_err(BeginError::Part)?);
-            let running = Running::in_parts(&shared, Arc::new(meta), length, Arc::clone(&file));
-            let partial = Self::new(&shared, &key, length, running, file);
-            Ok(partial)
+            let meta = Arc::new(head.meta);
+            let running = Running::in_parts(&shared, meta, head.length, Arc::clone(&file));
+            Ok(Self::new(&shared, &key, head.origin, running, file))
         });
         let partial = begun
             .await
@@ -381,15 +410,16 @@ impl Partial {
     pub(crate) fn of_fill(
         core: &Arc<Core>,
         key: &CacheKey,
-        length: u64,
+        origin: String,
         running: &Arc<Running>,
         reservation: Reservation,
     ) -> io::Result<(Self, Claim)> {
         let path = disk::new_path(core, key);
+        let length = running.length().unwrap_or_default();
         let file = Arc::new(BodyFile::kept(&core.disk, path, length, reservation)?);
         running.move_to(Arc::clone(&file));
         running.go_in_parts();
-        let partial = Self::new(core, key, length, Arc::clone(running), file);
+        let partial = Self::new(core, key, origin, Arc::clone(running), file);
         let claim = partial.claimed(0, length);
         core.shelve(&partial);
         Ok((partial, claim))
@@ -398,7 +428,7 @@ impl Partial {
     fn new(
         core: &Arc<Core>,
         key: &CacheKey,
-        length: u64,
+        origin: String,
         running: Arc<Running>,
         file: Arc<BodyFile>,
     ) -> Self {
@@ -407,7 +437,8 @@ impl Partial {
             inner: Arc::new(Inner {
                 core: Arc::downgrade(core),
                 key: key.clone(),
-                length,
+                length: running.length().unwrap_or_default(),
+                origin,
                 running,
                 file,
                 claims: Mutex::default(),

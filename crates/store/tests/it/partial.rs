@@ -4,18 +4,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use larder_store::{Config, Draw, Partial, Promise, Store};
+use larder_store::{Config, Draw, Opening, Partial, Promise, Store};
 
 use crate::support::{begin, body, config, key, lead, meta, open, read_all};
 
 const MIB: u64 = 1 << 20;
 const LENGTH: usize = 5 * (1 << 20) + 123;
 
+fn opening(name: &str) -> Opening {
+    Opening {
+        meta: meta(name),
+        length: LENGTH as u64,
+        origin: "http://mirror.example".to_owned(),
+    }
+}
+
 /// An object whose block `first` an answer has brought.
 async fn with_block(store: &Store, name: &str, first: u64) -> Partial {
     let (start, end) = (first * MIB, (first + 1) * MIB);
     let slot = lead(store, &key(name));
-    let begun = slot.begin_partial(meta(name), LENGTH as u64, (start, end), key(name));
+    let begun = slot.begin_partial(opening(name), (start, end), key(name));
     let (partial, draw) = begun.await.expect("there is room");
     drawn(draw, name).await;
     partial
@@ -129,7 +137,7 @@ async fn what_a_broken_fill_leaves_is_gone_on_with_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     let slot = lead(&store, &key("a"));
-    let begun = slot.begin_resumable(meta("a"), LENGTH as u64, key("a"));
+    let begun = slot.begin_resumable(opening("a"), key("a"));
     let mut fill = begun.await.expect("there is room");
     fill.write(body("a", LENGTH).slice(..(2 * MIB + 500) as usize))
         .await
@@ -144,6 +152,7 @@ async fn what_a_broken_fill_leaves_is_gone_on_with_after_a_restart() {
     let store = open(folder.path());
     let partial = store.partial(&key("a")).expect("kept");
     assert_eq!(partial.meta().etag(), meta("a").etag());
+    assert_eq!(partial.origin(), "http://mirror.example");
     let promise = partial.promise(vec![(0, LENGTH as u64)]);
     let draw = next(&partial, &promise).await.expect("missing");
     assert_eq!(

@@ -1,0 +1,260 @@
+//! Parts of one file from several answers: when they may be put together (RFC 9110 §15.3.7.3,
+//! RFC 9111 §3.4), and how a part is asked for so that only the same version answers with one.
+
+use http::HeaderMap;
+use http::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderValue, LAST_MODIFIED,
+};
+
+use crate::class::Class;
+use crate::meta::Meta;
+
+/// What a part is, by its Content-Range: `start..end` of a file of `length` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first byte.
+    pub start: u64,
+    /// The byte after the last one.
+    pub end: u64,
+    /// The whole file's length.
+    pub length: u64,
+}
+
+impl Span {
+    /// Reads the Content-Range of a 206 with one part; `None` where it is absent, of another unit,
+    /// contradicts itself, or leaves the length open (RFC 9110 §14.4).
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut lines = headers.get_all(CONTENT_RANGE).iter();
+        let text = lines.next()?.to_str().ok()?;
+        if lines.next().is_some() {
+            return None;
+        }
+        let (unit, rest) = text.trim().split_once(' ')?;
+        let (span, length) = rest.trim().split_once('/')?;
+        let (start, last) = span.split_once('-')?;
+        let (start, last): (u64, u64) = (number(start)?, number(last)?);
+        let (end, length) = (last.checked_add(1)?, number(length)?);
+        let good = unit.eq_ignore_ascii_case("bytes") && start < end && end <= length;
+        good.then_some(Self { start, end, length })
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// Whether a part belongs to the version of a file that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It does.
+    Sure,
+    /// It does if the bytes that both have are equal: another mirror's file of the same name, date
+    /// and length.
+    IfBytesAgree,
+    /// It does not, or nobody can tell.
+    No,
+}
+
+/// Judges the head of a part. `length`: the held file's, where it is known; `same_origin`: the part
+/// comes from where the file comes from.
+pub fn fit(
+    held: &Meta,
+    length: Option<u64>,
+    part: &HeaderMap,
+    span: Span,
+    same_origin: bool,
+    class: Class,
+) -> Fit {
+    let same = |name| part.get(&name) == held.headers().get(&name);
+    if !same(CONTENT_ENCODING) || length.is_some_and(|length| length != span.length) {
+        return Fit::No;
+    }
+    let dated = length.is_some() && held.last_modified().is_some() && same(LAST_MODIFIED);
+    match strong_tag(held) {
+        Some(tag) if part.get(ETAG) == Some(tag) && (same_origin || dated) => Fit::Sure,
+        // Another version, whatever its date says.
+        Some(_) if same_origin => Fit::No,
+        None if same_origin && dated => Fit::Sure,
+        _ if dated && !same_origin && class == Class::Immutable => Fit::IfBytesAgree,
+        _ => Fit::No,
+    }
+}
+
+/// True if parts of an answer with this head can be asked for later: it has a validator that tells
+/// versions apart, and its origin does not refuse ranges.
+pub fn is_resumable(meta: &Meta) -> bool {
+    let refuses = meta.headers().get(ACCEPT_RANGES);
+    let refuses = refuses.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"none"));
+    meta.status() == 200
+        && !refuses
+        && (strong_tag(meta).is_some() || meta.inputs().last_modified.is_some())
+}
+
+/// The If-Range by which the origin of what is held sends a part of the same version only
+/// (RFC 9110 §13.1.5); `None` where there is no validator that is strong enough.
+pub fn if_range(meta: &Meta) -> Option<HeaderValue> {
+    let inputs = meta.inputs();
+    let date = meta.last_modified().filter(|_| {
+        // §8.8.2.2: the file was not touched in the second of the answer.
+        inputs.last_modified.is_some_and(|held| inputs.date > held)
+    });
+    strong_tag(meta).or(date).cloned()
+}
+
+/// The entity tag, if it is a strong one.
+pub fn strong_tag(meta: &Meta) -> Option<&HeaderValue> {
+    meta.etag().filter(|tag| tag.as_bytes().starts_with(b"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::{Fetched, UnixTime};
+    use http::header::HeaderName;
+
+    fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        headers
+    }
+
+    fn meta(pairs: &[(&str, &str)]) -> Meta {
+        let fetched = Fetched {
+            response_time: UnixTime(1_700_000_000),
+            ..Fetched::default()
+        };
+        Meta::new(200, fields(pairs), fetched)
+    }
+
+    const DATE: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
+    const OLD: &str = "Mon, 13 Nov 2023 22:13:20 GMT";
+
+    #[test]
+    fn a_content_range_is_read_or_refused_whole() {
+        let read = |text| Span::of(&fields(&[("content-range", text)]));
+        let span = |start, end, length| Some(Span { start, end, length });
+        assert_eq!(read("bytes 5-9/10"), span(5, 10, 10));
+        assert_eq!(read("Bytes 0-0/1"), span(0, 1, 1));
+        for text in [
+            "bytes 5-9/*",
+            "bytes */10",
+            "bytes 9-5/10",
+            "bytes 5-10/10",
+            "bytes +5-9/10",
+            "items 5-9/10",
+            "bytes 5-18446744073709551615/0",
+            "5-9/10",
+            "",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        let twice = [
+            ("content-range", "bytes 0-0/2"),
+            ("content-range", "bytes 1-1/2"),
+        ];
+        assert_eq!(Span::of(&fields(&twice)), None);
+    }
+
+    #[test]
+    fn parts_are_put_together_only_where_they_are_sure_to_be_of_one_version() {
+        let span = Span {
+            start: 5,
+            end: 10,
+            length: 10,
+        };
+        let tagged = [("etag", "\"a\""), ("last-modified", OLD)];
+        let dated = [("last-modified", OLD)];
+        let weak = [("etag", "W/\"a\""), ("last-modified", OLD)];
+        let immutable = Class::Immutable;
+        for (held, part, same_origin, class, wanted) in [
+            (&tagged[..], &tagged[..], true, Class::Other, Fit::Sure),
+            (
+                &tagged,
+                &[("etag", "\"b\""), ("last-modified", OLD)],
+                true,
+                immutable,
+                Fit::No,
+            ),
+            (
+                &tagged,
+                &[("etag", "\"b\""), ("last-modified", OLD)],
+                false,
+                immutable,
+                Fit::IfBytesAgree,
+            ),
+            (
+                &tagged,
+                &[("etag", "\"b\""), ("last-modified", OLD)],
+                false,
+                Class::Other,
+                Fit::No,
+            ),
+            (&tagged, &tagged, false, Class::Other, Fit::Sure),
+            (
+                &[("etag", "\"a\"")],
+                &[("etag", "\"a\"")],
+                false,
+                immutable,
+                Fit::No,
+            ),
+            (&dated, &dated, true, Class::Other, Fit::Sure),
+            (&dated, &dated, false, immutable, Fit::IfBytesAgree),
+            (&dated, &[("last-modified", DATE)], true, immutable, Fit::No),
+            (&weak, &weak, true, Class::Other, Fit::Sure),
+            (&[], &[], true, immutable, Fit::No),
+        ] {
+            let found = fit(
+                &meta(held),
+                Some(10),
+                &fields(part),
+                span,
+                same_origin,
+                class,
+            );
+            assert_eq!(found, wanted, "{held:?} {part:?} {same_origin} {class:?}");
+        }
+        let held = meta(&tagged);
+        let encoded = fields(&[("etag", "\"a\""), ("content-encoding", "gzip")]);
+        assert_eq!(
+            fit(&held, Some(10), &encoded, span, true, immutable),
+            Fit::No
+        );
+        assert_eq!(
+            fit(&held, Some(11), &fields(&tagged), span, true, immutable),
+            Fit::No
+        );
+        // A date says nothing where the length is not known.
+        let fitted = fit(&meta(&dated), None, &fields(&dated), span, true, immutable);
+        assert_eq!(fitted, Fit::No);
+    }
+
+    #[test]
+    fn only_a_strong_validator_goes_into_if_range() {
+        let sent = |pairs: &[(&str, &str)]| {
+            let value = if_range(&meta(pairs));
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        let date = ("date", DATE);
+        assert_eq!(sent(&[("etag", "\"a\""), date]).as_deref(), Some("\"a\""));
+        assert_eq!(sent(&[("etag", "W/\"a\""), date]), None);
+        assert_eq!(sent(&[("last-modified", OLD), date]).as_deref(), Some(OLD));
+        assert_eq!(sent(&[("last-modified", DATE), date]), None);
+    }
+
+    #[test]
+    fn what_has_no_validator_or_refuses_ranges_is_not_asked_for_in_parts() {
+        assert!(is_resumable(&meta(&[("etag", "\"a\"")])));
+        assert!(is_resumable(&meta(&[("last-modified", OLD)])));
+        assert!(!is_resumable(&meta(&[("etag", "W/\"a\"")])));
+        assert!(!is_resumable(&meta(&[
+            ("etag", "\"a\""),
+            ("accept-ranges", "none")
+        ])));
+    }
+}

@@ -1,0 +1,239 @@
+//! Draws what is missing of an object that is held in parts: spawned here and nowhere else, so that
+//! a run that has begun outlives the client that caused it.
+//!
+//! Each client that wants missing bytes has such a task, and each task draws what no other does
+//! ([`Partial::next`]); the last one puts the whole in place. What an origin sends instead of a
+//! part decides what becomes of the parts: bytes of another version end them.
+
+use http::HeaderMap;
+use larder_policy::headers::remove_hop_by_hop;
+use larder_policy::meta::Meta;
+use larder_policy::reason::{NotStored, Pass};
+use larder_policy::url::Url;
+use larder_policy::validator::refreshed;
+use larder_store::{Draw, Join, Partial, Promise};
+use tokio::sync::oneshot;
+
+use crate::asked::{Asked, facts};
+use crate::lead::{self, Led, Source, head_of};
+use crate::origin::{Arrived, OriginError};
+use crate::rest::{Answer, File, Part};
+use crate::supply::Supply;
+
+/// Draws what the spans lack and waits until it is known what comes of it: the head of the first
+/// answer.
+pub(crate) async fn drawn(asked: &Asked, partial: &Partial, spans: Vec<(u64, u64)>) -> Led {
+    let (tell, told) = oneshot::channel();
+    let promise = partial.promise(spans);
+    tokio::spawn(rest(asked.clone(), partial.clone(), promise, Some(tell)));
+    // The sender is dropped unused only if the task panicked.
+    told.await.unwrap_or(Led::Again)
+}
+
+/// Draws what the spans lack while a client is answered.
+pub(crate) fn in_background(asked: &Asked, partial: &Partial, spans: Vec<(u64, u64)>) {
+    let promise = partial.promise(spans);
+    tokio::spawn(rest(asked.clone(), partial.clone(), promise, None));
+}
+
+/// Draws what is missing of what was promised, run by run. When it ends early the promise ends,
+/// and with it the answers of those who wait for these bytes.
+pub(crate) async fn rest(
+    asked: Asked,
+    partial: Partial,
+    promise: Promise,
+    mut tell: Option<oneshot::Sender<Led>>,
+) {
+    loop {
+        let draw = match partial.next(&promise).await {
+            Ok(Some(draw)) => draw,
+            Ok(None) => break,
+            Err(error) => {
+                tracing::debug!(url = asked.url.as_str(), %error, "passed through");
+                return say(tell, Led::Alone(Pass::NoRoom));
+            }
+        };
+        if let Err(ended) = run(&asked, &partial, draw, &mut tell).await {
+            return end(&asked, &partial, ended, tell).await;
+        }
+    }
+    // Others have drawn it all.
+    say(tell, Led::Filling(partial.tail(), Source::nobody()));
+    complete(&asked, &partial).await;
+}
+
+/// Puts the object in place if nothing is missing any more.
+pub(crate) async fn complete(asked: &Asked, partial: &Partial) {
+    let url = asked.url.as_str();
+    match partial.complete().await {
+        Ok(Some(_)) => tracing::debug!(url, length = partial.length(), "stored"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(url, %error, "the parts cannot be put in place"),
+    }
+}
+
+/// Why no more runs are drawn.
+pub(crate) enum Ended {
+    /// What is held is of another version than what the origin has.
+    Changed,
+    /// The origin sent the whole of what it has.
+    Whole(Box<(Asked, Arrived)>),
+    /// It sent something else.
+    Refused(Box<Arrived>),
+    /// Nobody has it.
+    Failed(OriginError),
+    /// It broke, or the disk did; that has been said.
+    Broken,
+}
+
+/// One run, from the origin that the object is of or from another that has the same.
+async fn run(
+    asked: &Asked,
+    partial: &Partial,
+    draw: Draw,
+    tell: &mut Option<oneshot::Sender<Led>>,
+) -> Result<(), Ended> {
+    let (start, end) = draw.span();
+    let tail = partial.tail();
+    let mut ended = Ended::Failed(OriginError::NoRoute);
+    for at in sources(asked, &partial.meta()) {
+        let file = File {
+            asked: &at,
+            tail: &tail,
+            length: Some(partial.length()),
+            origin: partial.origin(),
+        };
+        ended = match file.ask(start, Some(end), None).await {
+            Answer::Part(part) => {
+                if part.same_origin {
+                    renew(&at, partial, &part.arrived);
+                }
+                if let Some(tell) = tell.take() {
+                    let source = Source::of(&part.arrived);
+                    drop(tell.send(Led::Filling(tail.clone(), source)));
+                }
+                return copy(file, draw, part).await;
+            }
+            Answer::Whole(arrived) => Ended::Whole(Box::new((at.clone(), arrived))),
+            Answer::Changed => Ended::Changed,
+            Answer::Refused(arrived) => Ended::Refused(Box::new(arrived)),
+            Answer::Failed(error) => Ended::Failed(error),
+        };
+        if matches!(ended, Ended::Changed | Ended::Whole(_)) {
+            break;
+        }
+    }
+    Err(ended)
+}
+
+/// Where the object may be asked for: at the URL that it comes from, then at the client's.
+fn sources(asked: &Asked, meta: &Meta) -> Vec<Asked> {
+    let own = Url::parse(meta.url())
+        .ok()
+        .filter(|url| *url != asked.url)
+        .filter(|url| {
+            let access = &asked.policy.access;
+            access.decide(&facts(&asked.inlet, "GET", url)).allowed
+        });
+    let own = own.map(|url| Asked {
+        redirected: asked.redirected || url.authority() != asked.url.authority(),
+        url,
+        ..asked.clone()
+    });
+    own.into_iter().chain([asked.clone()]).collect()
+}
+
+/// The answer of a part confirms what is held: its head is the newer one (RFC 9111 §3.4).
+pub(crate) fn renew(asked: &Asked, partial: &Partial, arrived: &Arrived) {
+    let (mut fields, fetched): (HeaderMap, _) = head_of(asked, arrived);
+    remove_hop_by_hop(&mut fields);
+    partial.renew(refreshed(&partial.meta(), &fields, fetched));
+}
+
+/// Copies a part into its run, up to where the run ends by now.
+pub(crate) async fn copy(file: File<'_>, mut draw: Draw, part: Part) -> Result<(), Ended> {
+    let url = file.asked.url.as_str();
+    let (start, _) = draw.span();
+    let mut supply = Supply::of_part(file, part, start);
+    let ended = loop {
+        let (at, end) = draw.span();
+        if at >= end {
+            break Ok(false);
+        }
+        match supply.next().await {
+            Ok(Some(data)) => {
+                if let Err(error) = draw.write(data).await {
+                    tracing::warn!(url, at, %error, "the run is given up");
+                    break Err(Ended::Broken);
+                }
+            }
+            Ok(None) => break Ok(true),
+            Err(error) => {
+                tracing::warn!(url, at, %error, "the run is given up");
+                break Err(Ended::Broken);
+            }
+        }
+    };
+    if draw.finish().await.is_err() {
+        return Err(Ended::Broken);
+    }
+    let is_read_to_its_end = ended? || supply.is_at_end().await;
+    if is_read_to_its_end {
+        supply.finish();
+    }
+    Ok(())
+}
+
+/// What becomes of the parts, and of the client that waits, where no part came.
+async fn end(
+    asked: &Asked,
+    partial: &Partial,
+    ended: Ended,
+    tell: Option<oneshot::Sender<Led>>,
+) {
+    let is_own = partial.meta().url() == asked.url.as_str();
+    match ended {
+        Ended::Broken => say(tell, Led::Again),
+        Ended::Changed => {
+            partial.discard();
+            say(tell, Led::Again);
+        }
+        Ended::Whole(answer) => {
+            let (at, arrived) = *answer;
+            partial.discard();
+            whole(&at, arrived, tell).await;
+        }
+        Ended::Refused(arrived) if arrived.response.status() == 416 => {
+            // It is shorter now.
+            partial.discard();
+            say(tell, Led::Again);
+        }
+        Ended::Refused(arrived) if is_own => say(tell, Led::Passed(arrived, NotStored::Status)),
+        Ended::Failed(error) if is_own => say(tell, Led::Failed(error)),
+        Ended::Refused(_) | Ended::Failed(_) => {
+            // The mirror that it comes from has it no more, and the client's own cannot go on.
+            partial.discard();
+            say(tell, Led::Again);
+        }
+    }
+}
+
+/// An origin that sends everything where a part was asked for: everything is kept.
+pub(crate) async fn whole(asked: &Asked, arrived: Arrived, tell: Option<oneshot::Sender<Led>>) {
+    let key = crate::hit::key(asked).await;
+    match asked.shared.store.join(&key) {
+        Join::Lead(slot) => {
+            let tell = tell.unwrap_or_else(|| oneshot::channel().0);
+            // Boxed: a fill that others overtake comes back here.
+            Box::pin(lead::store(asked, slot, arrived, tell)).await;
+        }
+        Join::Follow(_) => say(tell, Led::Again),
+    }
+}
+
+/// Tells the client that waits, if one still does.
+fn say(tell: Option<oneshot::Sender<Led>>, led: Led) {
+    if let Some(tell) = tell {
+        drop(tell.send(led));
+    }
+}

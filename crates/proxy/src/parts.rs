@@ -1,0 +1,303 @@
+//! Answers from an object of which parts are held, and the first part of one of which nothing is.
+
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
+use larder_policy::freshness::Judgement;
+use larder_policy::headers::{CacheStatus, Forwarded};
+use larder_policy::part::{Span, is_resumable};
+use larder_policy::range::Spec;
+use larder_policy::reason::{NotStored, Pass};
+use larder_policy::validator::{conditional_fields, confirms};
+use larder_policy::verdict::{self, Answer, BeforeFetch, OnError, on_error, selects};
+use larder_store::{Join, Opening, Outcome as Followed, Partial, Slot, Tail};
+use tokio::sync::oneshot;
+
+use crate::asked::Asked;
+use crate::fetch::fetch;
+use crate::lead::{self, Led, Source, admitted, fill_fields, head_of};
+use crate::miss::{ATTEMPTS, follow, is_for, led_to};
+use crate::origin::{Arrived, Outgoing};
+use crate::record::Outcome;
+use crate::reply::Reply;
+use crate::rest::{File, Part};
+use crate::serve::{Held, Told, answer, wanted};
+use crate::{draw, hit, pass};
+
+/// Unit in which unheld files are asked for, bytes: that of the store's runs.
+const BLOCK: u64 = 1 << 20;
+/// A range that starts this close to what a fill has is worth waiting for, bytes.
+const REACH: u64 = 4 << 20;
+
+/// Answers from the parts that are held, if there are any; what the client wants and they lack is
+/// drawn.
+pub(crate) async fn reply(asked: &Asked) -> Option<Reply> {
+    for _ in 0..ATTEMPTS {
+        let partial = asked.shared.store.partial(&hit::key(asked).await)?;
+        if !selects(&asked.headers, &partial.meta()) {
+            return None;
+        }
+        match from_parts(asked, &partial).await {
+            Led::Again => {}
+            Led::Alone(why) => return Some(pass::reply(asked, None, why).await),
+            Led::Filling(tail, source) => {
+                return Some(told(asked, &tail, source));
+            }
+            led => return Some(led_to(asked, led, None, Forwarded::Partial)),
+        }
+    }
+    Some(pass::reply(asked, None, Pass::NotShared).await)
+}
+
+/// What the parts that are held come to for a request.
+async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
+    let meta = partial.meta();
+    let spans = wanted(asked, &meta, partial.length());
+    let verdict = verdict::before_fetch(&asked.control, Some(&meta), asked.rules(), asked.now);
+    let stale = match verdict {
+        BeforeFetch::Revalidate(_, judged) if !partial.is_busy() => Some(judged),
+        _ => None,
+    };
+    if partial.holds(&spans) {
+        if let Some(judged) = stale
+            && let Err(led) = confirm(asked, partial, judged).await
+        {
+            return led;
+        }
+        if !partial.is_there(&spans) {
+            // Of an earlier run: compared first, and drawn if that fails.
+            draw::in_background(asked, partial, spans);
+        }
+        return Led::Filling(partial.tail(), Source::nobody());
+    }
+    if stale.is_none() && partial.is_drawing(&spans) {
+        draw::in_background(asked, partial, spans);
+        return Led::Filling(partial.tail(), Source::nobody());
+    }
+    draw::drawn(asked, partial, spans).await
+}
+
+/// An answer from the parts: a hit where nobody was asked for it.
+fn told(asked: &Asked, tail: &Tail, source: Source) -> Reply {
+    let rules = asked.rules();
+    let meta = tail.meta();
+    let verdict = verdict::before_fetch(&asked.control, Some(&meta), rules, asked.now);
+    let judged = match verdict {
+        BeforeFetch::Hit(judged)
+        | BeforeFetch::HitWhileAsking(judged)
+        | BeforeFetch::OfflineHit(judged)
+        | BeforeFetch::Revalidate(_, judged) => Some(judged),
+        _ => None,
+    };
+    let is_hit = source.status.is_none();
+    let status = CacheStatus {
+        forwarded: (!is_hit).then_some(Forwarded::Partial),
+        status: source.status,
+        stored: !is_hit,
+        ttl: judged.filter(|_| is_hit).map(|judged| judged.ttl()),
+        ..CacheStatus::default()
+    };
+    let told = Told {
+        status,
+        age: judged.filter(|_| is_hit).map(|judged| judged.age),
+        outcome: if is_hit { Outcome::Hit } else { Outcome::Miss },
+    };
+    answer(asked, &Held::Tail(tail), told).from(source.hierarchy, source.mirror)
+}
+
+/// Asks the origin whether the version of which parts are held is still good (RFC 9111 §4.3).
+async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Result<(), Led> {
+    let meta = partial.meta();
+    let mut fields = fill_fields(asked, None);
+    fields.extend(conditional_fields(&meta, asked.url.as_str()));
+    let asking = asked.shared.origins.fetch(asked, Outgoing::get(fields));
+    match asking.await {
+        Ok(arrived) => match arrived.response.status().as_u16() {
+            304 => confirmed(asked, partial, arrived),
+            200 => {
+                partial.discard();
+                let (tell, told) = oneshot::channel();
+                let asked = asked.clone();
+                tokio::spawn(async move { draw::whole(&asked, arrived, Some(tell)).await });
+                Err(told.await.unwrap_or(Led::Again))
+            }
+            status if on_error(judged, asked.class, Some(status)) == OnError::ServeStale => Ok(()),
+            _ => Err(Led::Passed(Box::new(arrived), NotStored::Status)),
+        },
+        Err(_) if on_error(judged, asked.class, None) == OnError::ServeStale => Ok(()),
+        Err(error) => Err(Led::Failed(error)),
+    }
+}
+
+fn confirmed(asked: &Asked, partial: &Partial, arrived: Arrived) -> Result<(), Led> {
+    if !confirms(&partial.meta(), arrived.response.headers(), asked.url.as_str()) {
+        partial.discard();
+        return Err(Led::Again);
+    }
+    draw::renew(asked, partial, &arrived);
+    arrived.finish();
+    Ok(())
+}
+
+/// A part of a file of which nothing is held: it becomes the first part of an object.
+pub(crate) async fn cold(asked: &Asked) -> Reply {
+    let key = hit::key(asked).await;
+    for _ in 0..ATTEMPTS {
+        if let Some(reply) = reply(asked).await {
+            return reply;
+        }
+        match asked.shared.store.join_since(&key, None) {
+            Join::Lead(slot) => match first(asked, slot).await {
+                Led::Again => {}
+                Led::Alone(why) => return pass::reply(asked, None, why).await,
+                led => return led_to(asked, led, None, Forwarded::UriMiss),
+            },
+            Join::Follow(follower) => match follower.outcome().await {
+                Followed::Filling(tail) if is_within_reach(asked, &tail) => {
+                    return follow(asked, &Held::Tail(&tail), Forwarded::UriMiss);
+                }
+                Followed::Ready(entry)
+                    if is_for(asked, entry.meta()) && selects(&asked.headers, entry.meta()) =>
+                {
+                    return follow(asked, &Held::Entry(&entry), Forwarded::UriMiss);
+                }
+                Followed::Failed => {}
+                Followed::Filling(_) if asked.shared.store.partial(&key).is_some() => {}
+                Followed::Filling(_) | Followed::Ready(_) | Followed::Released(_) => break,
+            },
+        }
+    }
+    pass::reply(asked, None, Pass::ColdRange).await
+}
+
+/// True if a fill that nobody else can draw from will be at the wanted bytes soon.
+fn is_within_reach(asked: &Asked, tail: &Tail) -> bool {
+    let specs = asked.ranges.as_deref().unwrap_or_default();
+    let starts = specs.iter().map(|spec| match spec {
+        Spec::From(first, _) => *first,
+        Spec::Last(_) => u64::MAX,
+    });
+    let start = starts.max().unwrap_or(0);
+    let near = start <= tail.available().saturating_add(REACH);
+    let meta = tail.meta();
+    near && tail.length().is_some() && is_for(asked, &meta) && selects(&asked.headers, &meta)
+}
+
+/// Spawns the fetch of the first part and waits for its head.
+async fn first(asked: &Asked, slot: Slot) -> Led {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(fetch_first(asked.clone(), slot, tell));
+    told.await.unwrap_or(Led::Again)
+}
+
+async fn fetch_first(asked: Asked, slot: Slot, tell: oneshot::Sender<Led>) {
+    let range = first_range(asked.ranges.as_deref().unwrap_or_default());
+    let fields = |at: &Asked| {
+        let mut fields = fill_fields(at, None);
+        if let Ok(range) = HeaderValue::from_str(&range) {
+            fields.insert(RANGE, range);
+        }
+        fields
+    };
+    let led = match fetch(&asked, fields).await {
+        Ok((at, arrived)) if arrived.response.status() == 206 => {
+            return begin(&at, slot, arrived, tell).await;
+        }
+        Ok((at, arrived)) => return lead::store(&at, slot, arrived, tell).await,
+        Err(error) => {
+            slot.release(lead::failed_word(error.status()));
+            Led::Failed(error)
+        }
+    };
+    // The client may have gone; there is nobody else to tell.
+    drop(tell.send(led));
+}
+
+/// The first of the wanted ranges in whole blocks.
+fn first_range(specs: &[Spec]) -> String {
+    match specs.first() {
+        Some(Spec::From(first, last)) => {
+            let start = first - first % BLOCK;
+            let last = last.map(|last| (last / BLOCK).saturating_add(1).saturating_mul(BLOCK) - 1);
+            let last = last.map_or_else(String::new, |last| last.to_string());
+            format!("bytes={start}-{last}")
+        }
+        Some(Spec::Last(length)) => {
+            let length = length.checked_next_multiple_of(BLOCK);
+            format!("bytes=-{}", length.unwrap_or(u64::MAX).max(BLOCK))
+        }
+        None => "bytes=0-".to_owned(),
+    }
+}
+
+/// Makes an object of the first part, and draws the other parts that its client wants.
+async fn begin(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sender<Led>) {
+    let (mut headers, fetched) = head_of(asked, &arrived);
+    let Some(span) = Span::of(&headers) else {
+        return alone(slot, Pass::ColdRange, tell);
+    };
+    headers.remove(CONTENT_RANGE);
+    headers.remove(CONTENT_LENGTH);
+    let as_whole = Answer {
+        status: 200,
+        headers: &headers,
+        length: Some(span.length),
+    };
+    let Ok((meta, key)) = admitted(asked, as_whole, fetched).await else {
+        return alone(slot, Pass::ColdRange, tell);
+    };
+    if !is_resumable(&meta) {
+        return alone(slot, Pass::ColdRange, tell);
+    }
+    let origin = arrived.to.label();
+    let opening = Opening {
+        meta,
+        length: span.length,
+        origin: origin.clone(),
+    };
+    let begun = slot.begin_partial(opening, (span.start, span.end), key).await;
+    let Ok((partial, draw)) = begun else {
+        return drop(tell.send(Led::Alone(Pass::NoRoom)));
+    };
+    let promise = partial.promise(wanted(asked, &partial.meta(), span.length));
+    let tail = partial.tail();
+    drop(tell.send(Led::Filling(tail.clone(), Source::of(&arrived))));
+    let file = File {
+        asked,
+        tail: &tail,
+        length: Some(span.length),
+        origin: &origin,
+    };
+    let part = Part {
+        arrived,
+        ahead: None,
+        span,
+        same_origin: true,
+    };
+    if draw::copy(file, draw, part).await.is_ok() {
+        draw::rest(asked.clone(), partial, promise, None).await;
+    }
+}
+
+/// Nothing of it can be kept: its client, and those who wait with it, ask for themselves.
+fn alone(slot: Slot, why: Pass, tell: oneshot::Sender<Led>) {
+    slot.release(why.as_str());
+    drop(tell.send(Led::Alone(why)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_range_is_asked_for_in_whole_blocks() {
+        for (spec, wanted) in [
+            (Spec::From(5, Some(9)), "bytes=0-1048575"),
+            (Spec::From(BLOCK, Some(2 * BLOCK)), "bytes=1048576-3145727"),
+            (Spec::From(BLOCK + 7, None), "bytes=1048576-"),
+            (Spec::From(u64::MAX, Some(u64::MAX)), "bytes=18446744073708503040-18446744073709551614"),
+            (Spec::Last(1), "bytes=-1048576"),
+            (Spec::Last(BLOCK + 1), "bytes=-2097152"),
+        ] {
+            assert_eq!(first_range(&[spec, Spec::Last(3)]), wanted, "{spec:?}");
+        }
+    }
+}
