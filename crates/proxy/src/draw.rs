@@ -185,12 +185,7 @@ pub(crate) async fn copy(file: File<'_>, mut draw: Draw, part: Part) -> Result<(
 }
 
 /// What becomes of the parts, and of the client that waits, where no part came.
-async fn end(
-    asked: &Asked,
-    partial: &Partial,
-    ended: Ended,
-    tell: Option<oneshot::Sender<Led>>,
-) {
+async fn end(asked: &Asked, partial: &Partial, ended: Ended, tell: Option<oneshot::Sender<Led>>) {
     let is_own = partial.meta().url() == asked.url.as_str();
     match ended {
         Ended::Broken => say(tell, Led::Again),

@@ -30,10 +30,7 @@ pub(crate) async fn fetch(
     Ok((asked.clone(), arrived))
 }
 
-async fn ask(
-    asked: &Asked,
-    fields: &impl Fn(&Asked) -> HeaderMap,
-) -> Result<Arrived, OriginError> {
+async fn ask(asked: &Asked, fields: &impl Fn(&Asked) -> HeaderMap) -> Result<Arrived, OriginError> {
     let outgoing = Outgoing::get(fields(asked));
     asked.shared.origins.fetch(asked, outgoing).await
 }

@@ -92,7 +92,12 @@ pub(crate) fn is_for(asked: &Asked, meta: &Meta) -> bool {
 }
 
 /// What a lead came to is what its client gets.
-pub(crate) fn led_to(asked: &Asked, led: Led, in_hand: Option<InHand>, forwarded: Forwarded) -> Reply {
+pub(crate) fn led_to(
+    asked: &Asked,
+    led: Led,
+    in_hand: Option<InHand>,
+    forwarded: Forwarded,
+) -> Reply {
     match led {
         Led::Filling(tail, source) => {
             let outcome = if in_hand.is_some() {

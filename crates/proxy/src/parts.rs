@@ -53,7 +53,8 @@ async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
     let spans = wanted(asked, &meta, partial.length());
     let verdict = verdict::before_fetch(&asked.control, Some(&meta), asked.rules(), asked.now);
     let stale = match verdict {
-        BeforeFetch::Revalidate(_, judged) if !partial.is_busy() => Some(judged),
+        // Who follows a fetch under way has what it brings.
+        BeforeFetch::Revalidate(_, judged) if !partial.is_drawing(&spans) => Some(judged),
         _ => None,
     };
     if partial.holds(&spans) {
@@ -128,7 +129,11 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Result<
 }
 
 fn confirmed(asked: &Asked, partial: &Partial, arrived: Arrived) -> Result<(), Led> {
-    if !confirms(&partial.meta(), arrived.response.headers(), asked.url.as_str()) {
+    if !confirms(
+        &partial.meta(),
+        arrived.response.headers(),
+        asked.url.as_str(),
+    ) {
         partial.discard();
         return Err(Led::Again);
     }
@@ -253,7 +258,9 @@ async fn begin(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sende
         length: span.length,
         origin: origin.clone(),
     };
-    let begun = slot.begin_partial(opening, (span.start, span.end), key).await;
+    let begun = slot
+        .begin_partial(opening, (span.start, span.end), key)
+        .await;
     let Ok((partial, draw)) = begun else {
         return drop(tell.send(Led::Alone(Pass::NoRoom)));
     };
@@ -293,7 +300,10 @@ mod tests {
             (Spec::From(5, Some(9)), "bytes=0-1048575"),
             (Spec::From(BLOCK, Some(2 * BLOCK)), "bytes=1048576-3145727"),
             (Spec::From(BLOCK + 7, None), "bytes=1048576-"),
-            (Spec::From(u64::MAX, Some(u64::MAX)), "bytes=18446744073708503040-18446744073709551614"),
+            (
+                Spec::From(u64::MAX, Some(u64::MAX)),
+                "bytes=18446744073708503040-18446744073709551614",
+            ),
             (Spec::Last(1), "bytes=-1048576"),
             (Spec::Last(BLOCK + 1), "bytes=-2097152"),
         ] {

@@ -12,6 +12,8 @@ mod directives;
 mod goes_on;
 mod hit;
 mod hostile;
+mod mirror;
+mod parts;
 mod requests;
 mod revalidate;
 mod sharing;

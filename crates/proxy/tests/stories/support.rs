@@ -151,7 +151,8 @@ pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
     pub(crate) handle: Handle,
     kept: Arc<Kept>,
-    _folder: tempfile::TempDir,
+    pub(crate) store: Store,
+    folder: tempfile::TempDir,
 }
 
 /// Everything is allowed, classes decide.
@@ -182,7 +183,16 @@ impl Rig {
 
     /// With other limits than the usual ones.
     pub(crate) fn within(policy: Policy, mode: Mode, limits: Limits) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), policy, mode, limits)
+    }
+
+    /// On a cache that an earlier one has left.
+    pub(crate) fn on(
+        folder: tempfile::TempDir,
+        policy: Policy,
+        mode: Mode,
+        limits: Limits,
+    ) -> Self {
         let store = Store::open(larder_store::Config::new(folder.path())).unwrap();
         let kept = Arc::new(Kept::default());
         let config = Config {
@@ -202,14 +212,42 @@ impl Rig {
             policy: Arc::new(policy),
         };
         let recorder = Arc::clone(&kept) as Arc<dyn Recorder>;
-        let handle = Proxy::start(config, store, recorder).unwrap();
+        let handle = Proxy::start(config, store.clone(), recorder).unwrap();
         let address = handle.addresses()[0].1;
         Self {
             address,
             handle,
             kept,
-            _folder: folder,
+            store,
+            folder,
         }
+    }
+
+    /// Ends as a service does, and begins again on the same cache.
+    pub(crate) async fn restarted(self) -> Self {
+        self.handle.shutdown(Duration::from_millis(10)).await;
+        self.handle.end().await;
+        self.store.close().await;
+        let Self {
+            folder,
+            store,
+            handle,
+            ..
+        } = self;
+        let directory = folder.path().to_owned();
+        drop((store, handle));
+        for _ in 0..500 {
+            // Tasks that outlive their clients hold the store for a little longer.
+            match Store::open(larder_store::Config::new(&directory)) {
+                Ok(free) => {
+                    free.close().await;
+                    drop(free);
+                    return Self::on(folder, open_policy(), Mode::Forward, Limits::default());
+                }
+                Err(_held) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        panic!("the cache is not let go");
     }
 
     pub(crate) fn forward() -> Self {

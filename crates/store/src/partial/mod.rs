@@ -347,11 +347,6 @@ impl Partial {
         &self.inner.file
     }
 
-    /// True if somebody draws parts of it, or is about to.
-    pub fn is_busy(&self) -> bool {
-        !self.is_idle()
-    }
-
     /// Nobody draws or has promised to.
     pub(crate) fn is_idle(&self) -> bool {
         lock(&self.inner.claims).is_empty() && !self.inner.running.is_promised()
