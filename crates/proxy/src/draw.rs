@@ -11,12 +11,13 @@ use larder_policy::meta::Meta;
 use larder_policy::reason::{NotStored, Pass};
 use larder_policy::url::Url;
 use larder_policy::validator::refreshed;
-use larder_store::{Draw, Join, Partial, Promise};
+use larder_store::{Draw, FillError, Join, Partial, Promise};
 use tokio::sync::oneshot;
 
 use crate::asked::{Asked, facts};
 use crate::lead::{self, Led, Source, head_of};
 use crate::origin::{Arrived, OriginError};
+use crate::parts;
 use crate::rest::{Answer, File, Part};
 use crate::supply::Supply;
 
@@ -48,6 +49,7 @@ pub(crate) async fn rest(
         let draw = match partial.next(&promise).await {
             Ok(Some(draw)) => draw,
             Ok(None) => break,
+            Err(FillError::Gone) => return say(tell, Led::Again),
             Err(error) => {
                 tracing::debug!(url = asked.url.as_str(), %error, "passed through");
                 return say(tell, Led::Alone(Pass::NoRoom));
@@ -120,6 +122,8 @@ async fn run(
             Answer::Failed(error) => Ended::Failed(error),
         };
         if matches!(ended, Ended::Changed | Ended::Whole(_)) {
+            // While the run is ours: nobody else asks the same.
+            partial.discard();
             break;
         }
     }
@@ -188,14 +192,9 @@ pub(crate) async fn copy(file: File<'_>, mut draw: Draw, part: Part) -> Result<(
 async fn end(asked: &Asked, partial: &Partial, ended: Ended, tell: Option<oneshot::Sender<Led>>) {
     let is_own = partial.meta().url() == asked.url.as_str();
     match ended {
-        Ended::Broken => say(tell, Led::Again),
-        Ended::Changed => {
-            partial.discard();
-            say(tell, Led::Again);
-        }
+        Ended::Broken | Ended::Changed => say(tell, Led::Again),
         Ended::Whole(answer) => {
             let (at, arrived) = *answer;
-            partial.discard();
             whole(&at, arrived, tell).await;
         }
         Ended::Refused(arrived) if arrived.response.status() == 416 => {
@@ -217,6 +216,8 @@ async fn end(asked: &Asked, partial: &Partial, ended: Ended, tell: Option<onesho
 pub(crate) async fn whole(asked: &Asked, arrived: Arrived, tell: Option<oneshot::Sender<Led>>) {
     let key = crate::hit::key(asked).await;
     match asked.shared.store.join(&key) {
+        // Somebody else has begun on the new version.
+        Join::Lead(_) if parts::are_held(asked, &key) => say(tell, Led::Again),
         Join::Lead(slot) => {
             let tell = tell.unwrap_or_else(|| oneshot::channel().0);
             // Boxed: a fill that others overtake comes back here.

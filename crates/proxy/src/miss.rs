@@ -50,11 +50,18 @@ pub(crate) async fn collapsed(
     for _ in 0..ATTEMPTS {
         let seen = in_hand.as_ref().map(|held| &held.entry);
         match asked.shared.store.join_since(&key, seen) {
+            Join::Lead(slot) if in_hand.is_none() && parts::are_held(asked, &key) => {
+                // Begun and handed over since this client looked.
+                drop(slot);
+                if let Some(reply) = parts::reply(asked).await {
+                    return reply;
+                }
+            }
             Join::Lead(slot) => match lead(asked, slot, in_hand.clone()).await {
                 // What was in hand is gone: the next question has no condition.
                 Led::Again => in_hand = None,
                 Led::Alone(_) => break,
-                led => return led_to(asked, led, in_hand, forwarded),
+                led => return led_to(asked, led, in_hand.as_ref(), forwarded),
             },
             Join::Follow(follower) => match follower.outcome().await {
                 // Another mirror has not got it: this one may.
@@ -95,7 +102,7 @@ pub(crate) fn is_for(asked: &Asked, meta: &Meta) -> bool {
 pub(crate) fn led_to(
     asked: &Asked,
     led: Led,
-    in_hand: Option<InHand>,
+    in_hand: Option<&InHand>,
     forwarded: Forwarded,
 ) -> Reply {
     match led {
@@ -125,7 +132,7 @@ pub(crate) fn led_to(
         Led::Refreshed(entry, source) => {
             revalidate::confirmed(asked, &entry, forwarded, Some(source))
         }
-        Led::KeptStale(source) => match &in_hand {
+        Led::KeptStale(source) => match in_hand {
             Some(held) => revalidate::stale(asked, held, Some(source)),
             None => reply::only_if_cached(),
         },

@@ -3,6 +3,7 @@
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
 use larder_policy::freshness::Judgement;
 use larder_policy::headers::{CacheStatus, Forwarded};
+use larder_policy::key::CacheKey;
 use larder_policy::part::{Span, is_resumable};
 use larder_policy::range::Spec;
 use larder_policy::reason::{NotStored, Pass};
@@ -47,6 +48,12 @@ pub(crate) async fn reply(asked: &Asked) -> Option<Reply> {
     Some(pass::reply(asked, None, Pass::NotShared).await)
 }
 
+/// True if parts are held that a request may be answered from.
+pub(crate) fn are_held(asked: &Asked, key: &CacheKey) -> bool {
+    let partial = asked.shared.store.partial(key);
+    partial.is_some_and(|partial| selects(&asked.headers, &partial.meta()))
+}
+
 /// What the parts that are held come to for a request.
 async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
     let meta = partial.meta();
@@ -59,7 +66,7 @@ async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
     };
     if partial.holds(&spans) {
         if let Some(judged) = stale
-            && let Err(led) = confirm(asked, partial, judged).await
+            && let Some(led) = confirm(asked, partial, judged).await
         {
             return led;
         }
@@ -105,7 +112,8 @@ fn told(asked: &Asked, tail: &Tail, source: Source) -> Reply {
 }
 
 /// Asks the origin whether the version of which parts are held is still good (RFC 9111 §4.3).
-async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Result<(), Led> {
+/// `None`: it is, or may be used all the same.
+async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<Led> {
     let meta = partial.meta();
     let mut fields = fill_fields(asked, None);
     fields.extend(conditional_fields(&meta, asked.url.as_str()));
@@ -118,28 +126,28 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Result<
                 let (tell, told) = oneshot::channel();
                 let asked = asked.clone();
                 tokio::spawn(async move { draw::whole(&asked, arrived, Some(tell)).await });
-                Err(told.await.unwrap_or(Led::Again))
+                Some(told.await.unwrap_or(Led::Again))
             }
-            status if on_error(judged, asked.class, Some(status)) == OnError::ServeStale => Ok(()),
-            _ => Err(Led::Passed(Box::new(arrived), NotStored::Status)),
+            status if on_error(judged, asked.class, Some(status)) == OnError::ServeStale => None,
+            _ => Some(Led::Passed(Box::new(arrived), NotStored::Status)),
         },
-        Err(_) if on_error(judged, asked.class, None) == OnError::ServeStale => Ok(()),
-        Err(error) => Err(Led::Failed(error)),
+        Err(_) if on_error(judged, asked.class, None) == OnError::ServeStale => None,
+        Err(error) => Some(Led::Failed(error)),
     }
 }
 
-fn confirmed(asked: &Asked, partial: &Partial, arrived: Arrived) -> Result<(), Led> {
+fn confirmed(asked: &Asked, partial: &Partial, arrived: Arrived) -> Option<Led> {
     if !confirms(
         &partial.meta(),
         arrived.response.headers(),
         asked.url.as_str(),
     ) {
         partial.discard();
-        return Err(Led::Again);
+        return Some(Led::Again);
     }
     draw::renew(asked, partial, &arrived);
     arrived.finish();
-    Ok(())
+    None
 }
 
 /// A part of a file of which nothing is held: it becomes the first part of an object.
@@ -150,6 +158,8 @@ pub(crate) async fn cold(asked: &Asked) -> Reply {
             return reply;
         }
         match asked.shared.store.join_since(&key, None) {
+            // Begun by another since this client looked.
+            Join::Lead(_) if are_held(asked, &key) => {}
             Join::Lead(slot) => match first(asked, slot).await {
                 Led::Again => {}
                 Led::Alone(why) => return pass::reply(asked, None, why).await,

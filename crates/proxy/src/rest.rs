@@ -3,7 +3,8 @@
 //! The origin that the file comes from is asked first, by its strong entity tag, or by its
 //! Last-Modified where the length is known. Another of the pool is asked only for files whose name
 //! tells their version, with the same Last-Modified and length, beginning 64 KiB early: those bytes
-//! are compared with what is there. Anything else is not put together.
+//! are compared with what is there; where nothing lies before the wanted bytes, 64 KiB of what is
+//! there elsewhere are asked for first. Anything else is not put together.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -65,13 +66,25 @@ pub(crate) enum Answer {
     Failed(OriginError),
 }
 
+/// Where the bytes that an origin is asked for begin.
+enum Beginning {
+    /// Here; what comes before the wanted bytes is compared.
+    At(u64),
+    /// With the wanted bytes, once these have been compared.
+    AfterComparing((u64, u64)),
+    /// It may not be asked.
+    Nowhere,
+}
+
 impl File<'_> {
     /// Asks for the bytes from `at` on, up to `end` (exclusive) or the file's.
     pub(crate) async fn ask(&self, at: u64, end: Option<u64>, limit: Option<Duration>) -> Answer {
         let mut answer = Answer::Failed(OriginError::NoRoute);
         for (hop, same_origin) in self.hops() {
-            let Some(start) = self.start_at(at, same_origin) else {
-                continue;
+            let start = match self.beginning(at, same_origin) {
+                Beginning::At(start) => start,
+                Beginning::AfterComparing(span) if self.agrees_about(hop, span).await => at,
+                Beginning::AfterComparing(_) | Beginning::Nowhere => continue,
             };
             let outgoing = Outgoing::get(self.fields(start, end, same_origin));
             let asking = self.asked.shared.origins.ask(hop, self.asked, outgoing);
@@ -104,18 +117,47 @@ impl File<'_> {
     }
 
     /// Where to begin at an origin, if it may be asked at all.
-    fn start_at(&self, at: u64, same_origin: bool) -> Option<u64> {
+    fn beginning(&self, at: u64, same_origin: bool) -> Beginning {
         let meta = self.tail.meta();
         let dated = self.length.is_some() && meta.last_modified().is_some();
         if same_origin {
-            return (part::strong_tag(&meta).is_some() || dated).then_some(at);
+            let lasting = part::strong_tag(&meta).is_some() || dated;
+            return if lasting {
+                Beginning::At(at)
+            } else {
+                Beginning::Nowhere
+            };
         }
         if !dated || self.asked.class != Class::Immutable {
-            return None;
+            return Beginning::Nowhere;
         }
         let start = at.saturating_sub(OVERLAP);
-        let comparable = self.tail.reaches_back(at) <= start && at > 0;
-        (comparable || self.tail.is_empty()).then_some(start)
+        if at > 0 && self.tail.reaches_back(at) <= start {
+            return Beginning::At(start);
+        }
+        match self.tail.first_there() {
+            None => Beginning::At(at),
+            Some((first, end)) => {
+                Beginning::AfterComparing((end.saturating_sub(OVERLAP).max(first), end))
+            }
+        }
+    }
+
+    /// True if an origin has these bytes as they are there.
+    async fn agrees_about(&self, hop: Hop<'_>, (start, end): (u64, u64)) -> bool {
+        let outgoing = Outgoing::get(self.fields(start, Some(end), false));
+        let asking = self.asked.shared.origins.ask(hop, self.asked, outgoing);
+        let Ok(Ok(mut arrived)) = tokio::time::timeout(ATTEMPT, asking).await else {
+            return false;
+        };
+        let headers = arrived.response.headers();
+        let span = Span::of(headers).filter(|span| (span.start, span.end) == (start, end));
+        let class = self.asked.class;
+        let fits = span.is_some_and(|span| {
+            let fit = part::fit(&self.tail.meta(), self.length, headers, span, false, class);
+            arrived.response.status() == 206 && fit != Fit::No
+        });
+        fits && agrees(&mut arrived, self.tail, start, end).await.is_some()
     }
 
     fn fields(&self, start: u64, end: Option<u64>, same_origin: bool) -> HeaderMap {

@@ -117,6 +117,9 @@ impl BeginError {
 /// Why a fill ends without an object.
 #[derive(Debug, thiserror::Error)]
 pub enum FillError {
+    /// The object of which parts were held is one no more: another version has come.
+    #[error("the parts that were held are of another version")]
+    Gone,
     /// The origin sent more than it had announced.
     #[error("the body is longer than the announced {expected} bytes")]
     TooLong {

@@ -273,9 +273,9 @@ impl Tail {
         self.running.available()
     }
 
-    /// True if no byte is there.
-    pub fn is_empty(&self) -> bool {
-        self.running.with_extents(|there| there.total() == 0)
+    /// The first span that is there.
+    pub fn first_there(&self) -> Option<(u64, u64)> {
+        self.running.with_extents(Extents::first)
     }
 
     /// Where the bytes that are there without a gap before `position` begin.

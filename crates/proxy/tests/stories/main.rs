@@ -13,6 +13,7 @@ mod goes_on;
 mod hit;
 mod hostile;
 mod mirror;
+mod mixes;
 mod parts;
 mod requests;
 mod revalidate;

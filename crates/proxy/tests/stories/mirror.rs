@@ -15,7 +15,7 @@ pub(crate) const PIECE: usize = 32 << 10;
 /// One version of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
-    pub(crate) body: Arc<Vec<u8>>,
+    pub(crate) body: Arc<[u8]>,
     /// Lines of the head, each ending in CR LF.
     pub(crate) fields: String,
     pub(crate) tag: Option<String>,
@@ -28,7 +28,7 @@ impl Version {
             value.map_or(String::new(), |value| format!("{name}: {value}\r\n"))
         };
         Self {
-            body: Arc::new(body),
+            body: body.into(),
             fields: line("ETag", tag) + &line("Last-Modified", modified),
             tag: tag.map(str::to_owned),
             modified: modified.map(str::to_owned),
@@ -77,7 +77,7 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    pub(crate) async fn start(version: Version) -> Self {
+    pub(crate) fn start(version: Version) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(PIECE as u32).unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -133,7 +133,7 @@ pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 /// What one request asks for, of the newest version.
 struct Asked {
     version: usize,
-    body: Arc<Vec<u8>>,
+    body: Arc<[u8]>,
     head: String,
     span: (usize, usize),
     break_after: usize,
@@ -200,7 +200,11 @@ fn selected(version: &Version, head: &str, ignores_ranges: bool) -> (u16, (usize
         None => true,
         value => same_tag(value) || same_date(value),
     };
-    let Some(range) = field(head, "range").filter(|_| applies && !ignores_ranges) else {
+    let is_one = |range: &&str| head.starts_with("GET ") && !range.contains(',');
+    let Some(range) = field(head, "range")
+        .filter(|_| applies && !ignores_ranges)
+        .filter(is_one)
+    else {
         return (200, (0, length));
     };
     let (first, last) = range

@@ -55,7 +55,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_range_draws_its_block_once_and_the_whole_draws_the_gaps() {
-    let (whole, mirror) = (body(1), Mirror::start(version(1)).await);
+    let (whole, mirror) = (body(1), Mirror::start(version(1)));
     let rig = Rig::forward();
     let first = range(&rig, &mirror, "1500000-1500099").await;
     assert!(
@@ -95,7 +95,7 @@ async fn a_cold_range_draws_its_block_once_and_the_whole_draws_the_gaps() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_ranges_come_from_parts_and_are_answered_in_the_order_asked() {
-    let (whole, mirror) = (body(1), Mirror::start(version(1)).await);
+    let (whole, mirror) = (body(1), Mirror::start(version(1)));
     let rig = Rig::forward();
     let spec = "2100000-2100009,5-9,4194000-4194999,3000000-3000009";
     let got = range(&rig, &mirror, spec).await;
@@ -120,7 +120,7 @@ async fn many_ranges_come_from_parts_and_are_answered_in_the_order_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_want_one_block_draw_it_once() {
-    let (whole, mirror) = (body(1), Mirror::start(version(1)).await);
+    let (whole, mirror) = (body(1), Mirror::start(version(1)));
     mirror.plan(|plan| plan.head = Duration::from_millis(80));
     let rig = Arc::new(Rig::forward());
     let clients: Vec<_> = (0..8usize)
@@ -142,7 +142,7 @@ async fn clients_that_want_one_block_draw_it_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_far_range_of_a_slow_fill_is_quick_and_no_block_is_drawn_twice() {
-    let (whole, mirror) = (body(1), Mirror::start(version(1)).await);
+    let (whole, mirror) = (body(1), Mirror::start(version(1)));
     mirror.plan(|plan| plan.pace = Duration::from_millis(15));
     let rig = Arc::new(Rig::forward());
     let filling = {
@@ -171,7 +171,7 @@ async fn a_far_range_of_a_slow_fill_is_quick_and_no_block_is_drawn_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_broken_fill_has_left_is_gone_on_with_by_the_next_client_and_after_a_restart() {
-    let (whole, mirror) = (body(1), Mirror::start(version(1)).await);
+    let (whole, mirror) = (body(1), Mirror::start(version(1)));
     mirror.plan(|plan| {
         plan.breaks = [2 * MIB + 500_000].into();
         plan.then = Some(503);
@@ -197,7 +197,7 @@ async fn what_a_broken_fill_has_left_is_gone_on_with_by_the_next_client_and_afte
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_has_changed_ends_its_parts_and_nobody_gets_two_versions() {
     for same_date in [true, false] {
-        let mirror = Mirror::start(version(1)).await;
+        let mirror = Mirror::start(version(1));
         let rig = Rig::forward();
         let old = range(&rig, &mirror, "0-99").await;
         assert!(old.body == body(1)[..100]);
@@ -216,7 +216,7 @@ async fn a_file_that_has_changed_ends_its_parts_and_nobody_gets_two_versions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_ignores_ranges_or_conditions_costs_one_whole_file() {
-    let (whole, mirror) = (body(1), Mirror::start(version(1)).await);
+    let (whole, mirror) = (body(1), Mirror::start(version(1)));
     mirror.plan(|plan| plan.ignores_ranges = true);
     let rig = Rig::forward();
     let got = range(&rig, &mirror, "3000000-3000099").await;
@@ -231,7 +231,7 @@ async fn an_origin_that_ignores_ranges_or_conditions_costs_one_whole_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_and_impossible_ranges_are_answered_from_a_part() {
-    let mirror = Mirror::start(version(1)).await;
+    let mirror = Mirror::start(version(1));
     let rig = Rig::forward();
     range(&rig, &mirror, "0-99").await;
     let url = mirror.url(PATH);
@@ -258,7 +258,7 @@ async fn conditions_and_impossible_ranges_are_answered_from_a_part() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_range_beyond_the_end_is_a_416_of_the_origins() {
-    let mirror = Mirror::start(version(1)).await;
+    let mirror = Mirror::start(version(1));
     let rig = Rig::forward();
     for spec in ["99999999-", "99999999-100000000"] {
         assert_eq!(range(&rig, &mirror, spec).await.status, 416, "{spec}");
@@ -274,7 +274,7 @@ async fn a_cold_range_beyond_the_end_is_a_416_of_the_origins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_told_apart_later_is_not_kept_in_parts() {
-    let mirror = Mirror::start(Version::new(body(1), Some("W/\"1\""), None)).await;
+    let mirror = Mirror::start(Version::new(body(1), Some("W/\"1\""), None));
     let rig = Rig::forward();
     let got = range(&rig, &mirror, "3000000-3000099").await;
     assert!(
@@ -289,7 +289,7 @@ async fn what_cannot_be_told_apart_later_is_not_kept_in_parts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_some_classes_a_range_fetches_the_whole() {
-    let mirror = Mirror::start(version(1)).await;
+    let mirror = Mirror::start(version(1));
     let mut policy = open_policy();
     policy.whole_for_ranges = vec![Class::Immutable];
     let rig = Rig::start(policy, Mode::Forward);
@@ -300,7 +300,7 @@ async fn of_some_classes_a_range_fetches_the_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_instead_of_a_part_reaches_the_client_and_costs_no_part() {
-    let (whole, mirror) = (body(1), Mirror::start(version(1)).await);
+    let (whole, mirror) = (body(1), Mirror::start(version(1)));
     let rig = Rig::forward();
     range(&rig, &mirror, "0-99").await;
     mirror.plan(|plan| plan.status = Some(503));
@@ -321,7 +321,7 @@ async fn a_stale_part_is_asked_about_before_it_is_used() {
         version.fields += "Cache-Control: max-age=0\r\n";
         version
     };
-    let mirror = Mirror::start(fields(1)).await;
+    let mirror = Mirror::start(fields(1));
     let rig = Rig::forward();
     let get = async || {
         let url = mirror.url(path);

@@ -225,6 +225,10 @@ impl Rig {
 
     /// Ends as a service does, and begins again on the same cache.
     pub(crate) async fn restarted(self) -> Self {
+        self.restarted_as(open_policy()).await
+    }
+
+    pub(crate) async fn restarted_as(self, policy: Policy) -> Self {
         self.handle.shutdown(Duration::from_millis(10)).await;
         self.handle.end().await;
         self.store.close().await;
@@ -242,7 +246,7 @@ impl Rig {
                 Ok(free) => {
                     free.close().await;
                     drop(free);
-                    return Self::on(folder, open_policy(), Mode::Forward, Limits::default());
+                    return Self::on(folder, policy, Mode::Forward, Limits::default());
                 }
                 Err(_held) => tokio::time::sleep(Duration::from_millis(20)).await,
             }

@@ -68,6 +68,13 @@ impl Extents {
         self.first_gap(start, end).is_none()
     }
 
+    /// The first span.
+    pub(crate) fn first(&self) -> Option<(u64, u64)> {
+        self.spans
+            .first_key_value()
+            .map(|(&start, &end)| (start, end))
+    }
+
     /// Positions in the set.
     pub(crate) fn total(&self) -> u64 {
         self.spans.iter().map(|(start, end)| end - start).sum()

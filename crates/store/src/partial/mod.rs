@@ -213,7 +213,8 @@ impl Partial {
     /// what is wanted next. `None`: everything promised is there.
     ///
     /// # Errors
-    /// [`FillError::NoRoom`] where nothing more can leave for the run.
+    /// [`FillError::NoRoom`] where nothing more can leave for the run, [`FillError::Gone`] where the
+    /// object was discarded.
     pub async fn next(&self, promise: &Promise) -> Result<Option<Draw>, FillError> {
         let inner = &self.inner;
         loop {
@@ -232,6 +233,9 @@ impl Partial {
                         partial: self.clone(),
                         number,
                     };
+                    if self.is_over() {
+                        return Err(FillError::Gone);
+                    }
                     self.make_room(end - start).await?;
                     return Ok(Some(Draw::new(claim, start)));
                 }
@@ -333,6 +337,7 @@ impl Partial {
         if let Some(core) = self.inner.core.upgrade() {
             self.leave(&core);
         }
+        self.inner.moved.notify_waiters();
     }
 
     /// Takes it out of the table, and its files off the disk if they are still its own.
