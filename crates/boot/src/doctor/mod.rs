@@ -21,6 +21,7 @@ use crate::loaders;
 use crate::net::interfaces::{self, Found};
 use crate::packet::architecture::Cpu;
 use crate::serve::core::choice;
+use crate::words;
 
 /// Something worth knowing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,7 +71,10 @@ pub async fn examine(config: &Config, wait: Duration) -> Result<Report, Error> {
         Some(port) => running_machines(port).await,
         None => None,
     };
-    let own = served.first().zip(port.filter(|_| running.is_some()));
+    // Under words that name scripts, larder's own leads on to those, each machine to its own.
+    let mut words = config.words.iter();
+    let is_own = running.is_some() && !words.any(words::script::is_named);
+    let own = served.first().zip(port.filter(|_| is_own));
     let own =
         own.map(|(found, port)| format!("http://{}:{port}/boot.ipxe", found.interface.address));
     findings.extend(script::unreachable(config, own).await);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::rules::Rules;
+use crate::ipxe_text;
 
 /// A converted configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,14 @@ pub fn to_toml(rules: &Rules) -> Converted {
         let boots = rules.boots.iter().map(|boot| boot.file.as_str());
         services.chain(boots).filter(|file| file.contains("://"))
     };
-    if let Some(script) = scripts().next() {
+    let (fit, unfit): (Vec<&str>, Vec<&str>) =
+        scripts().partition(|script| ipxe_text::script_url(script).is_ok());
+    left.extend(
+        unfit
+            .iter()
+            .map(|script| format!("{script}: is no URL that a script can go on to")),
+    );
+    if let Some(script) = fit.first() {
         let _infallible = writeln!(toml, "next = {}", quoted(script));
     }
     for service in &rules.services {
@@ -47,7 +55,7 @@ pub fn to_toml(rules: &Rules) -> Converted {
             service.text
         ));
     }
-    for other in scripts().skip(1) {
+    for other in fit.iter().skip(1) {
         left.push(format!(
             "{other}: there is one next; let that script choose by architecture"
         ));
@@ -109,14 +117,42 @@ mod tests {
                         next = \"http://172.26.63.242:8080/boot.ipxe\"\n";
         assert_eq!(converted.toml, expected);
         assert_eq!(converted.left.len(), 2);
-        let words = ["--port=0", "--tftp-single-port", "--tftp-mtu=1400"].map(str::to_owned);
-        let rules = crate::words::read::command_line(&words, &none).unwrap();
-        let left = to_toml(&rules).left;
+    }
+
+    fn converted(words: &[&str]) -> Converted {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        to_toml(&crate::words::read::command_line(&words, &|_| Ok(Vec::new())).unwrap())
+    }
+
+    #[test]
+    fn what_has_no_key_is_left_out_and_told() {
+        let left = converted(&["--port=0", "--tftp-single-port", "--tftp-mtu=1400"]).left;
         assert_eq!(left.len(), 2, "{left:?}");
         assert!(
             left.iter()
                 .all(|line| line.contains("no key in larder.toml")),
             "{left:?}"
+        );
+    }
+
+    #[test]
+    fn what_no_script_can_go_on_to_is_left_out_and_told() {
+        let words = [
+            "--port=0",
+            "--dhcp-boot=http://h/a b",
+            "--dhcp-boot=http://h/c",
+        ];
+        let converted = converted(&words);
+        assert!(
+            converted.toml.ends_with("next = \"http://h/c\"\n"),
+            "{}",
+            converted.toml
+        );
+        assert_eq!(converted.left.len(), 1, "{:?}", converted.left);
+        assert!(
+            converted.left[0].contains("http://h/a b"),
+            "{:?}",
+            converted.left
         );
     }
 }
