@@ -69,8 +69,15 @@ pub fn to_toml(rules: &Rules) -> Converted {
     if !rules.tag_rules.is_empty() || !rules.tag_ifs.is_empty() {
         left.push("tags: larder tells architectures and iPXE apart by itself".to_owned());
     }
+    left.extend(without_key(rules));
+    left.extend(rules.notes.iter().map(ToString::to_string));
+    Converted { toml, left }
+}
+
+/// Words about TFTP that larder applies and larder.toml has no key for.
+fn without_key(rules: &Rules) -> impl Iterator<Item = String> {
     let tftp = &rules.tftp;
-    for (word, is_said) in [
+    let words = [
         ("tftp-unique-root", tftp.unique_root.is_some()),
         ("tftp-single-port", tftp.is_single_port),
         ("tftp-secure", tftp.is_secure),
@@ -79,15 +86,15 @@ pub fn to_toml(rules: &Rules) -> Converted {
         ("tftp-mtu", tftp.mtu.is_some()),
         ("tftp-max", tftp.transfers_max.is_some()),
         ("tftp-port-range", tftp.port_range.is_some()),
-    ] {
-        if is_said {
-            left.push(format!(
+    ];
+    words
+        .into_iter()
+        .filter(|(_, is_said)| *is_said)
+        .map(|(word, _)| {
+            format!(
                 "{word}: has no key in larder.toml; larder boot serve --dnsmasq-conf applies it"
-            ));
-        }
-    }
-    left.extend(rules.notes.iter().map(ToString::to_string));
-    Converted { toml, left }
+            )
+        })
 }
 
 /// A TOML basic string.
