@@ -152,6 +152,17 @@ def every_call(stubs, storage, pb, connection, server):
          pb.GroupPutRequest(group=storage.Group(id="x", profile="c9", metadata=bytes(range(256))))),
     ]:
         check(name, code(call, request)[0] == "UNKNOWN", str(code(call, request)))
+    # Compact on the wire, and thrice as long with the file's line breaks.
+    spread = b'{"a":[' + b",".join([b"0"] * 2_000_000) + b"]}"
+    for name, call, request in [
+        ("a-file-beyond-what-is-read", generic.GenericPut,
+         pb.GenericPutRequest(name="huge", config=bytes(9 << 20))),
+        ("a-group-beyond-what-is-read", groups.GroupPut,
+         pb.GroupPutRequest(group=storage.Group(id="huge", profile="c9", metadata=spread))),
+    ]:
+        said = code(call, request)
+        check(name, said[0] == "OUT_OF_RANGE" and "8388608" in said[1], str(said))
+    check("nothing-huge", not list(server.data.rglob("*huge*")))
     check("nothing-half-written", sorted(p.name for p in (server.data / "groups").iterdir()) == ["node1.json"])
 
     for name, call, request in [
