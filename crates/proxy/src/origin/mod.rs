@@ -150,6 +150,16 @@ impl Origins {
             .policy
             .routes
             .hops(&asked.url, &asked.facts(), asked.accelerated());
+        // A server that is named by a peer and by the URL is asked once.
+        let mut seen = Vec::new();
+        let hops = hops.into_iter().filter(|hop| {
+            let address = Address::of(*hop, asked);
+            let way = (address.to, address.host, address.target);
+            let is_new = !seen.contains(&way);
+            seen.push(way);
+            is_new
+        });
+        let hops = hops.collect();
         self.health.ordered(hops, |hop| Address::of(hop, asked).to)
     }
 
