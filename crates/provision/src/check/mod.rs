@@ -120,9 +120,7 @@ impl<'a> Check<'a> {
             found.extend(self.group(&path, &group));
         }
         for name in self.library.unreached_groups() {
-            let path = self.library.path("groups", &name);
-            let text = "groups in folders take no part in selection".to_owned();
-            found.push(finding(path, Severity::Warning, text));
+            found.push(unreached(self.library.path("groups", &name)));
         }
         let mut named: BTreeMap<(Kind, String), Vec<Arc<Group>>> = BTreeMap::new();
         for (id, profile) in self.library.located_profiles() {
@@ -148,6 +146,7 @@ impl<'a> Check<'a> {
     pub fn group_of(&self, id: &str) -> Vec<Finding> {
         let path = self.library.path("groups", &format!("{id}.json"));
         match self.library.group(id) {
+            Ok(_) if id.contains('/') => vec![unreached(path)],
             Ok(group) => self.group(&path, &group).into_iter().collect(),
             Err(error) => vec![finding(path, Severity::Error, error.to_string())],
         }
@@ -290,6 +289,12 @@ impl<'a> Check<'a> {
             .into_iter()
             .collect()
     }
+}
+
+/// A group that nobody is selected into, as in matchbox.
+fn unreached(path: PathBuf) -> Finding {
+    let text = "groups in folders take no part in selection".to_owned();
+    finding(path, Severity::Warning, text)
 }
 
 /// The files that a profile names, each with its field.

@@ -200,6 +200,21 @@ fn what_was_just_written_is_judged_by_itself() {
     };
     library.put_group(&group).unwrap();
     assert_eq!(check.group_of("g").len(), 1);
+    let in_folder = Group {
+        id: "a/b".into(),
+        ..group
+    };
+    library.put_group(&in_folder).unwrap();
+    assert!(
+        check.group_of("a/b")[0]
+            .text
+            .contains("no part in selection")
+    );
+    let both = check
+        .all()
+        .into_iter()
+        .filter(|one| one.path.to_string_lossy().contains("groups"));
+    assert_eq!(both.count(), 2);
     let profile = Profile {
         id: "nope".into(),
         ignition_id: "i.ign".into(),
