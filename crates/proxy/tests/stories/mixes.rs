@@ -6,14 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_policy::policy::Policy;
-use larder_policy::route::{Mirror as Pool, Origin as Member, Routes, Select};
 use larder_policy::target::Mode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::mirror::{Mirror, Sent, Version};
-use crate::support::{Answer, Rig, open_policy};
+use crate::support::{Answer, Rig, pooled};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -223,24 +221,6 @@ fn surplus(sent: &[Sent], version: usize) -> usize {
     total - union
 }
 
-fn pool(mirrors: &[Mirror]) -> Policy {
-    let members = mirrors
-        .iter()
-        .map(|mirror| Member::parse(&format!("http://{}/", mirror.address)).unwrap());
-    let mut policy = open_policy();
-    policy.routes = Routes {
-        mirrors: vec![Pool {
-            name: "pool".into(),
-            hosts: vec!["pool.test".into()],
-            origins: members.collect(),
-            select: Select::Ordered,
-            access: None,
-        }],
-        ..Routes::default()
-    };
-    policy
-}
-
 /// One file on two mirrors, and what its versions are.
 struct Scene {
     random: Random,
@@ -373,7 +353,7 @@ async fn client(rig: Arc<Rig>, mut random: Random, length: usize) -> Vec<(Answer
 async fn sequence(number: u64) {
     let mut scene = Scene::set(number);
     let mut allowed = 0;
-    let mut rig = Rig::start(pool(&scene.mirrors), Mode::Forward);
+    let mut rig = Rig::start(pooled(&scene.mirrors), Mode::Forward);
     for round in 0..2 {
         scene.plan();
         let is_changing = scene.changes && round == 0;
@@ -381,7 +361,7 @@ async fn sequence(number: u64) {
         if round == 0 && scene.random.one_in(3) {
             // Blocks that were not whole are not kept, one for each run that was cut.
             allowed += MIB * (scene.unfinished() + 2);
-            rig = rig.restarted_as(pool(&scene.mirrors)).await;
+            rig = rig.restarted_as(pooled(&scene.mirrors)).await;
         }
     }
     scene.judge(allowed);

@@ -7,7 +7,7 @@ use larder_policy::class::Class;
 use larder_policy::target::Mode;
 
 use crate::mirror::{Mirror, PIECE, Version, field};
-use crate::support::{Answer, Rig, open_policy};
+use crate::support::{Answer, Rig, open_policy, pooled};
 
 const MIB: usize = 1 << 20;
 const LENGTH: usize = 4 * MIB + 1234;
@@ -337,4 +337,37 @@ async fn a_stale_part_is_asked_about_before_it_is_used() {
     assert_eq!(mirror.bytes(), MIB);
     mirror.change(fields(2));
     assert!(get().await.body == body(2)[100..200]);
+}
+
+/// Two mirrors with tags of their own break the transfer five times at these offsets.
+async fn broken_five_times(offsets: [usize; 5]) {
+    let whole = body(1);
+    let mirrors: Vec<Mirror> = ["\"a\"", "\"b\""]
+        .iter()
+        .map(|tag| Mirror::start(Version::new(whole.clone(), Some(tag), Some(DATE))))
+        .collect();
+    mirrors[0].plan(|plan| plan.breaks = [offsets[0], offsets[1], offsets[2]].into());
+    mirrors[1].plan(|plan| plan.breaks = [offsets[3], offsets[4]].into());
+    let rig = Rig::start(pooled(&mirrors), Mode::Forward);
+    let got = rig.get(&format!("http://pool.test{PATH}"), "").await;
+    assert!(got.whole && got.body == whole, "{offsets:?}: {}", got.head);
+    let drawn: usize = mirrors.iter().map(Mirror::bytes).sum();
+    let broken = mirrors.iter().flat_map(Mirror::sent);
+    let broken = broken.filter(|sent| !sent.complete).count();
+    let allowed = broken * (64 * 1024 + 256 * 1024);
+    assert!(drawn <= LENGTH + allowed, "{offsets:?}: {drawn} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_breaks_at_two_mirrors_are_one_answer() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..6 {
+        let offsets = std::array::from_fn(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            1 + (state % (LENGTH as u64 / 2)) as usize
+        });
+        broken_five_times(offsets).await;
+    }
 }

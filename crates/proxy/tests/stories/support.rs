@@ -9,7 +9,7 @@ use larder_policy::access::{AccessList, Condition, Matcher, Rule};
 use larder_policy::class::Class;
 use larder_policy::policy::{Policy, Semantics};
 use larder_policy::refresh::RefreshRules;
-use larder_policy::route::Routes;
+use larder_policy::route::{Mirror, Origin as Member, Routes, Select};
 use larder_policy::store_id::StoreIds;
 use larder_policy::target::Mode;
 use larder_proxy::config::{Config, Limits, Listener, Upstream};
@@ -174,6 +174,25 @@ pub(crate) fn open_policy() -> Policy {
         whole_for_ranges: vec![Class::Root],
         offline: false,
     }
+}
+
+/// Mirrors by the one name `pool.test`, the first one first.
+pub(crate) fn pooled(mirrors: &[crate::mirror::Mirror]) -> Policy {
+    let members = mirrors
+        .iter()
+        .map(|mirror| Member::parse(&format!("http://{}/", mirror.address)).unwrap());
+    let mut policy = open_policy();
+    policy.routes = Routes {
+        mirrors: vec![Mirror {
+            name: "pool".into(),
+            hosts: vec!["pool.test".into()],
+            origins: members.collect(),
+            select: Select::Ordered,
+            access: None,
+        }],
+        ..Routes::default()
+    };
+    policy
 }
 
 impl Rig {
