@@ -26,7 +26,7 @@ fn key(name: &str) -> CacheKey {
 
 async fn put(core: &Arc<Core>, name: &str, body: Bytes) -> Result<Entry, BeginError> {
     let meta = sample_meta(name);
-    let mut fill = Fill::begin(core, meta, Some(body.len() as u64), key(name), false).await?;
+    let mut fill = Fill::begin(core, meta, Some(body.len() as u64), key(name), None).await?;
     fill.write(body).await.expect("written");
     Ok(fill.commit().await.expect("stored"))
 }
