@@ -20,6 +20,15 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Immutable,
+        Self::Root,
+        Self::Volatile,
+        Self::Image,
+        Self::Other,
+    ];
+
     /// The word for logs, `explain` and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -147,10 +147,47 @@ pub struct Parent {
 pub enum Hop<'a> {
     /// The host that the URL names: access rules look at each address.
     Direct,
+    /// The same over TLS, though the URL says http.
+    Secure,
     /// A configured origin.
     Origin(&'a Mirror, &'a Origin),
     /// A configured parent proxy.
     Parent(&'a Parent),
+}
+
+/// Which hosts are asked over TLS though their clients say http.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Upgrade {
+    /// None.
+    #[default]
+    Never,
+    /// All; where no TLS connection comes about, in plain.
+    Auto,
+    /// These and no other way: names in small letters, `*.NAME` for all below one.
+    Hosts(Vec<String>),
+}
+
+impl Upgrade {
+    fn holds(&self, host: &str) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Auto => true,
+            Self::Hosts(hosts) => hosts.iter().any(|held| match held.strip_prefix('*') {
+                Some(below) => host.len() > below.len() && host.ends_with(below),
+                None => held == host,
+            }),
+        }
+    }
+
+    /// The ways to the host of a URL. A port of its own says that the URL means what it says.
+    fn ways(&self, url: &Url) -> Vec<Hop<'static>> {
+        let usual = url.scheme() == Scheme::Http && url.port() == Scheme::Http.default_port();
+        match self {
+            _ if !usual || !self.holds(url.host()) => vec![Hop::Direct],
+            Self::Hosts(_) => vec![Hop::Secure],
+            Self::Auto | Self::Never => vec![Hop::Secure, Hop::Direct],
+        }
+    }
 }
 
 /// All configured mirrors and parents.
@@ -166,6 +203,8 @@ pub struct Routes {
     pub always_direct: Option<AccessList>,
     /// Accelerated requests that may go to the host that they name (`allow-direct`); `None`: none.
     pub allow_direct: Option<AccessList>,
+    /// Hosts that are asked over TLS though their clients say http.
+    pub upgrade: Upgrade,
     /// Tunnels go through a parent only where they cannot go direct, as Squid's do.
     pub tunnels_prefer_direct: bool,
 }
@@ -178,7 +217,7 @@ impl Routes {
         };
         let may_go_direct = accelerated.is_none() || allowed(&self.allow_direct);
         if may_go_direct && allowed(&self.always_direct) {
-            return vec![Hop::Direct];
+            return self.upgrade.ways(url);
         }
         let named = accelerated.filter(|name| self.mirrors.iter().any(|m| m.name == *name));
         let mut hops: Vec<Hop<'_>> = self
@@ -197,7 +236,7 @@ impl Routes {
             .collect();
         hops.extend(self.parents_for(facts).map(Hop::Parent));
         if may_go_direct && !allowed(&self.never_direct) && !hops_are_final(&hops) {
-            hops.push(Hop::Direct);
+            hops.extend(self.upgrade.ways(url));
         }
         hops
     }
@@ -286,6 +325,7 @@ mod tests {
             .iter()
             .map(|hop| match hop {
                 Hop::Direct => "direct",
+                Hop::Secure => "secure",
                 Hop::Parent(_) => "parent",
                 Hop::Origin(..) => "origin",
             })

@@ -32,6 +32,32 @@ pub struct Listener {
     pub mode: Mode,
     /// Its name in access rules and metrics.
     pub name: String,
+    /// The certificate that it shows; `None`: it speaks no TLS.
+    pub tls: Option<Tls>,
+}
+
+/// A certificate and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The chain, the listener's own certificate first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl Tls {
+    /// Reads the files and finds out whether they can be used.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        crate::transport::Tls::load(self)
+            .map(drop)
+            .map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+            })
+    }
 }
 
 /// How origins are spoken to.

@@ -1,4 +1,4 @@
-//! One client connection: HTTP/1 over hyper, with limits on a client that neither sends nor takes.
+//! One client connection: HTTP/1 or HTTP/2 over hyper, with limits on a client that neither sends nor takes.
 //!
 //! There is no limit on how long an answer may take as long as bytes move. Three things end a
 //! connection: a head that does not arrive within `request-head` of its first byte, a connection
@@ -10,22 +10,28 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, Version};
-use hyper::server::conn::http1;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use larder_policy::target::Mode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::body::Body;
 use crate::config::Limits;
 use crate::handle::handle;
 use crate::record::Open;
 use crate::shared::{Inlet, Shared};
+use crate::transport::{self, Spoken, Stream, Tls};
 
 /// A request head has no more fields; `header-bytes` bounds their length.
 const FIELDS_MAX: usize = 500;
+/// Requests that one HTTP/2 connection may have under way.
+const STREAMS_MAX: u32 = 128;
 /// How often a connection's state is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -34,64 +40,152 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     inlet: Arc<Inlet>,
     stream: TcpStream,
+    tls: Option<Tls>,
     mut closing: watch::Receiver<Closing>,
 ) {
-    let state = Arc::new(State::new());
-    let stream = Watched {
+    let limit = if tls.is_some() {
+        shared.limits.request_head
+    } else {
+        shared.limits.idle
+    };
+    let may_be_two = matches!(inlet.mode, Mode::Accelerator(_));
+    let opened = tokio::select! {
+        opened = transport::open(stream, tls.as_ref(), may_be_two) => opened,
+        () = tokio::time::sleep(limit) => return,
+        () = stopping(&mut closing) => return,
+    };
+    let (stream, spoken) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::debug!(client = %inlet.client, %error, "no connection came about");
+            return;
+        }
+    };
+    let state = Arc::new(State::new(spoken));
+    let stream = TokioIo::new(Watched {
         stream,
         state: Arc::clone(&state),
-    };
-    let service = service_fn({
-        let (shared, inlet, state) = (Arc::clone(&shared), Arc::clone(&inlet), Arc::clone(&state));
-        move |request: hyper::Request<hyper::body::Incoming>| {
-            let (shared, inlet, state) =
-                (Arc::clone(&shared), Arc::clone(&inlet), Arc::clone(&state));
-            async move {
-                let owed = Owed::new(&state);
-                // A body whose framing hyper has already interpreted could have been read another
-                // way by someone before us: such a connection serves no further request
-                // (RFC 9112 §11.2).
-                let last = request.headers().contains_key(TRANSFER_ENCODING);
-                let old = request.version() < Version::HTTP_11;
-                let mut response = handle(shared, inlet, request).await;
-                let unframed = old && !response.headers().contains_key(CONTENT_LENGTH);
-                if last {
-                    let close = HeaderValue::from_static("close");
-                    response.headers_mut().insert(CONNECTION, close);
-                }
-                let owed = owed.told_by_the_end(unframed);
-                Ok::<_, std::convert::Infallible>(response.map(|body| body.owed(owed)))
-            }
-        }
     });
-    let connection = http1::Builder::new()
+    let service = Service {
+        shared: Arc::clone(&shared),
+        inlet: Arc::clone(&inlet),
+        state: Arc::clone(&state),
+    };
+    let service = service_fn(move |request| service.clone().answer(request));
+    let result = match spoken {
+        Spoken::One => {
+            let connection = http_1(&shared.limits).serve_connection(stream, service);
+            let connection = connection.with_upgrades();
+            let end = |connection: Pin<&mut http1::UpgradeableConnection<_, _>>| {
+                connection.graceful_shutdown();
+            };
+            run(connection, end, &state, &shared.limits, &mut closing).await
+        }
+        Spoken::Two => {
+            let connection = http_2(&shared.limits).serve_connection(stream, service);
+            let end =
+                |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
+            run(connection, end, &state, &shared.limits, &mut closing).await
+        }
+    };
+    if let Some(Err(error)) = result {
+        log_end(&shared, &inlet, &error);
+    }
+}
+
+/// Runs a connection to its end; `None`: a limit or the end of larder cut it.
+async fn run<C>(
+    connection: C,
+    end: impl FnOnce(Pin<&mut C>),
+    state: &State,
+    limits: &Limits,
+    closing: &mut watch::Receiver<Closing>,
+) -> Option<hyper::Result<()>>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return Some(result),
+        () = state.overdue(limits) => return None,
+        () = stopping(closing) => {}
+    }
+    end(connection.as_mut());
+    tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = ending(closing) => None,
+    }
+}
+
+fn http_1(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .half_close(true)
         .title_case_headers(true)
         .auto_date_header(false)
         .max_headers(FIELDS_MAX)
-        .max_buf_size(shared.limits.header_bytes.max(8 << 10))
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        result = connection.as_mut() => Some(result),
-        () = state.overdue(&shared.limits) => return,
-        () = stopping(&mut closing) => None,
-    };
-    let result = if let Some(result) = ended {
-        result
-    } else {
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            result = connection.as_mut() => result,
-            () = ending(&mut closing) => return,
+        .max_buf_size(limits.header_bytes.max(8 << 10));
+    builder
+}
+
+fn http_2(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let head = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_header_list_size(head)
+        .max_concurrent_streams(STREAMS_MAX);
+    builder
+}
+
+/// What answers the requests of one connection.
+#[derive(Clone, Debug)]
+struct Service {
+    shared: Arc<Shared>,
+    inlet: Arc<Inlet>,
+    state: Arc<State>,
+}
+
+impl Service {
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, std::convert::Infallible> {
+        let owed = Owed::new(&self.state);
+        let request = as_http_1(request);
+        // A body whose framing hyper has already interpreted could have been read another way by
+        // someone before us: such a connection serves no further request (RFC 9112 §11.2).
+        let last = request.headers().contains_key(TRANSFER_ENCODING);
+        let old = request.version() < Version::HTTP_11;
+        let mut response = handle(self.shared, self.inlet, request).await;
+        let unframed = old && !response.headers().contains_key(CONTENT_LENGTH);
+        if last {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
-    };
-    if let Err(error) = result {
-        log_end(&shared, &inlet, &error);
+        let owed = owed.told_by_the_end(unframed);
+        Ok(response.map(|body| body.owed(owed)))
     }
+}
+
+/// HTTP/2's authority in the place where HTTP/1 has it (RFC 9113 §8.3.1), so that everything after
+/// this knows one form.
+fn as_http_1(mut request: Request<Incoming>) -> Request<Incoming> {
+    if request.version() != Version::HTTP_2 || request.method() == Method::CONNECT {
+        return request;
+    }
+    let authority = request.uri().authority().cloned();
+    let host = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+    if let Some(target) = request.uri().path_and_query().cloned() {
+        *request.uri_mut() = Uri::from(target);
+    }
+    request
 }
 
 /// How far larder is on its way to the end.
@@ -132,6 +226,9 @@ fn log_end(shared: &Shared, inlet: &Inlet, error: &hyper::Error) {
 #[derive(Debug)]
 struct State {
     began: Instant,
+    /// Which version of HTTP is spoken: HTTP/2's frames come at any time, and none of them alone is
+    /// a head that has begun.
+    spoken: Spoken,
     /// Milliseconds since `began` when a byte last moved, in either direction.
     moved_ms: AtomicU64,
     /// Milliseconds since `began` when the first byte of a head came, plus one; 0: no head is
@@ -186,9 +283,10 @@ impl Drop for Owed {
 }
 
 impl State {
-    fn new() -> Self {
+    fn new(spoken: Spoken) -> Self {
         Self {
             began: Instant::now(),
+            spoken,
             moved_ms: AtomicU64::new(0),
             head_ms: AtomicU64::new(0),
             owed: AtomicUsize::new(0),
@@ -204,7 +302,8 @@ impl State {
     fn received(&self) {
         let now = self.now_ms();
         self.moved_ms.store(now, Ordering::Relaxed);
-        if self.owed.load(Ordering::Relaxed) == 0 && self.head_ms.load(Ordering::Relaxed) == 0 {
+        let is_head = self.spoken == Spoken::One && self.owed.load(Ordering::Relaxed) == 0;
+        if is_head && self.head_ms.load(Ordering::Relaxed) == 0 {
             self.head_ms.store(now + 1, Ordering::Relaxed);
         }
     }
@@ -242,7 +341,7 @@ impl State {
 /// The client's socket, seen by its [`State`].
 #[derive(Debug)]
 struct Watched {
-    stream: TcpStream,
+    stream: Stream,
     state: Arc<State>,
 }
 
@@ -250,7 +349,7 @@ impl Drop for Watched {
     fn drop(&mut self) {
         if self.state.cut.load(Ordering::Relaxed) {
             // A reset in place of an orderly end; failure leaves the orderly one.
-            drop(socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)));
+            drop(socket2::SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO)));
         }
     }
 }

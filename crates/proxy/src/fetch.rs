@@ -91,6 +91,6 @@ fn stays_on_site(asked: &Asked, url: &Url) -> bool {
             let usual = url.port() == url.scheme().default_port();
             named && (usual || url.port() == origin.authority.port)
         }
-        Hop::Direct | Hop::Parent(_) => asked.url.authority() == url.authority(),
+        Hop::Direct | Hop::Secure | Hop::Parent(_) => asked.url.authority() == url.authority(),
     })
 }

@@ -33,6 +33,7 @@ mod revalidate;
 mod serve;
 mod shared;
 mod supply;
+mod transport;
 mod tunnel;
 
 use std::net::SocketAddr;
@@ -55,6 +56,12 @@ pub enum StartError {
     /// A socket cannot be opened.
     #[error("cannot listen on {at}{}", hint(.1), at = .0)]
     Listen(SocketAddr, #[source] std::io::Error),
+    /// A listener's certificate cannot be used.
+    #[error("cannot speak TLS on {0}")]
+    Certificate(
+        SocketAddr,
+        #[source] Box<dyn std::error::Error + Send + Sync>,
+    ),
     /// TLS to origins cannot be set up.
     #[error("cannot set up TLS to origins")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -118,14 +125,16 @@ impl Proxy {
             let failed = |error| StartError::Listen(listener.address, error);
             let socket = listen::bind(listener.address).map_err(failed)?;
             let address = socket.local_addr().map_err(failed)?;
-            bound.push((socket, address, listener));
+            let tls = listener.tls.as_ref().map(transport::Tls::load).transpose();
+            let tls = tls.map_err(|error| StartError::Certificate(address, Box::new(error)))?;
+            bound.push((socket, address, (listener, tls)));
         }
         let own = bound.iter().map(|(_, address, _)| *address);
         shared.origins.never_dial(own.chain(never).collect());
         let (closing, closed) = watch::channel(Closing::No);
         let mut addresses = Vec::new();
         for (socket, address, listener) in bound {
-            addresses.push((listener.mode.as_str(), address));
+            addresses.push((listener.0.mode.as_str(), address));
             tokio::spawn(listen::accept(
                 Arc::clone(&shared),
                 Arc::clone(&clients),

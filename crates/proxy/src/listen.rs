@@ -12,6 +12,7 @@ use crate::config::Listener;
 use crate::connection::{self, Closing};
 use crate::own_addresses::is_local;
 use crate::shared::{Inlet, Shared};
+use crate::transport::Tls;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -104,7 +105,7 @@ pub(crate) async fn accept(
     shared: Arc<Shared>,
     clients: Arc<Clients>,
     listener: TcpListener,
-    config: Listener,
+    (config, tls): (Listener, Option<Tls>),
     closing: watch::Receiver<Closing>,
 ) {
     let mut stop = closing.clone();
@@ -123,8 +124,14 @@ pub(crate) async fn accept(
                 let Some(inlet) = inlet(&stream, client, &config, place) else {
                     continue;
                 };
-                let shared = Arc::clone(&shared);
-                tokio::spawn(connection::serve(shared, inlet, stream, closing.clone()));
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                tokio::spawn(connection::serve(
+                    shared,
+                    inlet,
+                    stream,
+                    tls,
+                    closing.clone(),
+                ));
             }
             None => tokio::time::sleep(ACCEPT_PAUSE).await,
         }

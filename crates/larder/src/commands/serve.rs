@@ -175,6 +175,7 @@ fn forward(address: SocketAddr) -> Listener {
         address,
         mode: Mode::Forward,
         name: "forward".to_owned(),
+        tls: None,
     }
 }
 
@@ -188,6 +189,7 @@ fn accelerator(address: SocketAddr, mirror: &Mirror) -> Listener {
         address,
         mode: Mode::Accelerator(site),
         name: "accelerator".to_owned(),
+        tls: None,
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_policy::access::AccessList;
+use larder_policy::class::Class;
 use larder_policy::policy::{Policy, Semantics};
 use larder_policy::refresh::RefreshRules;
 use larder_policy::route::Routes;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub store_ids: StoreIds,
     /// Which requests store-ID rules look at; `None`: all.
     pub store_id_access: Option<AccessList>,
+    /// `[ranges]`: classes of which a range fetches the whole file.
+    pub whole_for_ranges: Vec<Class>,
     /// How long objects stay fresh.
     pub refresh: RefreshRules,
     /// Whose rules decide about freshness.
@@ -72,11 +75,13 @@ impl Default for Settings {
                 address: everywhere,
                 mode: Mode::Forward,
                 name: "forward".to_owned(),
+                tls: None,
             }],
             routes: Routes::default(),
             access: AccessList::builtin(),
             store_ids: StoreIds::default(),
             store_id_access: None,
+            whole_for_ranges: vec![Class::Root],
             refresh: RefreshRules::default(),
             semantics: Semantics::Larder,
             cache_access: None,
@@ -105,7 +110,7 @@ impl Settings {
             semantics: self.semantics,
             cache_access: self.cache_access.clone(),
             object_bytes_max: self.cache.object_bytes_max,
-            whole_for_ranges: vec![larder_policy::class::Class::Root],
+            whole_for_ranges: self.whole_for_ranges.clone(),
             offline: self.offline,
         })
     }

@@ -113,6 +113,7 @@ fn settings(squid: Configuration, disk: &Disk, problems: &mut Problems) -> Setti
     let mut settings = Settings {
         listen: squid.http_ports.iter().map(listener).collect(),
         routes: Routes {
+            upgrade: larder_policy::route::Upgrade::Never,
             mirrors: squid.peers.iter().filter_map(mirror).collect(),
             parents: squid.peers.iter().filter_map(parent).collect(),
             never_direct: squid.never_direct,
@@ -196,6 +197,7 @@ fn listener(port: &HttpPort) -> Listener {
             PortMode::Accelerator(accelerator) => Mode::Accelerator(site(accelerator, port)),
         },
         name: port.name.clone(),
+        tls: None,
     }
 }
 

@@ -178,7 +178,7 @@ mod tests {
     fn to(hop: Hop<'_>) -> Destination {
         match hop {
             Hop::Origin(_, origin) => Destination::direct(origin.scheme, origin.authority.clone()),
-            Hop::Direct | Hop::Parent(_) => panic!("only origins here"),
+            Hop::Direct | Hop::Secure | Hop::Parent(_) => panic!("only origins here"),
         }
     }
 

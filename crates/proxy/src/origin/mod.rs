@@ -328,7 +328,7 @@ impl Origins {
             let dialled = match hop {
                 Hop::Parent(parent) => self.dial_behind(parent, authority).await,
                 Hop::Direct => self.dial_plain(authority, &permitted).await,
-                Hop::Origin(..) => continue,
+                Hop::Origin(..) | Hop::Secure => continue,
             };
             match dialled {
                 Ok(dialled) => return Ok(dialled),
@@ -399,6 +399,14 @@ fn prepare(headers: &mut HeaderMap, asked: &Asked) {
     add_via(headers, asked.version, &asked.shared.name);
 }
 
+/// The usual port of https on the same host.
+fn secure(authority: &Authority) -> Authority {
+    Authority {
+        host: authority.host.clone(),
+        port: Scheme::Https.default_port(),
+    }
+}
+
 /// Where one hop's request goes and how it is written.
 #[derive(Debug)]
 struct Address {
@@ -417,6 +425,14 @@ impl Address {
         match hop {
             Hop::Direct => Self {
                 to: Destination::direct(url.scheme(), url.authority()),
+                configured: false,
+                target: url.path_and_query().to_owned(),
+                host: url.host_field().to_owned(),
+                proxy_authorization: None,
+                mirror: None,
+            },
+            Hop::Secure => Self {
+                to: Destination::direct(Scheme::Https, secure(&url.authority())),
                 configured: false,
                 target: url.path_and_query().to_owned(),
                 host: url.host_field().to_owned(),

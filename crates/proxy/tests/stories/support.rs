@@ -219,6 +219,7 @@ impl Rig {
                 address: "127.0.0.1:0".parse().unwrap(),
                 mode,
                 name: "test".into(),
+                tls: None,
             }],
             name: "larder.test".into(),
             upstream: Upstream {

@@ -263,6 +263,7 @@ fn start(policy: &Policy, store: &Store) -> Result<Handle, Failure> {
         address: (Ipv4Addr::LOCALHOST, 0).into(),
         mode: Mode::Forward,
         name: "repair".to_owned(),
+        tls: None,
     };
     let config = Config {
         listeners: vec![listener],

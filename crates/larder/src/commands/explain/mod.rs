@@ -115,7 +115,7 @@ fn tunnel(args: &Args, settings: &Settings, policy: &Policy, to: &Authority) -> 
         .iter()
         .map(|hop| match hop {
             Hop::Parent(parent) => format!("through the parent {}", parent.name),
-            Hop::Direct | Hop::Origin(..) => format!("to {to} itself"),
+            Hop::Direct | Hop::Secure | Hop::Origin(..) => format!("to {to} itself"),
         })
         .collect();
     let route = if hops.is_empty() {
@@ -253,6 +253,7 @@ fn store_id(policy: &Policy, naming: &Naming) -> Step {
 fn hop(hop: &Hop<'_>) -> String {
     match hop {
         Hop::Direct => "the host itself".to_owned(),
+        Hop::Secure => "the host itself, over TLS".to_owned(),
         Hop::Origin(mirror, origin) => format!(
             "{}://{}{} (mirror {})",
             origin.scheme.as_str(),

@@ -1,16 +1,17 @@
 //! `[[listen]]`, `[[mirror]]` and the parent of `[upstream]`: sockets, and where requests go.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use larder_policy::route::{Mirror, Origin, Parent, Routes, Select};
+use larder_policy::route::{Mirror, Origin, Parent, Routes, Select, Upgrade};
 use larder_policy::target::{Mode, Site};
 use larder_policy::url::Authority;
-use larder_proxy::config::Listener;
+use larder_proxy::config::{Listener, Tls};
 
 use crate::config::problem::{Place, Problem};
-use crate::config::tree::{Node, Section, suggestion};
+use crate::config::tree::{Node, Section, Value, suggestion};
 use crate::config::values::{self, bad};
 
 /// Reads `[[listen]]`.
@@ -18,6 +19,7 @@ pub(super) fn listener(
     section: &mut Section<'_>,
     place: &Place,
     routes: &Routes,
+    folder: &Path,
 ) -> Option<(Listener, Place)> {
     let node = section.get("address");
     let address = section.value("address", address);
@@ -45,14 +47,39 @@ pub(super) fn listener(
         );
     }
     let name = name.unwrap_or_else(|| mode.as_str().to_owned());
+    let tls = certificate(section, &mode, folder);
     Some((
         Listener {
             address: address?,
             mode,
             name,
+            tls,
         },
         node.map_or(place, |node| &node.place).clone(),
     ))
+}
+
+/// `tls = { cert, key }`: PEM files, for accelerators.
+fn certificate(section: &mut Section<'_>, mode: &Mode, folder: &Path) -> Option<Tls> {
+    let node = section.get("tls")?;
+    let mut files = None;
+    section.table("tls", |section| {
+        let cert = section.value("cert", values::path(folder));
+        let key = section.value("key", values::path(folder));
+        files = cert.zip(key).map(|(cert, key)| Tls { cert, key });
+    });
+    let problem = match (&files, mode) {
+        (None, _) => Some("a certificate needs the files of both cert and key".to_owned()),
+        (Some(_), Mode::Forward) => Some("a forward listener speaks no TLS".to_owned()),
+        (Some(tls), Mode::Accelerator(_)) => tls.check().err(),
+    };
+    if let Some(problem) = problem {
+        section.problem(Problem::error(problem).at(&node.place).mend(
+            "write tls = { cert = \"FILE\", key = \"FILE\" } with PEM files at an accelerator",
+        ));
+        return None;
+    }
+    files
 }
 
 fn site(
@@ -264,6 +291,36 @@ fn parse_parent(text: &str) -> Option<Parent> {
         authority,
         authorization,
         access: None,
+    })
+}
+
+/// `upgrade = "auto"` or a list of hosts.
+pub(super) fn upgrade(node: &Node) -> Result<Upgrade, Problem> {
+    const MEND: &str =
+        "write \"auto\", or a list of hosts such as [\"mirror.example.org\", \"*.example.net\"]";
+    if matches!(node.value, Value::Text(_) | Value::Word(_)) {
+        let word = values::text(node)?;
+        return match word.as_str() {
+            "auto" => Ok(Upgrade::Auto),
+            _ => Err(bad(
+                node,
+                &format!("`{word}` says not whom to ask over TLS"),
+                MEND,
+            )),
+        };
+    }
+    let hosts = values::list(|node| {
+        let host = values::text(node)?.to_ascii_lowercase();
+        let name = host.strip_prefix("*.").unwrap_or(&host);
+        match Authority::parse(name, Some(443)) {
+            Ok(authority) if authority.port == 443 && !name.contains(':') => Ok(host),
+            _ => Err(bad(node, &format!("`{host}` is no host"), MEND)),
+        }
+    })(node)?;
+    Ok(if hosts.is_empty() {
+        Upgrade::Never
+    } else {
+        Upgrade::Hosts(hosts)
     })
 }
 

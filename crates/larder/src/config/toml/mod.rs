@@ -9,13 +9,14 @@ mod services;
 use std::path::Path;
 use std::sync::Arc;
 
+use larder_policy::class::Class;
 use larder_policy::policy::Semantics;
 use larder_proxy::config::{Limits, Upstream};
 use larder_store::{Admission, Durability, Replacement, Verify};
 
-use super::problem::{Problem, Problems, Source};
+use super::problem::{Problems, Source};
 use super::settings::{Cache, Settings};
-use super::tree::{self, Node, Section};
+use super::tree::{self, Section};
 use super::values;
 use crate::environment::Environment;
 
@@ -53,7 +54,7 @@ fn settings(top: &mut Section<'_>, folder: &Path) -> Settings {
         settings.routes.mirrors = listen::distinct(top, mirrors);
     }
     if let Some(listeners) = top.tables("listen", |section, place| {
-        listen::listener(section, place, &settings.routes)
+        listen::listener(section, place, &settings.routes, folder)
     }) {
         settings.listen = listen::without_clashes(top, listeners);
     }
@@ -72,9 +73,19 @@ fn settings(top: &mut Section<'_>, folder: &Path) -> Settings {
         let words = [("larder", Semantics::Larder), ("squid", Semantics::Squid)];
         section.set("semantics", &mut settings.semantics, values::one_of(&words));
     });
+    top.table("ranges", |section| {
+        let words = [("blocks", false), ("whole", true)];
+        for class in Class::ALL {
+            if let Some(whole) = section.value(class.as_str(), values::one_of(&words)) {
+                settings.whole_for_ranges.retain(|held| *held != class);
+                settings.whole_for_ranges.extend(whole.then_some(class));
+            }
+        }
+    });
     top.table("upstream", |section| {
         upstream(section, folder, &mut settings.upstream);
         settings.routes.parents = listen::parents(section);
+        section.set("upgrade", &mut settings.routes.upgrade, listen::upgrade);
     });
     top.table("limits", |section| limits(section, &mut settings.limits));
     top.table("admin", |section| {
@@ -154,14 +165,6 @@ fn upstream(section: &mut Section<'_>, folder: &Path, upstream: &mut Upstream) {
         &mut upstream.ca_file,
         values::optional_path(folder),
     );
-    if let Some(node) = section.get("upgrade")
-        && values::list(values::text)(node).is_ok_and(|hosts| !hosts.is_empty())
-    {
-        section.problem(not_yet(
-            node,
-            "asking hosts over https though the client said http",
-        ));
-    }
 }
 
 fn limits(section: &mut Section<'_>, limits: &mut Limits) {
@@ -176,11 +179,4 @@ fn limits(section: &mut Section<'_>, limits: &mut Limits) {
     section.set("idle", &mut limits.idle, values::duration);
     section.set("tunnel-idle", &mut limits.tunnel_idle, values::duration);
     section.set("drain", &mut limits.drain, values::duration);
-}
-
-/// A key that exists and is not applied by this version: never dropped in silence.
-fn not_yet(node: &Node, what: &str) -> Problem {
-    Problem::warning(format!("not applied by this version: {what}"))
-        .at(&node.place)
-        .mend("larder starts without it")
 }

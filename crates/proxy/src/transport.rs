@@ -1,0 +1,203 @@
+//! What lies between a client's socket and HTTP: TLS where the listener has a certificate, and
+//! which version of HTTP the client speaks, by ALPN (RFC 7301) or by prior knowledge
+//! (RFC 9113 §3.3).
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::config;
+
+/// What HTTP/2's connection preface begins with; no method of HTTP/1 does.
+const PREFACE: &[u8; 3] = b"PRI";
+/// How often a client that has sent less than that is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const ALPN_HTTP_2: &[u8] = b"h2";
+
+/// Why a listener cannot speak TLS.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// A file cannot be read, or is no PEM file of this kind.
+    #[error("cannot read {what} from {}", path.display())]
+    File {
+        what: &'static str,
+        path: std::path::PathBuf,
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The two do not belong together, or rustls does not take them.
+    #[error("the certificate and the key cannot be used")]
+    Unusable(#[source] rustls::Error),
+}
+
+/// A listener's certificate, ready to be shown.
+#[derive(Clone)]
+pub(crate) struct Tls(TlsAcceptor);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// Reads certificate chain and key.
+    pub(crate) fn load(files: &config::Tls) -> Result<Self, TlsError> {
+        let failed = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| TlsError::File { what, path, source }
+        };
+        let chain: Vec<_> = CertificateDer::pem_file_iter(&files.cert)
+            .and_then(Iterator::collect)
+            .map_err(failed("certificates", &files.cert))?;
+        let key = PrivateKeyDer::from_pem_file(&files.key)
+            .map_err(failed("a private key", &files.key))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Unusable)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(TlsError::Unusable)?;
+        config.alpn_protocols = vec![ALPN_HTTP_2.to_vec(), b"http/1.1".to_vec()];
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+}
+
+/// A client's bytes.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// As they are.
+    Plain(TcpStream),
+    /// Over TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Which version of HTTP a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    /// HTTP/1.0 or 1.1.
+    One,
+    /// HTTP/2.
+    Two,
+}
+
+/// Shakes hands where the listener has a certificate, and finds out what the client speaks.
+/// HTTP/2 without TLS is looked for where `may_be_two`.
+///
+/// # Errors
+/// The client's, or the socket's.
+pub(crate) async fn open(
+    stream: TcpStream,
+    tls: Option<&Tls>,
+    may_be_two: bool,
+) -> io::Result<(Stream, Spoken)> {
+    if let Some(Tls(acceptor)) = tls {
+        let stream = acceptor.accept(stream).await?;
+        let spoken = match stream.get_ref().1.alpn_protocol() {
+            Some(ALPN_HTTP_2) => Spoken::Two,
+            _ => Spoken::One,
+        };
+        return Ok((Stream::Tls(Box::new(stream)), spoken));
+    }
+    let spoken = if may_be_two && knows_two(&stream).await? {
+        Spoken::Two
+    } else {
+        Spoken::One
+    };
+    Ok((Stream::Plain(stream), spoken))
+}
+
+/// True if the client begins with HTTP/2's preface.
+async fn knows_two(stream: &TcpStream) -> io::Result<bool> {
+    let mut begun = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut begun).await?;
+        let seen = begun.get(..length).unwrap_or_default();
+        if seen == PREFACE {
+            return Ok(true);
+        }
+        if seen.is_empty() || !PREFACE.starts_with(seen) {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+impl Stream {
+    /// The socket below.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
