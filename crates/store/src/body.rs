@@ -189,7 +189,7 @@ fn remove_quietly(path: &Path) {
 
 /// How often the folders of a body are made again when the last other body in them takes them
 /// along.
-const FOLDER_TRIES: u32 = 16;
+pub(crate) const FOLDER_TRIES: u32 = 16;
 
 /// Puts a finished part file (or any file on the same file system) in place. Returns how many
 /// folders were made for it.
@@ -238,7 +238,7 @@ pub(crate) fn remove_folder(folder: &Path) -> u64 {
 }
 
 /// Makes the two folders above a body; counts those that were new.
-fn make_folders(folder: &Path, made: &mut u64) -> io::Result<()> {
+pub(crate) fn make_folders(folder: &Path, made: &mut u64) -> io::Result<()> {
     let mut make = |path: &Path| match fs::create_dir(path) {
         Ok(()) => {
             *made += 1;

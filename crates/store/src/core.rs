@@ -22,11 +22,13 @@ use crate::config::{Config, Durability};
 use crate::counters::{Counters, Fault};
 use crate::digest::{Digest, KeyHash};
 use crate::disk::Disk;
+use crate::folders::Folders;
 use crate::hot::{Hot, HotCache};
 use crate::index::{Blob, Gone, Index, Unlinked, WARM};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
 use crate::layout::Layout;
+use crate::line::Line;
 use crate::lock;
 use crate::partial::Shelf;
 use crate::room::{Limits, Space};
@@ -130,6 +132,10 @@ pub(crate) struct Core {
     pub(crate) nowait: AtomicBool,
     /// The file system is memory: a read never waits for a disk.
     pub(crate) in_memory: bool,
+    /// Folders of bodies that are there.
+    pub(crate) folders: Folders,
+    /// Small bodies on their way to their places.
+    pub(crate) line: Line,
     /// Bodies that are being hashed before they are trusted.
     pub(crate) checks: Checks,
     pub(crate) next_part: AtomicU64,

@@ -40,14 +40,29 @@ impl Digest {
 
     /// Where the body lies below the cache directory: cacache's own content layout.
     pub fn content_path(&self) -> PathBuf {
-        let hex = self.to_string();
-        let (first, rest) = hex.split_at(2);
-        let (second, rest) = rest.split_at(2);
-        let mut path = PathBuf::from("content-v2/sha256");
-        path.push(first);
-        path.push(second);
-        path.push(rest);
+        let mut path = self.content_folder();
+        path.push('/');
+        for &byte in self.0.iter().skip(2) {
+            push_hex(&mut path, byte);
+        }
+        PathBuf::from(path)
+    }
+
+    /// The folder that it lies in, likewise.
+    pub(crate) fn content_folder(&self) -> String {
+        let mut path = String::with_capacity("content-v2/sha256".len() + 67);
+        path.push_str("content-v2/sha256");
+        for &byte in self.0.iter().take(2) {
+            path.push('/');
+            push_hex(&mut path, byte);
+        }
         path
+    }
+
+    /// The folder's number among all of these.
+    pub(crate) fn folder_number(&self) -> u16 {
+        let [first, second, ..] = self.0;
+        u16::from_be_bytes([first, second])
     }
 
     /// The first eight bytes: uniformly spread, so a hash table needs no other hash.
@@ -58,8 +73,16 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut text = String::with_capacity(64);
+        self.0.iter().for_each(|&byte| push_hex(&mut text, byte));
+        f.write_str(&text)
     }
+}
+
+fn push_hex(text: &mut String, byte: u8) {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    text.push(digit(byte >> 4));
+    text.push(digit(byte & 15));
 }
 
 impl fmt::Debug for Digest {

@@ -27,7 +27,7 @@ use crate::partial::{Claim, Partial, Promise};
 use crate::pump::Pump;
 use crate::room::{BLOCK, Reservation, blocks_of};
 use crate::running::{Running, Tail};
-use crate::settle::{Whole, Wish, settle};
+use crate::settle::{Whole, Wish};
 
 /// Bodies up to this length do without a part file.
 const MEMORY_MAX: u64 = 256 << 10;
@@ -245,20 +245,14 @@ impl Fill {
         };
         // The bytes are all there and counted: readers need not wait for the disk's folders.
         self.running.finish();
-        let (core, key) = (Arc::clone(&self.core), self.key.clone());
-        let (meta, len) = (self.tail().meta(), self.received);
-        let purged = self.lead.as_ref().map(|lead| Arc::clone(&lead.purged));
-        let settling = move || {
-            let wish = Wish {
-                key: &key,
-                meta: &meta,
-                len,
-                purged: purged.as_deref(),
-            };
-            settle(&core, &wish, &whole)
+        let len = self.received;
+        let wish = Wish {
+            key: self.key.clone(),
+            meta: self.tail().meta(),
+            len,
+            purged: self.lead.as_ref().map(|lead| Arc::clone(&lead.purged)),
         };
-        let settled = spawn_blocking(settling).await;
-        let settled = settled.unwrap_or_else(|e| Err(io::Error::other(e)));
+        let settled = Core::settled_in_turn(&self.core, wish, whole).await;
         let stored = settled.map_err(|e| self.disk_fault(e))?;
         let (hot, file) = stored.ok_or(FillError::Purged)?;
         if let Some(run) = self.run.take() {

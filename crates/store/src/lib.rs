@@ -36,12 +36,14 @@ mod error;
 mod evict;
 pub mod export;
 mod fill;
+mod folders;
 mod heap;
 mod hot;
 mod index;
 mod journal;
 mod keeper;
 mod layout;
+mod line;
 mod look;
 mod lookup;
 #[doc(hidden)]

@@ -23,11 +23,13 @@ use crate::counters::{Counters, Fault};
 use crate::digest::{Digest, KeyHash};
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::folders::Folders;
 use crate::hot::HotCache;
 use crate::index::{Gone, Index, SUSPECT, Unlinked, VERIFIED};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
 use crate::layout::{FileSystem, Layout, is_in_memory, subfolders};
+use crate::line::Line;
 use crate::partial::Shelf;
 use crate::patience::Patience;
 use crate::rank::Ranking;
@@ -155,6 +157,8 @@ impl Parts {
             to_remove: Mutex::new(Vec::new()),
             nowait: AtomicBool::new(true),
             in_memory: is_in_memory(layout.root()),
+            folders: Folders::default(),
+            line: Line::default(),
             checks: Checks::default(),
             next_part: AtomicU64::new(1),
             mending: Mutex::new(self.mending),

@@ -1,8 +1,7 @@
 //! The last step of a fill: its body in place, its name in the index. Blocking.
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -35,12 +34,12 @@ pub(crate) enum Whole {
 
 /// What is to be stored.
 #[derive(Debug)]
-pub(crate) struct Wish<'a> {
-    pub(crate) key: &'a CacheKey,
-    pub(crate) meta: &'a Arc<Meta>,
+pub(crate) struct Wish {
+    pub(crate) key: CacheKey,
+    pub(crate) meta: Arc<Meta>,
     pub(crate) len: u64,
     /// Set when an administrator does not want it any more.
-    pub(crate) purged: Option<&'a AtomicBool>,
+    pub(crate) purged: Option<Arc<AtomicBool>>,
 }
 
 /// What is found from now on, and its body.
@@ -49,8 +48,9 @@ pub(crate) type Stored = (Arc<Hot>, Arc<BodyFile>);
 /// Puts the body in place, unless one with its digest is there already, and lets the key name it.
 ///
 /// `None`: it was purged meanwhile.
-pub(crate) fn settle(core: &Core, wish: &Wish<'_>, whole: &Whole) -> io::Result<Option<Stored>> {
-    let Wish { key, meta, len, .. } = *wish;
+pub(crate) fn settle(core: &Core, wish: &Wish, whole: &Whole) -> io::Result<Option<Stored>> {
+    let Wish { key, meta, .. } = wish;
+    let len = wish.len;
     let (digest, body) = match whole {
         Whole::Memory { chunks, .. } => {
             let body = joined(chunks);
@@ -71,7 +71,7 @@ pub(crate) fn settle(core: &Core, wish: &Wish<'_>, whole: &Whole) -> io::Result<
             body: small.clone(),
             is_new: matches!(claim, Claim::Ours),
             verified: true,
-            purged: wish.purged,
+            purged: wish.purged.as_deref(),
         };
         match &claim {
             Claim::Ours => {
@@ -154,15 +154,11 @@ type Made = (u64, Option<u32>, Option<Arc<BodyFile>>);
 
 fn place(core: &Core, whole: &Whole, body: Option<&[u8]>, digest: &Digest) -> io::Result<Made> {
     match whole {
-        Whole::Memory { .. } => {
-            let path = core.part_path();
-            let made = write_new(core, &path, body.unwrap_or_default(), digest);
-            if made.is_err() {
-                // The error is what matters; a part file that stays is removed at the next start.
-                let _ = fs::remove_file(&path);
-            }
-            Ok((made?, None, None))
-        }
+        Whole::Memory { .. } => Ok((
+            write_new(core, body.unwrap_or_default(), digest)?,
+            None,
+            None,
+        )),
         Whole::Part { file, .. } => {
             let path = file
                 .part_path()
@@ -182,20 +178,24 @@ fn place(core: &Core, whole: &Whole, body: Option<&[u8]>, digest: &Digest) -> io
     }
 }
 
-fn write_new(core: &Core, path: &std::path::Path, body: &[u8], digest: &Digest) -> io::Result<u64> {
+/// Writes a body in its place: nothing finds it there before it is named, and what a crash leaves
+/// there has no name. Returns how many folders were made for it.
+fn write_new(core: &Core, body: &[u8], digest: &Digest) -> io::Result<u64> {
+    let mut made = 0;
     core.disk.pass()?;
-    let mut file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o640)
-        .open(path)?;
-    core.disk.pass()?;
-    file.write_all(body)?;
-    let folders = body::place(&core.disk, path, core.root(), digest)?;
-    if core.is_full_durability() {
-        body::sync_in_place(&core.disk, &file, core.root(), digest)?;
+    let mut file = core.folders.create(core.root(), digest, &mut made)?;
+    let written = core.disk.pass().and_then(|()| file.write_all(body));
+    let synced = written.and_then(|()| {
+        if core.is_full_durability() {
+            body::sync_in_place(&core.disk, &file, core.root(), digest)?;
+        }
+        Ok(())
+    });
+    if synced.is_err() {
+        // The error is what matters; what stays has no name and is collected.
+        let _ = body::remove(core.root(), digest);
     }
-    Ok(folders)
+    synced.map(|()| made)
 }
 
 /// A copy even of a single chunk: that may be a small part of a large network buffer, which the

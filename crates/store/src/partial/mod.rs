@@ -307,8 +307,8 @@ impl Partial {
             let file = Arc::clone(&inner.file);
             let whole = Whole::Part { file, digest };
             let wish = Wish {
-                key: &inner.key,
-                meta: &this.meta(),
+                key: inner.key.clone(),
+                meta: this.meta(),
                 len: inner.length,
                 purged: None,
             };

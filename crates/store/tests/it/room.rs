@@ -299,3 +299,25 @@ async fn equal_bodies_under_eviction_are_each_stored_and_found() {
     assert!(snapshot.deduplicated_bytes > 0, "{snapshot:?}");
     assert_eq!(snapshot.faults_total(), 0, "{snapshot:?}");
 }
+
+#[test]
+fn files_are_room_too_where_the_file_system_has_few() {
+    let test = "room::files_are_room_too_where_the_file_system_has_few";
+    if !on_own_file_system(test, "64m,nr_inodes=400") {
+        return;
+    }
+    let folder = std::path::PathBuf::from(std::env::var_os(OWN).expect("set by the first run"));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store = small_store(&folder);
+        for round in 0..600 {
+            let name = format!("n{round}");
+            put(&store, &name, &body(&name, 2_000)).await;
+        }
+        let snapshot = store.snapshot();
+        assert!(snapshot.evictions > 300, "{snapshot:?}");
+        assert!(snapshot.objects > 80, "{snapshot:?}");
+        assert_eq!(snapshot.faults_total(), 0, "{snapshot:?}");
+        store.close().await;
+    });
+}
