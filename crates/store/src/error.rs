@@ -92,6 +92,9 @@ pub enum BeginError {
     /// The index file cannot be had, and no more may wait for it.
     #[error("the index cannot be written, and too much waits for it")]
     IndexBehind,
+    /// The disk is far behind with what has come already.
+    #[error("the disk is behind with what has come already")]
+    Behind,
     /// The cache is not written to at all.
     #[error("the cache is only read")]
     ReadOnly,
@@ -108,6 +111,7 @@ impl BeginError {
             Self::NoRoom => "no-room",
             Self::NotAdmitted => "not-admitted",
             Self::IndexBehind => "index-fault",
+            Self::Behind => "disk-behind",
             Self::ReadOnly => "no-cache",
             Self::Part(_) => "disk-fault",
         }

@@ -79,6 +79,9 @@ impl Fill {
         origin: Option<String>,
     ) -> Result<Self, BeginError> {
         let room = length.map_or(STEP, |length| u64::from(blocks_of(length)) * BLOCK);
+        if !core.line.has_place().await {
+            return Err(BeginError::Behind);
+        }
         if !core.is_worth_room(&key, room) {
             return Err(BeginError::NotAdmitted);
         }

@@ -2,14 +2,18 @@
 //!
 //! What a small body costs there is a few calls of the system: a thread of its own for each would
 //! cost more than these, and all of them would wait for the same journal. One job in the blocking
-//! pool takes whatever has come meanwhile. Large bodies, and all where every body is synced, go
-//! their own way: their disk's time would hold up the others.
+//! pool takes whatever has come meanwhile; a few more help it where it falls behind. Clients have
+//! their bytes before that, so nobody waits for it but the fills that are to begin: these wait a
+//! little while a slow disk is far behind, and are not stored if it stays so. Large bodies, and all
+//! where every body is synced, go their own way: their disk's time would hold up the others.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use crate::core::Core;
 use crate::lock;
@@ -17,15 +21,26 @@ use crate::settle::{Stored, Whole, Wish, settle};
 
 type Settled = io::Result<Option<Stored>>;
 
+/// Bodies that may wait for each job before another one helps, and how many jobs there may be.
+const EACH_MAX: usize = 8;
+const JOBS_MAX: usize = 4;
+/// Bodies that may wait before further fills do.
+const WAITING_MAX: usize = 64;
+/// How long these wait.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Those that wait.
 #[derive(Debug, Default)]
-pub(crate) struct Line(Mutex<Waiting>);
+pub(crate) struct Line {
+    waiting: Mutex<Waiting>,
+    moved: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
     first: VecDeque<Job>,
-    /// A job of the blocking pool takes them.
-    running: bool,
+    /// Jobs of the blocking pool that take them.
+    running: usize,
 }
 
 #[derive(Debug)]
@@ -48,9 +63,12 @@ impl Core {
         }
         let (tell, told) = oneshot::channel();
         let must_run = {
-            let mut waiting = lock(&core.line.0);
+            let mut waiting = lock(&core.line.waiting);
             waiting.first.push_back(Job { wish, whole, tell });
-            !std::mem::replace(&mut waiting.running, true)
+            let is_behind = waiting.first.len() > EACH_MAX * waiting.running;
+            let must_run = waiting.running == 0 || (is_behind && waiting.running < JOBS_MAX);
+            waiting.running += usize::from(must_run);
+            must_run
         };
         if must_run {
             let core = Arc::clone(core);
@@ -60,8 +78,28 @@ impl Core {
     }
 }
 
-/// The one that works; should it end in disorder, those that wait are told so and the next begins
-/// anew.
+impl Line {
+    /// Waits while the disk is far behind. False: it stays so.
+    pub(crate) async fn has_place(&self) -> bool {
+        let place = async {
+            loop {
+                let moved = self.moved.notified();
+                if self.is_open() {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        // Mostly there is nothing to wait for, and no timer to be set.
+        self.is_open() || timeout(PATIENCE, place).await.is_ok()
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.waiting).first.len() < WAITING_MAX
+    }
+}
+
+/// One that works; should it end in disorder, those that wait are told so and the next begins anew.
 struct Running<'a>(&'a Core);
 
 impl Running<'_> {
@@ -76,9 +114,14 @@ impl Running<'_> {
     }
 
     fn next(&self) -> Option<Job> {
-        let mut waiting = lock(&self.0.line.0);
+        let mut waiting = lock(&self.0.line.waiting);
         let job = waiting.first.pop_front();
-        waiting.running = job.is_some();
+        waiting.running -= usize::from(job.is_none());
+        let was_full = waiting.first.len() + 1 == WAITING_MAX;
+        drop(waiting);
+        if was_full {
+            self.0.line.moved.notify_waiters();
+        }
         job
     }
 }
@@ -86,9 +129,11 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let mut waiting = lock(&self.0.line.0);
-            waiting.running = false;
+            let mut waiting = lock(&self.0.line.waiting);
+            waiting.running -= 1;
             waiting.first.clear();
+            drop(waiting);
+            self.0.line.moved.notify_waiters();
         }
     }
 }

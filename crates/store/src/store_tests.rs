@@ -98,3 +98,46 @@ async fn walks_and_audits_see_everything_though_they_hold_the_lock_for_a_part_on
     let progress = store.verify(true, |_, _| true).expect("reads");
     assert_eq!((progress.bodies, progress.bodies_total), (20, 20));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_behind_holds_back_what_is_to_come_and_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let core = core(folder.path());
+    // Nothing is put in place while the journal is held.
+    let held = Arc::clone(&core);
+    let (let_go, wait) = std::sync::mpsc::channel::<()>();
+    let (begun, ready) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _journal = crate::lock(&held.journal);
+        begun.send(()).expect("heard");
+        let _told = wait.recv();
+    });
+    ready.recv().expect("held");
+    let mut fills = Vec::new();
+    for number in 0..80 {
+        let (meta, name) = (sample_meta("u"), format!("k{number}"));
+        let fill = Fill::begin(&core, meta, Some(2), key(&name), false).await;
+        let mut fill = fill.expect("room");
+        let body = Bytes::from(format!("{number:02}"));
+        fill.write(body).await.expect("written");
+        fills.push(fill);
+    }
+    let fills: Vec<_> = fills
+        .into_iter()
+        .map(|fill| tokio::spawn(fill.commit()))
+        .collect();
+    while core.line.is_open() {
+        tokio::task::yield_now().await;
+    }
+    let late = Fill::begin(&core, sample_meta("u"), Some(2), key("late"), false).await;
+    assert_eq!(late.expect_err("far behind").as_str(), "disk-behind");
+    let_go.send(()).expect("heard");
+    for fill in fills {
+        fill.await.expect("ends").expect("stored");
+    }
+    holder.join().expect("ends");
+    put(&core, "later", Bytes::from_static(b"later"))
+        .await
+        .expect("stored");
+    assert_eq!(crate::lock(&core.state).index.objects(), 81);
+}

@@ -316,7 +316,7 @@ fn files_are_room_too_where_the_file_system_has_few() {
         }
         let snapshot = store.snapshot();
         assert!(snapshot.evictions > 300, "{snapshot:?}");
-        assert!(snapshot.objects > 80, "{snapshot:?}");
+        assert!(snapshot.objects > 50, "{snapshot:?}");
         assert_eq!(snapshot.faults_total(), 0, "{snapshot:?}");
         store.close().await;
     });
