@@ -116,7 +116,7 @@ async fn a_disk_that_is_behind_holds_back_what_is_to_come_and_loses_nothing() {
     let mut fills = Vec::new();
     for number in 0..80 {
         let (meta, name) = (sample_meta("u"), format!("k{number}"));
-        let fill = Fill::begin(&core, meta, Some(2), key(&name), false).await;
+        let fill = Fill::begin(&core, meta, Some(2), key(&name), None).await;
         let mut fill = fill.expect("room");
         let body = Bytes::from(format!("{number:02}"));
         fill.write(body).await.expect("written");
@@ -129,7 +129,7 @@ async fn a_disk_that_is_behind_holds_back_what_is_to_come_and_loses_nothing() {
     while core.line.is_open() {
         tokio::task::yield_now().await;
     }
-    let late = Fill::begin(&core, sample_meta("u"), Some(2), key("late"), false).await;
+    let late = Fill::begin(&core, sample_meta("u"), Some(2), key("late"), None).await;
     assert_eq!(late.expect_err("far behind").as_str(), "disk-behind");
     let_go.send(()).expect("heard");
     for fill in fills {
