@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_store::{Digest, Disk, Durability, Join, Store, Unsynced};
 
-use crate::support::{Random, body, config, key, meta, read_all};
+use crate::support::{Random, body, config, key, meta, open, patiently, read_all};
 
 /// The directory that a child works on; set by the test that starts it.
 const CHILD: &str = "LARDER_TEST_CRASH";
@@ -150,7 +150,7 @@ async fn work(folder: &Path, seed: u64) {
     let disk = std::env::var_os(NOTES).map_or_else(Disk::default, |notes| {
         Disk::noting(Path::new(&notes)).expect("can be made")
     });
-    let store = Store::open_on(config, disk).expect("opens after any crash");
+    let store = patiently(|| Store::open_on(config.clone(), disk.clone()));
     say("ready");
     let mut random = Random::new(seed);
     loop {
@@ -338,7 +338,7 @@ async fn whole(store: &Store, name: &str) -> Option<Vec<u8>> {
 }
 
 async fn compare(folder: &Path, model: &mut HashMap<u64, Known>, round: u64) {
-    let store = Store::open(config(folder)).expect("opens after any crash");
+    let store = open(folder);
     for name in 0..NAMES {
         let known = model.entry(name).or_default();
         if let Some(read) = whole(&store, &name.to_string()).await {

@@ -8,7 +8,7 @@ use std::process::Command;
 use larder_store::{OpenError, Store};
 
 use crate::room::{OWN, on_own_file_system};
-use crate::support::{body, config, get, key, lead, meta, open, put};
+use crate::support::{body, config, get, key, lead, meta, open, patiently, put};
 
 /// Every file below a folder with its bytes.
 fn everything(folder: &Path, found: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
@@ -44,8 +44,8 @@ async fn looking_changes_nothing_and_several_may() {
     let mut before = Vec::new();
     everything(folder.path(), &mut before);
     {
-        let one = Store::look(config(folder.path())).expect("readable");
-        let other = Store::look(config(folder.path())).expect("readable");
+        let one = patiently(|| Store::look(config(folder.path())));
+        let other = patiently(|| Store::look(config(folder.path())));
         for store in [&one, &other] {
             assert_eq!(get(store, "held").await.expect("held"), whole);
             assert_eq!(refused(store, "new").await, "no-cache");
@@ -88,7 +88,7 @@ async fn a_directory_of_a_later_version_is_left_alone_and_the_server_goes_on_wit
     fs::write(folder.path().join("VERSION"), "larder cache 99\n").expect("written");
     let mut before = Vec::new();
     everything(folder.path(), &mut before);
-    let store = Store::open_or_less(config(folder.path())).expect("goes on");
+    let store = patiently(|| Store::open_or_less(config(folder.path())));
     let why = store.snapshot().read_only.expect("said");
     assert!(why.contains("larder cache 99"), "{why}");
     assert_eq!(get(&store, "any").await, None);
@@ -134,7 +134,7 @@ fn a_file_system_that_has_become_read_only_serves_what_it_holds() {
     assert!(mounted.expect("runs").success());
     assert!(Store::open(config(&folder)).is_err());
     runtime.block_on(async {
-        let store = Store::open_or_less(config(&folder)).expect("goes on");
+        let store = patiently(|| Store::open_or_less(config(&folder)));
         let why = store.snapshot().read_only.expect("said");
         assert!(why.contains("Read-only"), "{why}");
         assert_eq!(get(&store, "held").await.expect("held"), whole);

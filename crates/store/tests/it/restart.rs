@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use larder_store::{Config, OpenError, Replacement, Store};
 
-use crate::support::{body, config, get, key, meta, open, put, read_all};
+use crate::support::{body, config, get, key, meta, open, patiently, put, read_all};
 
 #[tokio::test]
 async fn an_orderly_stop_keeps_objects_heads_counts_and_names_of_vary() {
@@ -245,7 +245,7 @@ async fn ranks_of_another_policy_do_not_keep_what_is_new_from_staying() {
             replacement,
             ..config(folder.path())
         };
-        Store::open(config).expect("opens")
+        patiently(|| Store::open(config.clone()))
     };
     // Least recently used: ranks are the numbers of uses so far, and these are many.
     let store = open(Replacement::Lru);
@@ -298,11 +298,12 @@ async fn what_a_lost_index_does_not_name_counts_until_it_is_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     let cap = 24 << 20;
     let open = || {
-        Store::open(Config {
-            size_max: cap,
-            ..config(folder.path())
+        patiently(|| {
+            Store::open(Config {
+                size_max: cap,
+                ..config(folder.path())
+            })
         })
-        .expect("opens")
     };
     let store = open();
     for round in 0..20 {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use larder_store::{Admission, BeginError, Config, Store};
 
-use crate::support::{begin, body, config, get, key, open, put, read_all};
+use crate::support::{begin, body, config, get, key, open, patiently, put, read_all};
 
 const CAP: u64 = 24 << 20;
 
@@ -14,7 +14,7 @@ fn small_store(directory: &Path) -> Store {
         size_max: CAP,
         ..config(directory)
     };
-    Store::open(config).expect("the directory is free and writable")
+    patiently(|| Store::open(config.clone()))
 }
 
 /// Names the file system of their own that the tests below run on; set by themselves.
@@ -169,7 +169,7 @@ async fn a_walk_over_a_whole_mirror_does_not_flush_what_is_popular() {
             admission,
             ..config(folder.path())
         };
-        Store::open(config).expect("opens")
+        patiently(|| Store::open(config.clone()))
     };
     let ask = async |store: &Store, name: &str| {
         if let Some(entry) = store.lookup(&key(name)).await {

@@ -10,16 +10,22 @@ use larder_policy::key::CacheKey;
 use larder_policy::meta::{Fetched, Meta, UnixTime};
 use larder_store::{Config, Entry, Fill, Join, OpenError, ReadError, Reader, Slot, Store};
 
-/// A store with a cap that no test of something else meets. A job of the store that was here
-/// before may still be ending: it has two seconds.
+/// A store with a cap that no test of something else meets.
 pub(crate) fn open(directory: &Path) -> Store {
-    for _ in 0..100 {
-        match Store::open(config(directory)) {
+    patiently(|| Store::open(config(directory)))
+}
+
+/// Opens a directory that should be free. A job of the store that was here before may still be
+/// ending, and a child that another test has just forked holds its lock until it runs: they have
+/// some seconds.
+pub(crate) fn patiently(open: impl Fn() -> Result<Store, OpenError>) -> Store {
+    for _ in 0..250 {
+        match open() {
             Err(OpenError::Held { .. }) => std::thread::sleep(Duration::from_millis(20)),
             opened => return opened.expect("the directory is free and writable"),
         }
     }
-    panic!("{} is not let go", directory.display());
+    panic!("the directory is not let go");
 }
 
 pub(crate) fn config(directory: &Path) -> Config {
