@@ -37,6 +37,7 @@ class Answer:
     cut_at: int | None = None  # close after so many body bytes
     stall_at: int | None = None  # send nothing more after so many body bytes, until let go
     stall_head: bool = False  # take the request and say nothing, until let go
+    hold_head: float = 0.0  # seconds before the head
     raw: bytes | None = None  # these bytes and a close, in place of an answer
 
 
@@ -156,6 +157,8 @@ class Origin:
             self.changed.notify_all()
         if answer.stall_head:
             self.let_go.wait()
+        if answer.hold_head:
+            time.sleep(answer.hold_head)
         if answer.raw is not None:
             connection.sendall(answer.raw)
             return False

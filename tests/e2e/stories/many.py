@@ -1,0 +1,193 @@
+"""Clients that lie idle or read slowly, in numbers: they cost little, and nobody else his pace."""
+
+import pathlib
+import random
+import resource
+import socket
+import statistics
+import threading
+import time
+
+from harness import wire, world
+from harness.origin import Answer
+from harness.story import check, equal, story
+
+HIT = "/hit.rpm"
+MIB = 1 << 20
+RSS_MAX = 300 * MIB
+
+CONF = """[cache]
+directory = "{cache}"
+max-size = "2 GB"
+[admin]
+address = ""
+[limits]
+connections = 30000
+connections-per-client = 30000
+idle = "10m"
+[[listen]]
+address = "127.0.0.1:0"
+mode = "forward"
+"""
+
+
+class Silent(threading.Thread):
+    """A server that takes connections and says nothing."""
+
+    def __init__(self, address, port):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server((address, port), backlog=4096)
+        self.taken = []
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                self.taken.append(self.listener.accept()[0])
+            except OSError:
+                return  # the story is over
+
+
+def resident(proxy):
+    """The proxy's resident bytes."""
+    status = pathlib.Path(f"/proc/{proxy.process.pid}/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
+
+
+def hits_a_second(proxy, url, seconds=1.0):
+    """How many hits one client gets over one connection: the median of three times."""
+
+    def once():
+        count, end = 0, time.monotonic() + seconds
+        with wire.Connection(proxy.forward) as connection:
+            while time.monotonic() < end:
+                check(connection.get(url).status == 200, "no hit")
+                count += 1
+        return count / seconds
+
+    return statistics.median(once() for _ in range(3))
+
+
+def tunnel(proxy, authority):
+    """An open tunnel."""
+    connection = socket.create_connection(proxy.forward)
+    connection.sendall(wire.request(authority, method="CONNECT"))
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += connection.recv(4096)
+    check(head.startswith(b"HTTP/1.1 200 "), f"no tunnel: {head!r}")
+    return connection
+
+
+@story(larder_only=True)
+def idle_tunnels_and_slow_readers_cost_little(lab):
+    """1,000 idle tunnels (10,000 with --long) and 200 readers of 1 KB/s (1,000) of an object that
+    is larger than what sockets take: larder stays under 300 MB, no reader holds an origin, and a
+    client among them has its hits."""
+    tunnels, readers = (10_000, 1_000) if lab.options.long else (1_000, 200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
+    address = world.MIRRORS["mirror3.example.org"]
+    server = Silent(address, 443)
+    origin, body = lab.origin(), random.Random(1).randbytes(24 * MIB)
+    origin.put("/big.iso", Answer(body=body))
+    origin.put(HIT, Answer(body=b"h" * 4096))
+    proxy = lab.toml_proxy(CONF.format(cache=lab.cache()))
+    proxy.whole(origin.url + HIT)
+    equal(proxy.whole(origin.url + "/big.iso"), body, "the object")
+    alone = hits_a_second(proxy, origin.url + HIT)
+    held = []
+    try:
+        held += [tunnel(proxy, "mirror3.example.org:443") for _ in range(tunnels)]
+        for _ in range(readers):
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(proxy.forward)
+            connection.sendall(wire.request(origin.url + "/big.iso"))
+            held.append(connection)
+        stop = threading.Event()
+
+        def read_slowly():
+            while not stop.wait(1.0):
+                for connection in held[tunnels:]:
+                    connection.recv(1024)
+
+        reading = threading.Thread(target=read_slowly, daemon=True)
+        reading.start()
+        time.sleep(2.5)
+        amid = hits_a_second(proxy, origin.url + HIT)
+        size = resident(proxy)
+        stop.set()
+        reading.join(10)
+        print(
+            f"  {tunnels} tunnels, {readers} slow readers: {size / 1e6:.0f} MB resident;"
+            f" hits {amid:.0f} a second, alone {alone:.0f} ({amid / alone:.2f})"
+        )
+        check(size <= RSS_MAX, f"{size} bytes resident")
+        equal(len(server.taken), tunnels, "tunnels that reached their server")
+        equal(origin.count("/big.iso"), 1, "requests for the object")
+    finally:
+        for connection in held:
+            connection.close()
+        server.listener.close()
+        for connection in server.taken:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@story(larder_only=True)
+def random_ranges_of_a_cold_object_draw_their_blocks_once(lab):
+    """Eight clients ask for 200 random 64 KB ranges of a cold 64 MB object (500 MB with --long): the
+    origin sends the touched blocks of 1 MiB and next to nothing else."""
+    size = (500 if lab.options.long else 64) * 1_000_000
+    body = random.Random(2).randbytes(1 << 20) * (size // MIB + 1)
+    body = body[:size]
+    origin = lab.origin()
+    origin.put("/big.iso", Answer(body=body))
+    origin.put("/other.iso", Answer(body=body, hold_head=0.02))
+    proxy = lab.toml_proxy(CONF.format(cache=lab.cache()))
+    source = random.Random(lab.options.seed)
+    starts = [source.randrange(size - 65_536) for _ in range(200)]
+    times, failures = [], []
+
+    def client(number):
+        for start in starts[number::8]:
+            began = time.monotonic()
+            span = {"Range": f"bytes={start}-{start + 65_535}"}
+            reply = proxy.get(origin.url + "/big.iso", span)
+            times.append(time.monotonic() - began)
+            if reply.status != 206 or reply.body != body[start : start + 65_536]:
+                failures.append((start, reply.status, len(reply.body)))
+
+    clients = [threading.Thread(target=client, args=(n,)) for n in range(8)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join(120)
+    equal(failures, [], "ranges that were not served")
+    blocks = {block for s in starts for block in (s // MIB, (s + 65_535) // MIB)}
+    touched = sum(min(size, (block + 1) * MIB) - block * MIB for block in blocks)
+    drawn = origin.bytes_of("/big.iso")
+    print(f"  drawn {drawn} bytes for {touched} touched ({drawn / touched:.4f})")
+    check(drawn <= 1.02 * touched, f"{drawn} bytes for {touched}")
+    deep = first_bytes(proxy.forward, origin.url + "/other.iso", size)
+    direct = first_bytes((origin.address, origin.port), "/other.iso", size)
+    print(f"  first byte of a deep range {deep * 1000:.1f} ms, direct {direct * 1000:.1f} ms"
+          f" ({deep / direct:.2f})")  # fmt: skip
+
+
+def first_bytes(address, target, size):
+    """The median time to the first body byte of ranges in blocks that nobody has touched."""
+    times = []
+    for number in range(15):
+        start = (number * 4 + 2) * MIB + 500_000
+        with wire.Connection(address) as connection:
+            began = time.monotonic()
+            connection.send(wire.request(target, {"Range": f"bytes={start}-{start + 65_535}"}))
+            head = connection.read_head()
+            if not connection.rest:
+                connection.more()
+            times.append(time.monotonic() - began)
+            check(b" 206 " in head, f"{head!r}")
+    return statistics.median(times)
