@@ -56,26 +56,38 @@ pub enum Fit {
     No,
 }
 
-/// Judges the head of a part. `length`: the held file's, where it is known; `same_origin`: the part
-/// comes from where the file comes from.
-pub fn fit(
-    held: &Meta,
-    length: Option<u64>,
-    part: &HeaderMap,
-    span: Span,
-    same_origin: bool,
-    class: Class,
-) -> Fit {
+/// Where a part comes from, and how it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// The origin is the one that the file comes from.
+    pub same_origin: bool,
+    /// The request had the If-Range of [`if_range`]: a part that comes is of that version, and
+    /// need not repeat its Last-Modified (RFC 9110 §15.3.7).
+    pub by_if_range: bool,
+    /// The class of the file.
+    pub class: Class,
+}
+
+/// Judges the head of a part. `length`: the held file's, where it is known.
+pub fn fit(held: &Meta, length: Option<u64>, part: &HeaderMap, span: Span, asking: Asking) -> Fit {
     let same = |name| part.get(&name) == held.headers().get(&name);
     if !same(CONTENT_ENCODING) || length.is_some_and(|length| length != span.length) {
         return Fit::No;
     }
-    let dated = length.is_some() && held.last_modified().is_some() && same(LAST_MODIFIED);
-    match strong_tag(held) {
-        Some(tag) if part.get(ETAG) == Some(tag) && (same_origin || dated) => Fit::Sure,
+    let Asking {
+        same_origin,
+        by_if_range,
+        class,
+    } = asking;
+    let unsaid = by_if_range && !part.contains_key(LAST_MODIFIED);
+    let dated = length.is_some() && strong_date(held).is_some() && (same(LAST_MODIFIED) || unsaid);
+    match (strong_tag(held), part.get(ETAG)) {
+        (Some(tag), Some(sent)) if sent == tag && (same_origin || dated) => Fit::Sure,
         // Another version, whatever its date says.
-        Some(_) if same_origin => Fit::No,
-        None if same_origin && dated => Fit::Sure,
+        (Some(_), _) if same_origin => Fit::No,
+        // Tags that are weak say little, but that they differ says enough.
+        (None, Some(sent)) if same_origin && held.etag().is_some_and(|tag| tag != sent) => Fit::No,
+        (None, _) if same_origin && dated => Fit::Sure,
         _ if dated && !same_origin && class == Class::Immutable => Fit::IfBytesAgree,
         _ => Fit::No,
     }
@@ -86,20 +98,21 @@ pub fn fit(
 pub fn is_resumable(meta: &Meta) -> bool {
     let refuses = meta.headers().get(ACCEPT_RANGES);
     let refuses = refuses.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"none"));
-    meta.status() == 200
-        && !refuses
-        && (strong_tag(meta).is_some() || meta.inputs().last_modified.is_some())
+    meta.status() == 200 && !refuses && (strong_tag(meta).is_some() || strong_date(meta).is_some())
 }
 
 /// The If-Range by which the origin of what is held sends a part of the same version only
 /// (RFC 9110 §13.1.5); `None` where there is no validator that is strong enough.
 pub fn if_range(meta: &Meta) -> Option<HeaderValue> {
+    strong_tag(meta).or(strong_date(meta)).cloned()
+}
+
+/// The Last-Modified, if it tells versions apart: the file was not touched in the second of the
+/// answer (RFC 9110 §8.8.2.2).
+pub fn strong_date(meta: &Meta) -> Option<&HeaderValue> {
     let inputs = meta.inputs();
-    let date = meta.last_modified().filter(|_| {
-        // §8.8.2.2: the file was not touched in the second of the answer.
-        inputs.last_modified.is_some_and(|held| inputs.date > held)
-    });
-    strong_tag(meta).or(date).cloned()
+    meta.last_modified()
+        .filter(|_| inputs.last_modified.is_some_and(|held| inputs.date > held))
 }
 
 /// The entity tag, if it is a strong one.
@@ -209,29 +222,49 @@ mod tests {
             (&weak, &weak, true, Class::Other, Fit::Sure),
             (&[], &[], true, immutable, Fit::No),
         ] {
-            let found = fit(
-                &meta(held),
-                Some(10),
-                &fields(part),
-                span,
-                same_origin,
-                class,
-            );
+            let asking = asking(same_origin, class);
+            let found = fit(&meta(held), Some(10), &fields(part), span, asking);
             assert_eq!(found, wanted, "{held:?} {part:?} {same_origin} {class:?}");
         }
         let held = meta(&tagged);
+        let by_tag = asking(true, immutable);
         let encoded = fields(&[("etag", "\"a\""), ("content-encoding", "gzip")]);
+        assert_eq!(fit(&held, Some(10), &encoded, span, by_tag), Fit::No);
         assert_eq!(
-            fit(&held, Some(10), &encoded, span, true, immutable),
+            fit(&held, Some(11), &fields(&tagged), span, by_tag),
             Fit::No
         );
+        // A date says nothing where the length is not known, or the file was just touched.
         assert_eq!(
-            fit(&held, Some(11), &fields(&tagged), span, true, immutable),
+            fit(&meta(&dated), None, &fields(&dated), span, by_tag),
             Fit::No
         );
-        // A date says nothing where the length is not known.
-        let fitted = fit(&meta(&dated), None, &fields(&dated), span, true, immutable);
-        assert_eq!(fitted, Fit::No);
+        let touched = [("last-modified", DATE), ("date", DATE)];
+        let found = fit(&meta(&touched), Some(10), &fields(&touched), span, by_tag);
+        assert_eq!(found, Fit::No);
+        // Weak tags that differ.
+        let other = [("etag", "W/\"b\""), ("last-modified", OLD)];
+        let found = fit(&meta(&weak), Some(10), &fields(&other), span, by_tag);
+        assert_eq!(found, Fit::No);
+        // What If-Range has settled need not be said again.
+        let silent = fields(&[]);
+        assert_eq!(fit(&meta(&dated), Some(10), &silent, span, by_tag), Fit::No);
+        let settled = Asking {
+            by_if_range: true,
+            ..by_tag
+        };
+        assert_eq!(
+            fit(&meta(&dated), Some(10), &silent, span, settled),
+            Fit::Sure
+        );
+    }
+
+    fn asking(same_origin: bool, class: Class) -> Asking {
+        Asking {
+            same_origin,
+            by_if_range: false,
+            class,
+        }
     }
 
     #[test]

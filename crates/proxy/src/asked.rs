@@ -39,6 +39,8 @@ pub(crate) struct Asked {
     pub(crate) shared: Arc<Shared>,
     /// When it came.
     pub(crate) now: UnixTime,
+    /// The same, to tell what happened after it.
+    pub(crate) came: std::time::Instant,
     /// `url` is where a redirect led, not what the client asked for.
     pub(crate) redirected: bool,
 }
@@ -84,6 +86,7 @@ impl Asked {
             policy,
             shared: Arc::clone(shared),
             now,
+            came: std::time::Instant::now(),
             redirected: false,
         }
     }

@@ -5,16 +5,17 @@
 //! ([`Partial::next`]); the last one puts the whole in place. What an origin sends instead of a
 //! part decides what becomes of the parts: bytes of another version end them.
 
-use http::HeaderMap;
-use larder_policy::headers::remove_hop_by_hop;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE};
 use larder_policy::meta::Meta;
 use larder_policy::reason::{NotStored, Pass};
 use larder_policy::url::Url;
 use larder_policy::validator::refreshed;
+use larder_policy::verdict::{self, AfterFetch, after_fetch};
 use larder_store::{Draw, FillError, Join, Partial, Promise};
 use tokio::sync::oneshot;
 
 use crate::asked::{Asked, facts};
+use crate::fetch::stays_on_site;
 use crate::lead::{self, Led, Source, head_of};
 use crate::origin::{Arrived, OriginError};
 use crate::parts;
@@ -26,6 +27,10 @@ use crate::supply::Supply;
 pub(crate) async fn drawn(asked: &Asked, partial: &Partial, spans: Vec<(u64, u64)>) -> Led {
     let (tell, told) = oneshot::channel();
     let promise = partial.promise(spans);
+    // While the client can still be answered in another way.
+    if partial.make_room().await.is_err() {
+        return Led::Alone(Pass::NoRoom);
+    }
     tokio::spawn(rest(asked.clone(), partial.clone(), promise, Some(tell)));
     // The sender is dropped unused only if the task panicked.
     told.await.unwrap_or(Led::Again)
@@ -80,6 +85,8 @@ pub(crate) enum Ended {
     Changed,
     /// The origin sent the whole of what it has.
     Whole(Box<(Asked, Arrived)>),
+    /// What it sent is not to be kept, or is no answer to what was asked.
+    Unkept,
     /// It sent something else.
     Refused(Box<Arrived>),
     /// Nobody has it.
@@ -106,7 +113,12 @@ async fn run(
             origin: partial.origin(),
         };
         ended = match file.ask(start, Some(end), None).await {
+            Answer::Part(part) if !is_kept(&at, &part) => Ended::Unkept,
             Answer::Part(part) => {
+                if !draw.agreed() {
+                    // Another has come so far meanwhile that it draws these bytes too.
+                    return Ok(());
+                }
                 if part.same_origin {
                     renew(&at, partial, &part.arrived);
                 }
@@ -118,6 +130,7 @@ async fn run(
             }
             Answer::Whole(arrived) => Ended::Whole(Box::new((at.clone(), arrived))),
             Answer::Changed => Ended::Changed,
+            Answer::Odd => Ended::Unkept,
             Answer::Refused(arrived) => Ended::Refused(Box::new(arrived)),
             Answer::Failed(error) => Ended::Failed(error),
         };
@@ -130,6 +143,26 @@ async fn run(
     Err(ended)
 }
 
+/// True if a part may be kept and given to others, judged as an answer with all of it would be: its
+/// head may say other things than that of the first part (RFC 9111 §3).
+fn is_kept(asked: &Asked, part: &Part) -> bool {
+    let (mut headers, fetched) = head_of(asked, &part.arrived);
+    headers.remove(CONTENT_RANGE);
+    headers.remove(CONTENT_LENGTH);
+    let answer = verdict::Answer {
+        status: 200,
+        headers: &headers,
+        length: Some(part.span.length),
+    };
+    let key = &asked.naming.key;
+    let verdict = after_fetch(answer, &asked.headers, key, fetched, asked.rules());
+    match verdict {
+        AfterFetch::Store(..) => true,
+        // A part need not repeat the validator by which it was asked for (RFC 9110 §15.3.7).
+        AfterFetch::PassThrough(why) => why == NotStored::Useless,
+    }
+}
+
 /// Where the object may be asked for: at the URL that it comes from, then at the client's.
 fn sources(asked: &Asked, meta: &Meta) -> Vec<Asked> {
     let own = Url::parse(meta.url())
@@ -137,20 +170,29 @@ fn sources(asked: &Asked, meta: &Meta) -> Vec<Asked> {
         .filter(|url| *url != asked.url)
         .filter(|url| {
             let access = &asked.policy.access;
-            access.decide(&facts(&asked.inlet, "GET", url)).allowed
+            access.decide(&facts(&asked.inlet, "GET", url)).allowed && stays_on_site(asked, url)
         });
-    let own = own.map(|url| Asked {
-        redirected: asked.redirected || url.authority() != asked.url.authority(),
-        url,
-        ..asked.clone()
+    let own = own.map(|url| {
+        let elsewhere = url.authority() != asked.url.authority();
+        let mut headers = asked.headers.clone();
+        if elsewhere {
+            // Credentials are for the host that they were given for.
+            headers.remove(AUTHORIZATION);
+            headers.remove(COOKIE);
+        }
+        Asked {
+            redirected: asked.redirected || elsewhere,
+            headers,
+            url,
+            ..asked.clone()
+        }
     });
     own.into_iter().chain([asked.clone()]).collect()
 }
 
 /// The answer of a part confirms what is held: its head is the newer one (RFC 9111 §3.4).
 pub(crate) fn renew(asked: &Asked, partial: &Partial, arrived: &Arrived) {
-    let (mut fields, fetched): (HeaderMap, _) = head_of(asked, arrived);
-    remove_hop_by_hop(&mut fields);
+    let (fields, fetched) = head_of(asked, arrived);
     partial.renew(refreshed(&partial.meta(), &fields, fetched));
 }
 
@@ -191,8 +233,10 @@ pub(crate) async fn copy(file: File<'_>, mut draw: Draw, part: Part) -> Result<(
 /// What becomes of the parts, and of the client that waits, where no part came.
 async fn end(asked: &Asked, partial: &Partial, ended: Ended, tell: Option<oneshot::Sender<Led>>) {
     let is_own = partial.meta().url() == asked.url.as_str();
+    let is_alone = asked.shared.origins.hops(asked).len() < 2;
     match ended {
         Ended::Broken | Ended::Changed => say(tell, Led::Again),
+        Ended::Unkept => say(tell, Led::Alone(Pass::ColdRange)),
         Ended::Whole(answer) => {
             let (at, arrived) = *answer;
             whole(&at, arrived, tell).await;
@@ -202,14 +246,24 @@ async fn end(asked: &Asked, partial: &Partial, ended: Ended, tell: Option<onesho
             partial.discard();
             say(tell, Led::Again);
         }
-        Ended::Refused(arrived) if is_own => say(tell, Led::Passed(arrived, NotStored::Status)),
-        Ended::Failed(error) if is_own => say(tell, Led::Failed(error)),
-        Ended::Refused(_) | Ended::Failed(_) => {
+        Ended::Refused(arrived) if is_own && is_alone => {
+            say(tell, Led::Passed(arrived, NotStored::Status));
+        }
+        Ended::Failed(error) if is_own && is_alone => say(tell, Led::Failed(error)),
+        Ended::Refused(arrived) if !is_own && is_final(&arrived) => {
             // The mirror that it comes from has it no more, and the client's own cannot go on.
             partial.discard();
             say(tell, Led::Again);
         }
+        // Its client asks whoever else has it; the parts may be gone on with later.
+        Ended::Refused(_) | Ended::Failed(_) => say(tell, Led::Alone(Pass::NotShared)),
     }
+}
+
+/// True if an origin will not have the file later either.
+fn is_final(arrived: &Arrived) -> bool {
+    let status = arrived.response.status().as_u16();
+    matches!(status, 300..=399 | 401 | 403 | 404 | 410)
 }
 
 /// An origin that sends everything where a part was asked for: everything is kept.

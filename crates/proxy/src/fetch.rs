@@ -76,7 +76,7 @@ fn redirected(asked: &Asked, arrived: &Arrived) -> Option<Url> {
 }
 
 /// An accelerator never reaches a host other than those of its mirror, nor an odd port of theirs.
-fn stays_on_site(asked: &Asked, url: &Url) -> bool {
+pub(crate) fn stays_on_site(asked: &Asked, url: &Url) -> bool {
     let Some(name) = asked.accelerated() else {
         return true;
     };

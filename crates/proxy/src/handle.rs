@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::record::Open;
 use crate::reply::Reply;
 use crate::shared::{Inlet, Shared};
-use crate::{hit, miss, own, pass, reply, revalidate, tunnel};
+use crate::{hit, miss, own, parts, pass, reply, revalidate, tunnel};
 
 /// Answers one request; the record is written when the answer's body ends.
 pub(crate) async fn handle(
@@ -97,8 +97,14 @@ async fn resource(
         (BeforeFetch::Revalidate(why, judged), Some(entry)) => {
             revalidate::reply(&asked, entry, why, judged).await
         }
-        (BeforeFetch::OnlyIfCached, _) => reply::only_if_cached(),
-        (BeforeFetch::OfflineMiss, _) => reply::offline_miss(),
+        (BeforeFetch::OnlyIfCached, _) => match parts::held(&asked).await {
+            Some(reply) => reply,
+            None => reply::only_if_cached(),
+        },
+        (BeforeFetch::OfflineMiss, _) => match parts::held(&asked).await {
+            Some(reply) => reply,
+            None => reply::offline_miss(),
+        },
         (_, None) | (BeforeFetch::Miss, Some(_)) => miss::reply(&asked).await,
     }
 }

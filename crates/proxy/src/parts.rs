@@ -1,6 +1,8 @@
 //! Answers from an object of which parts are held, and the first part of one of which nothing is.
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
+use std::time::Instant;
+
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE, SET_COOKIE};
 use larder_policy::freshness::Judgement;
 use larder_policy::headers::{CacheStatus, Forwarded};
 use larder_policy::key::CacheKey;
@@ -59,28 +61,50 @@ async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
     let meta = partial.meta();
     let spans = wanted(asked, &meta, partial.length());
     let verdict = verdict::before_fetch(&asked.control, Some(&meta), asked.rules(), asked.now);
-    let stale = match verdict {
-        // Who follows a fetch under way has what it brings.
-        BeforeFetch::Revalidate(_, judged) if !partial.is_drawing(&spans) => Some(judged),
-        _ => None,
-    };
-    if partial.holds(&spans) {
-        if let Some(judged) = stale
-            && let Some(led) = confirm(asked, partial, judged).await
-        {
-            return led;
+    match verdict {
+        // Who follows a fetch of the whole has what it brings.
+        BeforeFetch::Revalidate(_, judged) if !is_being_fetched(asked, partial) => {
+            if let Some(led) = confirm(asked, partial, judged).await {
+                return led;
+            }
         }
+        BeforeFetch::HitWhileAsking(judged) => {
+            let (asked, partial) = (asked.clone(), partial.clone());
+            tokio::spawn(async move { drop(confirm(&asked, &partial, judged).await) });
+        }
+        _ => {}
+    }
+    if partial.holds(&spans) {
         if !partial.is_there(&spans) {
             // Of an earlier run: compared first, and drawn if that fails.
             draw::in_background(asked, partial, spans);
         }
         return Led::Filling(partial.tail(), Source::nobody());
     }
-    if stale.is_none() && partial.is_drawing(&spans) {
+    if partial.is_drawing(&spans) {
         draw::in_background(asked, partial, spans);
         return Led::Filling(partial.tail(), Source::nobody());
     }
     draw::drawn(asked, partial, spans).await
+}
+
+/// True if a fetch of the whole, begun when nothing was held, is under way.
+fn is_being_fetched(asked: &Asked, partial: &Partial) -> bool {
+    asked.shared.store.filling(partial.key()).is_some()
+}
+
+/// What the parts hold for a request that is to cause no fetch; `None`: not all that it wants, or
+/// not fresh where it must be.
+pub(crate) async fn held(asked: &Asked) -> Option<Reply> {
+    let partial = asked.shared.store.partial(&hit::key(asked).await)?;
+    let meta = partial.meta();
+    let spans = wanted(asked, &meta, partial.length());
+    let verdict = verdict::before_fetch(&asked.control, Some(&meta), asked.rules(), asked.now);
+    let is_usable = matches!(verdict, BeforeFetch::Hit(_) | BeforeFetch::OfflineHit(_));
+    // Parts of an earlier run that are not what they were cannot be had anew here.
+    let is_there = partial.is_there(&spans) || partial.checked(&spans).await;
+    let good = selects(&asked.headers, &meta) && is_usable && is_there;
+    good.then(|| told(asked, &partial.tail(), Source::nobody()))
 }
 
 /// An answer from the parts: a hit where nobody was asked for it.
@@ -108,21 +132,35 @@ fn told(asked: &Asked, tail: &Tail, source: Source) -> Reply {
         age: judged.filter(|_| is_hit).map(|judged| judged.age),
         outcome: if is_hit { Outcome::Hit } else { Outcome::Miss },
     };
-    answer(asked, &Held::Tail(tail), told).from(source.hierarchy, source.mirror)
+    let mut reply = answer(asked, &Held::Tail(tail), told);
+    for cookie in source.cookies {
+        reply.response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    reply.from(source.hierarchy, source.mirror)
 }
 
 /// Asks the origin whether the version of which parts are held is still good (RFC 9111 §4.3).
 /// `None`: it is, or may be used all the same.
 async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<Led> {
+    // One asks for all who came before it has its answer.
+    let mut confirmed_at = partial.confirmed().lock().await;
+    if confirmed_at.is_some_and(|at| at > asked.came) {
+        let is_replaced = partial.is_discarded();
+        return is_replaced.then_some(Led::Again);
+    }
     let meta = partial.meta();
     let mut fields = fill_fields(asked, None);
     fields.extend(conditional_fields(&meta, asked.url.as_str()));
     let asking = asked.shared.origins.fetch(asked, Outgoing::get(fields));
     match asking.await {
         Ok(arrived) => match arrived.response.status().as_u16() {
-            304 => confirmed(asked, partial, arrived),
+            304 => {
+                *confirmed_at = Some(Instant::now());
+                confirmed(asked, partial, arrived)
+            }
             200 => {
                 partial.discard();
+                *confirmed_at = Some(Instant::now());
                 let (tell, told) = oneshot::channel();
                 let asked = asked.clone();
                 tokio::spawn(async move { draw::whole(&asked, arrived, Some(tell)).await });

@@ -26,6 +26,9 @@ const OVERLAP: u64 = 64 << 10;
 /// Bound on one try where others are left, and on the bytes that are compared.
 pub(crate) const ATTEMPT: Duration = Duration::from_millis(2500);
 
+/// Bound on one try where nobody waits in the middle of an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A file of which something is held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct File<'a> {
@@ -62,6 +65,8 @@ pub(crate) enum Answer {
     Changed,
     /// Another status.
     Refused(Arrived),
+    /// A part of something else than what was asked for.
+    Odd,
     /// Nobody answered, or nobody that may be asked has it.
     Failed(OriginError),
 }
@@ -80,7 +85,10 @@ impl File<'_> {
     /// Asks for the bytes from `at` on, up to `end` (exclusive) or the file's.
     pub(crate) async fn ask(&self, at: u64, end: Option<u64>, limit: Option<Duration>) -> Answer {
         let mut answer = Answer::Failed(OriginError::NoRoute);
-        for (hop, same_origin) in self.hops() {
+        let hops: Vec<_> = self.hops().collect();
+        // Who is not alone has less time.
+        let limit = limit.or((hops.len() > 1).then_some(PATIENCE));
+        for (hop, same_origin) in hops {
             let start = match self.beginning(at, same_origin) {
                 Beginning::At(start) => start,
                 Beginning::AfterComparing(span) if self.agrees_about(hop, span).await => at,
@@ -119,7 +127,7 @@ impl File<'_> {
     /// Where to begin at an origin, if it may be asked at all.
     fn beginning(&self, at: u64, same_origin: bool) -> Beginning {
         let meta = self.tail.meta();
-        let dated = self.length.is_some() && meta.last_modified().is_some();
+        let dated = self.length.is_some() && part::strong_date(&meta).is_some();
         if same_origin {
             let lasting = part::strong_tag(&meta).is_some() || dated;
             return if lasting {
@@ -152,12 +160,20 @@ impl File<'_> {
         };
         let headers = arrived.response.headers();
         let span = Span::of(headers).filter(|span| (span.start, span.end) == (start, end));
-        let class = self.asked.class;
         let fits = span.is_some_and(|span| {
-            let fit = part::fit(&self.tail.meta(), self.length, headers, span, false, class);
-            arrived.response.status() == 206 && fit != Fit::No
+            arrived.response.status() == 206 && self.fit(headers, span, false) != Fit::No
         });
         fits && agrees(&mut arrived, self.tail, start, end).await.is_some()
+    }
+
+    fn fit(&self, headers: &HeaderMap, span: Span, same_origin: bool) -> Fit {
+        let meta = self.tail.meta();
+        let asking = part::Asking {
+            same_origin,
+            by_if_range: same_origin && part::if_range(&meta).is_some(),
+            class: self.asked.class,
+        };
+        part::fit(&meta, self.length, headers, span, asking)
     }
 
     fn fields(&self, start: u64, end: Option<u64>, same_origin: bool) -> HeaderMap {
@@ -190,11 +206,9 @@ impl File<'_> {
             let ends = end.map_or(span.end == span.length, |end| span.end <= end);
             span.start == start && span.end > at && ends
         }) else {
-            return Answer::Refused(arrived);
+            return Answer::Odd;
         };
-        let meta = self.tail.meta();
-        let class = self.asked.class;
-        if part::fit(&meta, self.length, headers, span, same_origin, class) == Fit::No {
+        if self.fit(headers, span, same_origin) == Fit::No {
             return Answer::Changed;
         }
         let mut ahead = None;

@@ -106,6 +106,14 @@ impl BodyFile {
         };
     }
 
+    /// A part file's reservation, bytes.
+    pub(crate) fn room(&self) -> u64 {
+        match &*lock(&self.claim) {
+            Claim::Part(reservation, _) | Claim::Kept(reservation, _) => reservation.bytes(),
+            Claim::Stored | Claim::Lingering(..) => u64::MAX,
+        }
+    }
+
     /// Sets a part file's reservation.
     pub(crate) fn set_room(&self, bytes: u64) {
         if let Claim::Part(reservation, _) | Claim::Kept(reservation, _) = &mut *lock(&self.claim) {

@@ -95,6 +95,11 @@ impl Core {
         Ok(())
     }
 
+    /// Bytes that have to leave as things stand.
+    pub(crate) fn excess(&self) -> u64 {
+        self.missing(&lock(&self.state), 0).0
+    }
+
     /// One step of background eviction. True if there may be more to do. Blocking.
     pub(crate) fn evict_in_background(&self) -> bool {
         if self.disk.is_frozen() {
@@ -112,6 +117,12 @@ impl Core {
             .saturating_sub(percent(state.limits.bytes_max, LOW_PERCENT));
         if (total <= high || excess == 0) && files == 0 {
             return false;
+        }
+        if excess > 0 && self.shelf.oldest_idle().is_some() {
+            // What is not whole is worth less than what is.
+            drop((state, journal));
+            self.drop_partials(excess);
+            return true;
         }
         let gone = self.choose(&mut state, excess, files, STEP);
         self.note_gone(&mut state, &gone, &[]);

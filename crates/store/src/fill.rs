@@ -255,7 +255,14 @@ impl Fill {
             len,
             purged: self.lead.as_ref().map(|lead| Arc::clone(&lead.purged)),
         };
+        if self.run.as_ref().is_some_and(|run| run.partial.is_over()) {
+            // Another version has come, or it was purged: its readers have it, nobody else will.
+            return Err(FillError::Gone);
+        }
         let settled = Core::settled_in_turn(&self.core, wish, whole).await;
+        if let (Some(run), false) = (&self.run, matches!(settled, Ok(Some(_)))) {
+            run.partial.leave(&self.core);
+        }
         let stored = settled.map_err(|e| self.disk_fault(e))?;
         let (hot, file) = stored.ok_or(FillError::Purged)?;
         if let Some(run) = self.run.take() {

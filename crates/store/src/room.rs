@@ -77,6 +77,11 @@ impl Reservation {
         self.bytes += bytes;
     }
 
+    /// What is set aside.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Counts what is really occupied.
     pub(crate) fn set(&mut self, bytes: u64) {
         self.space.reserved.fetch_add(bytes, Ordering::AcqRel);

@@ -150,6 +150,12 @@ impl Running {
         wake(progress);
     }
 
+    /// The spans that somebody will draw.
+    pub(crate) fn promised(&self) -> Vec<(u64, u64)> {
+        let progress = lock(&self.progress);
+        progress.promises.values().flatten().copied().collect()
+    }
+
     /// True if somebody draws or will draw.
     pub(crate) fn is_promised(&self) -> bool {
         !lock(&self.progress).promises.is_empty()

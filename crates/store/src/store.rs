@@ -192,9 +192,17 @@ impl Store {
     }
 
     /// Sees to it that nothing is kept of the fetches under way whose key, or whose URL once it is
-    /// known, is `meant`; their clients get the bytes all the same. Returns how many. Blocking.
+    /// known, is `meant`, nor of objects of which only parts are held; clients get the bytes all the
+    /// same. Returns how many. Blocking.
     pub fn purge_fills(&self, meant: impl Fn(&CacheKey, Option<&str>) -> bool) -> u64 {
-        self.core.purge_fills(meant)
+        let mut purged = self.core.purge_fills(&meant);
+        for partial in self.core.shelf.all() {
+            if meant(partial.key(), Some(partial.meta().url())) {
+                partial.discard();
+                purged += 1;
+            }
+        }
+        purged
     }
 
     /// Joins the fetch of a key: one caller leads, all others follow.

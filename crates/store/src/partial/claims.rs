@@ -25,6 +25,8 @@ struct Run {
     /// Where it ends, which another may bring forward.
     end: u64,
     since: Instant,
+    /// The run of another that this one is to end, once an origin has agreed to send it.
+    instead_of: Option<u64>,
 }
 
 impl Run {
@@ -82,7 +84,7 @@ impl Claims {
             let limit = end.next_multiple_of(BLOCK).min(length);
             let Some(run) = self
                 .runs
-                .iter_mut()
+                .iter()
                 .find(|run| (run.start..run.end).contains(&gap))
             else {
                 let start = self.lower_bound(gap, there);
@@ -96,10 +98,16 @@ impl Claims {
             if now.saturating_duration_since(run.since) < YOUNG {
                 return Claimed::Others(YOUNG);
             }
-            let end = run.end.min(limit);
-            run.end = cut;
-            let end = end.min(bound(cut));
-            return self.claim(cut, end, now);
+            let (other, end) = (run.number, run.end.min(limit).min(bound(cut)));
+            if self.runs.iter().any(|run| run.instead_of == Some(other)) {
+                // Somebody else is about to do that.
+                return Claimed::Others(YOUNG);
+            }
+            let claimed = self.claim(cut, end, now);
+            if let Some(run) = self.runs.last_mut() {
+                run.instead_of = Some(other);
+            }
+            return claimed;
         }
         Claimed::Nothing
     }
@@ -114,8 +122,31 @@ impl Claims {
             at: start,
             end,
             since: now,
+            instead_of: None,
         });
         Claimed::Mine { number, start, end }
+    }
+
+    /// An origin has agreed to send the run. False: the run that it was to end has come too far by
+    /// now, and this one is of no use.
+    pub(crate) fn settle(&mut self, number: u64) -> bool {
+        let Some(mine) = self.runs.iter().position(|run| run.number == number) else {
+            return false;
+        };
+        let (start, other) = (self.runs[mine].start, self.runs[mine].instead_of.take());
+        match self.runs.iter_mut().find(|run| Some(run.number) == other) {
+            Some(other) if other.at > start => false,
+            Some(other) => {
+                other.end = other.end.min(start);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// What the runs still have to draw.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.runs.iter().map(|run| (run.start, run.end))
     }
 
     /// Takes at most `length` bytes into a run: what comes after its end is not its own. Returns
@@ -226,6 +257,25 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_came_too_far_meanwhile_is_not_ended() {
+        let (mut claims, there, now) = (Claims::default(), Extents::default(), Instant::now());
+        claims.claim(0, LENGTH, now);
+        claims.advance(0, 10);
+        let later = now + 240 * SOON;
+        let far = [(4 * BLOCK + 3, 4 * BLOCK + 4)];
+        claims.next(&far, &there, LENGTH, free, later);
+        let again = claims.next(&far, &there, LENGTH, free, later);
+        assert!(
+            matches!(again, Claimed::Others(_)),
+            "one at a time: {again:?}"
+        );
+        claims.advance(0, 4 * BLOCK);
+        assert!(!claims.settle(1));
+        claims.end(1);
+        assert_eq!(claims.span(0), (4 * BLOCK + 10, LENGTH));
+    }
+
+    #[test]
     fn nothing_is_taken_beyond_an_end_that_was_brought_forward() {
         let (mut claims, there, now) = (Claims::default(), Extents::default(), Instant::now());
         claims.claim(0, LENGTH, now);
@@ -234,6 +284,8 @@ mod tests {
         let far = [(4 * BLOCK + 3, 4 * BLOCK + 4)];
         let taken = claims.next(&far, &there, LENGTH, free, later);
         assert_eq!(taken, mine(1, 4 * BLOCK, 5 * BLOCK));
+        assert_eq!(claims.span(0), (10, LENGTH), "until an origin has agreed");
+        assert!(claims.settle(1));
         assert_eq!(claims.advance(0, 100 * BLOCK), 4 * BLOCK - 10);
         assert_eq!(claims.span(0), (4 * BLOCK, 4 * BLOCK));
     }

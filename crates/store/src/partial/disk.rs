@@ -68,7 +68,7 @@ pub(super) fn remove_record(partial: &Partial, core: &Core) {
 }
 
 impl Partial {
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.inner.over.load(Ordering::Acquire)
     }
 
@@ -206,6 +206,8 @@ impl Core {
                 remove(path);
             }
         }
+        // The maximum may be a smaller one by now.
+        self.drop_partials(self.excess());
     }
 
     fn load_partial(self: &Arc<Self>, path: &Path) -> Option<()> {

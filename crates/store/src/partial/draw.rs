@@ -7,10 +7,11 @@ use tokio::task::spawn_blocking;
 
 use super::{Claim, Partial};
 use crate::error::FillError;
+use crate::lock;
 use crate::pump::Pump;
 
 /// How often what is there is written down while a run is long: what a crash forgets of it.
-const NOTE_EVERY: Duration = Duration::from_secs(10);
+const NOTE_EVERY: Duration = Duration::from_secs(2);
 
 /// The right to draw one run of a partial object; dropped, it lets others draw the rest.
 #[derive(Debug)]
@@ -29,6 +30,15 @@ impl Draw {
             claim,
             noted: Instant::now(),
         }
+    }
+
+    /// An origin has agreed to send the run: if another's run reaches beyond its start, that ends
+    /// there. False: the other has come too far, and this run is to be dropped.
+    pub fn agreed(&self) -> bool {
+        let inner = &self.claim.partial.inner;
+        let is_settled = lock(&inner.claims).settle(self.claim.number);
+        inner.moved.notify_waiters();
+        is_settled
     }
 
     /// The next byte to be drawn, and the end (exclusive) as things stand: others may bring it

@@ -67,6 +67,8 @@ struct Inner {
     path: std::path::PathBuf,
     /// It is whole and in place, or no good.
     over: AtomicBool,
+    /// When an origin last confirmed the version that is held; whoever asks holds the lock.
+    confirmed: tokio::sync::Mutex<Option<Instant>>,
     /// When it was last asked for, as a count of such times.
     used: AtomicU64,
 }
@@ -87,14 +89,16 @@ pub struct Opening {
 /// as long as it is held, and fail at once where nobody has given it.
 #[derive(Debug)]
 pub struct Promise {
-    running: Arc<Running>,
+    partial: Partial,
     number: u64,
     spans: Vec<(u64, u64)>,
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.running.end_promise(self.number);
+        let inner = &self.partial.inner;
+        inner.running.end_promise(self.number);
+        inner.file.set_room(self.partial.room_wanted());
     }
 }
 
@@ -121,13 +125,8 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let inner = &self.partial.inner;
-        let mut claims = lock(&inner.claims);
-        claims.end(self.number);
-        if claims.is_empty() {
-            let there = inner.running.with_extents(extents::Extents::total);
-            inner.file.set_room(room_of(there));
-        }
-        drop(claims);
+        lock(&inner.claims).end(self.number);
+        inner.file.set_room(self.partial.room_wanted());
         inner.moved.notify_waiters();
     }
 }
@@ -198,7 +197,7 @@ impl Partial {
     /// Says that these spans will be drawn.
     pub fn promise(&self, spans: Vec<(u64, u64)>) -> Promise {
         Promise {
-            running: Arc::clone(&self.inner.running),
+            partial: self.clone(),
             number: self.inner.running.promise(spans.clone()),
             spans,
         }
@@ -207,6 +206,25 @@ impl Partial {
     /// The origin has confirmed the version that is held: its head from now on (RFC 9111 §4.3.4).
     pub fn renew(&self, meta: Meta) {
         self.inner.running.renew(Arc::new(meta));
+    }
+
+    /// True if it was discarded, or is a whole object by now.
+    pub fn is_discarded(&self) -> bool {
+        self.is_over()
+    }
+
+    /// Compares what an earlier run has left of these spans; true if all of them is there then.
+    pub async fn checked(&self, spans: &[(u64, u64)]) -> bool {
+        while let Some(block) = self.first_unchecked(spans) {
+            self.check_kept(block).await;
+        }
+        self.is_there(spans)
+    }
+
+    /// When an origin last confirmed the version that is held. Who holds the lock may ask; others
+    /// wait for what it is told.
+    pub fn confirmed(&self) -> &tokio::sync::Mutex<Option<Instant>> {
+        &self.inner.confirmed
     }
 
     /// The next run of what was promised that is the caller's to draw; waits while others draw
@@ -228,7 +246,7 @@ impl Partial {
             match self.claim(&promise.spans) {
                 Claimed::Nothing => return Ok(None),
                 Claimed::Others(time) => wait_at_most(time, moved).await,
-                Claimed::Mine { number, start, end } => {
+                Claimed::Mine { number, start, .. } => {
                     let claim = Claim {
                         partial: self.clone(),
                         number,
@@ -236,7 +254,7 @@ impl Partial {
                     if self.is_over() {
                         return Err(FillError::Gone);
                     }
-                    self.make_room(end - start).await?;
+                    self.make_room().await?;
                     return Ok(Some(Draw::new(claim, start)));
                 }
             }
@@ -270,12 +288,29 @@ impl Partial {
         running.with_extents(|there| claims.next(spans, there, inner.length, bound, now))
     }
 
-    /// Sets room aside for a run, evicting what has to leave for it.
-    async fn make_room(&self, bytes: u64) -> Result<(), FillError> {
-        let bytes = room_of(bytes);
+    /// Room for what is there, is being drawn and is promised.
+    fn room_wanted(&self) -> u64 {
+        let claims = lock(&self.inner.claims);
+        let promised = self.inner.running.promised();
+        let mut there = self.inner.running.with_extents(Clone::clone);
+        let kept = lock(&self.inner.kept);
+        let unchecked = kept.unchecked.keys().map(|block| self.span_of(*block));
+        for (start, end) in claims.spans().chain(promised).chain(unchecked) {
+            there.insert(start, end);
+        }
+        room_of(there.total())
+    }
+
+    /// Sets room aside for what is being drawn and is promised, evicting what has to leave for it:
+    /// who does so before an answer's head is out can still answer in another way.
+    ///
+    /// # Errors
+    /// [`FillError::NoRoom`] where nothing more can leave.
+    pub async fn make_room(&self) -> Result<(), FillError> {
         for _ in 0..TRIES_FOR_ROOM {
             let core = self.inner.core.upgrade().ok_or(FillError::NoRoom)?;
-            if core.grow_free(bytes, |bytes| self.inner.file.grow(bytes)) {
+            let bytes = self.room_wanted().saturating_sub(self.inner.file.room());
+            if bytes == 0 || core.grow_free(bytes, |bytes| self.inner.file.grow(bytes)) {
                 return Ok(());
             }
             let made = spawn_blocking(move || core.make_room(bytes)).await;
@@ -447,6 +482,7 @@ impl Partial {
                 kept: Mutex::default(),
                 path,
                 over: AtomicBool::new(false),
+                confirmed: tokio::sync::Mutex::default(),
                 used: AtomicU64::new(0),
             }),
         }

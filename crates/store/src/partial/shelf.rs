@@ -9,17 +9,29 @@ use larder_policy::key::CacheKey;
 use super::Partial;
 use crate::lock;
 
-/// Partial objects that are kept at most: each holds a file open.
-const PARTIALS_MAX: usize = 512;
+/// Partial objects that are kept at most.
+const PARTIALS_MAX: u64 = 512;
 
 /// The table of partial objects.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shelf {
+    /// Each holds a file open.
+    max: usize,
     table: Mutex<HashMap<CacheKey, Partial>>,
     uses: AtomicU64,
 }
 
 impl Shelf {
+    /// A table that leaves most of so many open files to others.
+    pub(crate) fn new(files_max: u64) -> Self {
+        let max = (files_max / 8).clamp(4, PARTIALS_MAX);
+        Self {
+            max: usize::try_from(max).unwrap_or_default(),
+            table: Mutex::default(),
+            uses: AtomicU64::new(0),
+        }
+    }
+
     /// The partial object of a key; noted as used.
     pub(crate) fn get(&self, key: &CacheKey) -> Option<Partial> {
         let found = lock(&self.table).get(key).cloned()?;
@@ -33,7 +45,7 @@ impl Shelf {
         self.use_now(partial);
         let mut table = lock(&self.table);
         let mut leaving = Vec::new();
-        if table.len() >= PARTIALS_MAX {
+        if table.len() >= self.max {
             leaving.extend(oldest(&table));
         }
         leaving.extend(table.insert(partial.key().clone(), partial.clone()));
