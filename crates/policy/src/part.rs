@@ -226,6 +226,19 @@ mod tests {
             let found = fit(&meta(held), Some(10), &fields(part), span, asking);
             assert_eq!(found, wanted, "{held:?} {part:?} {same_origin} {class:?}");
         }
+    }
+
+    #[test]
+    fn a_part_is_of_no_version_that_its_head_cannot_tell() {
+        let span = Span {
+            start: 5,
+            end: 10,
+            length: 10,
+        };
+        let tagged = [("etag", "\"a\""), ("last-modified", OLD)];
+        let dated = [("last-modified", OLD)];
+        let weak = [("etag", "W/\"a\""), ("last-modified", OLD)];
+        let immutable = Class::Immutable;
         let held = meta(&tagged);
         let by_tag = asking(true, immutable);
         let encoded = fields(&[("etag", "\"a\""), ("content-encoding", "gzip")]);

@@ -147,7 +147,7 @@ impl Parts {
             table: self.table,
             vary: RwLock::new(Vary::of_records(&picture.vary)),
             flights: Flights::default(),
-            shelf: Shelf::new(files_max() as u64),
+            shelf: Shelf::new(files_max()),
             space: Arc::new(Space::default()),
             counters: self.counters,
             sketch: (config.admission == Admission::Frequency).then(Sketch::default),

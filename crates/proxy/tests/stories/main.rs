@@ -15,6 +15,7 @@ mod hostile;
 mod mirror;
 mod mixes;
 mod parts;
+mod parts_strict;
 mod requests;
 mod revalidate;
 mod sharing;
