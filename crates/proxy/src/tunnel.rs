@@ -5,9 +5,13 @@
 //! on and leaves the other one open (RFC 9112 §9.6 of half-closed connections); a tunnel in which
 //! nothing moves for `tunnel-idle` ends.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -16,7 +20,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use larder_policy::access::Facts;
 use larder_policy::url::Authority;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use crate::body::Body;
 use crate::origin::{Dialled, OriginError};
@@ -149,6 +153,11 @@ async fn relay(
     drop(inlet);
 }
 
+thread_local! {
+    /// What tunnels read into: one for all of a thread, so that one that lies idle holds nothing.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
+}
+
 /// Copies until the end of `from`, then ends `to`.
 async fn one_way(
     mut from: impl AsyncRead + Unpin,
@@ -156,18 +165,37 @@ async fn one_way(
     pulse: &Pulse,
     copied: &AtomicU64,
 ) -> std::io::Result<()> {
-    let mut buffer = vec![0u8; BUFFER_BYTES];
+    let mut read = Vec::new();
     loop {
-        let read = from.read(&mut buffer).await?;
+        poll_fn(|cx| poll_some(&mut from, &mut read, cx)).await?;
         pulse.beat();
-        if read == 0 {
+        if read.is_empty() {
             return to.shutdown().await;
         }
-        to.write_all(buffer.get(..read).unwrap_or_default()).await?;
+        to.write_all(&read).await?;
         to.flush().await?;
-        copied.fetch_add(read as u64, Ordering::Relaxed);
+        copied.fetch_add(read.len() as u64, Ordering::Relaxed);
         pulse.beat();
     }
+}
+
+/// Reads what has come; lets the buffer go where nothing has.
+fn poll_some(
+    from: &mut (impl AsyncRead + Unpin),
+    read: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<std::io::Result<()>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut buffer = ReadBuf::new(scratch);
+        let polled = Pin::new(from).poll_read(cx, &mut buffer);
+        if polled.is_pending() {
+            *read = Vec::new();
+        } else {
+            read.clear();
+            read.extend_from_slice(buffer.filled());
+        }
+        polled
+    })
 }
 
 /// When a byte last moved.

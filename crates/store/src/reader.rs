@@ -35,6 +35,8 @@ use crate::running::{Running, Step};
 
 /// What the kernel is asked to read ahead of a piece that it did not have.
 const READ_AHEAD: u64 = 2 << 20;
+/// Bytes that a reader reads at once in the beginning.
+const PIECE_MIN: usize = 64 << 10;
 /// Buffers that one reader goes round with.
 const BUFFERS: usize = 3;
 
@@ -42,6 +44,8 @@ const BUFFERS: usize = 3;
 #[derive(Debug)]
 pub struct Reader {
     source: Source,
+    /// Where it began: what it has handed out decides how much it reads at once.
+    began: u64,
     position: u64,
     /// Where to stop; `None`: at the end of a body whose length is not known yet.
     end: Option<u64>,
@@ -152,6 +156,7 @@ impl Reader {
     fn new(source: Source, position: u64, end: Option<u64>, core: Weak<Core>) -> Self {
         Self {
             source,
+            began: position,
             position,
             end,
             buffers: Vec::new(),
@@ -237,7 +242,8 @@ impl Reader {
         file: &Arc<BodyFile>,
         limit: u64,
     ) -> Option<Result<Bytes, ReadError>> {
-        let want = usize::try_from(limit - self.position).map_or(PIECE, |want| want.min(PIECE));
+        let piece = self.piece();
+        let want = usize::try_from(limit - self.position).map_or(piece, |want| want.min(piece));
         let mut buffer = self.buffer(want);
         if self.check.is_some() {
             self.start_hop(file, buffer, want);
@@ -349,8 +355,18 @@ impl Reader {
         Ok(Bytes::from_owner(Piece(buffer, read)))
     }
 
+    /// Bytes to read at once: a client that has taken little may be a slow one, for which large
+    /// buffers would lie about.
+    fn piece(&self) -> usize {
+        let handed_out = usize::try_from(self.position - self.began).unwrap_or(usize::MAX);
+        (handed_out / 64)
+            .next_power_of_two()
+            .clamp(PIECE_MIN, PIECE)
+    }
+
     /// A buffer of at least `want` bytes that nobody else holds.
     fn buffer(&mut self, want: usize) -> Arc<Buffer> {
+        self.buffers.retain(|held| held.0.len() >= want);
         let free = self
             .buffers
             .iter()

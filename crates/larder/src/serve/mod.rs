@@ -71,6 +71,7 @@ pub async fn serve(
 impl Running {
     async fn start(settings: Settings, environment: &Environment) -> Result<Self, Failure> {
         let telemetry = Telemetry::start(&settings.log);
+        raise_open_files(settings.limits.connections);
         let log = AccessLog::open(&settings.log.access)
             .map_err(|error| Failure::step("cannot start", error))?;
         let directory = cache_directory(settings.cache.directory.as_deref(), environment);
@@ -265,6 +266,29 @@ pub fn store_config(settings: &Settings, directory: &Path) -> larder_store::Conf
         verify: settings.cache.verify,
         scrub: settings.cache.scrub,
         admission: settings.cache.admission,
+    }
+}
+
+/// Takes as many open files as the system allows; says so where they do not suffice for the
+/// connections that the limits allow.
+fn raise_open_files(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // A tunnel or a miss takes two.
+    if most < 2 * connections as u64 {
+        tracing::info!(
+            open_files = most,
+            connections,
+            "fewer files than connections may need: raise LimitNOFILE= or `ulimit -n`"
+        );
     }
 }
 
