@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 
-from harness import wire, world
+from harness import rpms, wire, world
 from harness.origin import Answer
 from harness.story import check, equal, story
 
@@ -349,3 +349,34 @@ def curl_wget_and_aria2_draw_a_file_once_and_then_nothing(lab):
                 check(got == body, f"{name} has another file")
             shutil.rmtree(folder)
         equal(mirror.bytes_of(path), drawn, "bytes drawn by the second round")
+
+
+@story(larder_only=True)
+def zypper_installs_and_a_second_one_draws_nothing(lab):
+    """zypper, which asks for ranges of packages, downloads through the proxy; a second one with
+    empty caches has the packages without a byte from the mirror."""
+    repo = rpms.Repository(lab.room)
+    mirror = lab.mirrors()[0]
+    mirror.tree("/centos", repo.root)
+    proxy = lab.proxy()
+    base = f"{mirror.url}/centos/{rpms.LAYOUT}/"
+    for number in range(2):
+        drawn = mirror.bytes_of_suffix(".rpm")
+        root = lab.room / f"zypper{number}"
+        root.mkdir()
+        zypper(root, proxy, "addrepo", "-G", "-f", base, "test")
+        zypper(root, proxy, "install", "--download-only", "--no-recommends", "-y", "pantry")
+        got = {path.name: path.read_bytes() for path in root.rglob("*.rpm")}
+        wanted = {path.name: path.read_bytes() for path in repo.root.rglob("*.rpm")}
+        check(got and all(wanted[name] == got[name] for name in got), f"{sorted(got)}")
+    check(drawn > 0, "nothing was drawn")
+    equal(mirror.bytes_of_suffix(".rpm"), drawn, "bytes after the second client")
+
+
+def zypper(root, proxy, *words):
+    """Runs zypper in a root of its own, or fails with what it said."""
+    via = f"http://{proxy.forward[0]}:{proxy.forward[1]}"
+    environment = {"http_proxy": via, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    command = ["zypper", "--root", str(root), "--non-interactive", "--no-gpg-checks", *words]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    check(ran.returncode == 0, f"zypper {words[0]}: {ran.returncode}\n{ran.stdout}{ran.stderr}")
