@@ -23,7 +23,7 @@ pub fn ansible(catalog: &Catalog, machines: &BTreeMap<Mac, Machine>) -> String {
     let chosen: BTreeMap<Mac, &Group> = catalog
         .groups()
         .iter()
-        .filter_map(|group| Some((mac_of(group)?, group.as_ref())))
+        .filter_map(|group| Some((group.machine()?, group.as_ref())))
         .collect();
     let unknown = machines
         .keys()
@@ -74,15 +74,6 @@ fn variables(mac: &Mac, machine: &Machine, group: Option<&Group>) -> Value {
         variables.insert("larder_metadata".into(), Value::Object(metadata.clone()));
     }
     Value::Object(variables)
-}
-
-/// The one machine that a group is for.
-fn mac_of(group: &Group) -> Option<Mac> {
-    group
-        .selector
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case("mac"))
-        .and_then(|(_, value)| Mac::parse(value))
 }
 
 /// A name that Ansible takes for a group.

@@ -13,6 +13,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
+use crate::mac::Mac;
+
 /// Which machines get which profile, and what its templates may say of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Group {
@@ -77,6 +79,17 @@ pub struct Boot {
 }
 
 impl Group {
+    /// The address of the one machine that this group is for. The selector's name is `mac` in just this
+    /// case: that is what machines send, and names of labels count as they are written.
+    pub fn machine(&self) -> Option<Mac> {
+        Mac::parse(self.selector.get("mac")?)
+    }
+
+    /// Whether it is for machines that it names by their addresses.
+    pub fn names_machines(&self) -> bool {
+        self.machine().is_some()
+    }
+
     /// Whether this machine must install once, if the group says anything of it: metadata
     /// `install_once`, a boolean or (from terraform, whose metadata are strings) its text.
     pub fn install_once(&self) -> Option<bool> {

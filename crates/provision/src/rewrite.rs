@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
-use crate::config::Rewrite;
+use larder_policy::url::Url;
+
+use crate::{config::Rewrite, labels::percent_decode};
 
 /// Kernel arguments whose URL an installer fetches: it needs a host in it.
 const INSTALLER_ARGUMENTS: [&str; 6] = [
@@ -97,6 +99,24 @@ pub(crate) fn origin_url(path_and_query: &str) -> Option<String> {
     let (host, path) = rest.split_once('/')?;
     let known = scheme == "http" || scheme == "https";
     (known && !host.is_empty() && !host.contains('@')).then(|| format!("{scheme}://{host}/{path}"))
+}
+
+/// A URL in the form that the cache asks the origin for, unless its path has a segment that is, or that
+/// somebody may take for, a step upwards: then the origin could read another path than is judged here.
+pub(crate) fn guarded(url: &str) -> Option<String> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let climbs = path.split('/').any(|segment| {
+        let Some(decoded) = percent_decode(segment) else {
+            return true;
+        };
+        decoded == b".." || decoded.iter().any(|byte| matches!(byte, b'/' | b'\\'))
+    });
+    (!climbs).then(|| normal(url)).flatten()
+}
+
+/// A URL in its normal form: the one that the cache's key and its requests have.
+pub(crate) fn normal(url: &str) -> Option<String> {
+    Some(Url::parse(url).ok()?.as_str().to_owned())
 }
 
 /// The tree that a kernel or initrd belongs to: what an installer fetches lies in it.

@@ -37,6 +37,45 @@ fn opened(directory: &Path) -> Arc<Provision> {
     Provision::open(config, None).unwrap()
 }
 
+/// What an installer asks that names two interfaces, of which the second one booted.
+async fn ask_of_two(provision: &Arc<Provision>, method: &str, path: &str, second: &str) -> u16 {
+    let request = Request::builder().method(method).uri(path);
+    let request = request
+        .header("X-RHN-Provisioning-MAC-0", "eth0 52:54:00:00:0a:01")
+        .header("X-RHN-Provisioning-MAC-1", format!("eth1 {second}"));
+    let client: SocketAddr = "10.0.0.9:4711".parse().unwrap();
+    let response = provision.answer(&request.body(()).unwrap(), client).await;
+    response.status().as_u16()
+}
+
+#[tokio::test]
+async fn a_machine_with_two_interfaces_is_the_one_that_booted_to_its_end() {
+    // The one is named by a group, the other one booted from the default group.
+    for second in ["52:54:00:00:00:0a", "52:54:00:00:00:0b"] {
+        let directory = tempfile::tempdir().unwrap();
+        let provision = opened(directory.path());
+        let script = format!("/ipxe?mac={second}");
+        assert_eq!(
+            ask(&provision, "GET", &script, "10.0.0.8:4711").await.0,
+            200
+        );
+        for (method, path) in [("GET", "/kickstart"), ("POST", "/done")] {
+            let status = ask_of_two(&provision, method, path, second).await;
+            assert_eq!(status, 200, "{path}");
+        }
+        provision.observe_at("10.0.0.9".parse().unwrap(), Step::Packages, "packages");
+        let all = provision.machines().all();
+        let mac = Mac::parse(second).unwrap();
+        assert_eq!(all.keys().collect::<Vec<_>>(), [&mac]);
+        assert_eq!(all[&mac].state, State::Installed);
+        let steps = all[&mac].events.iter().map(|event| event.step.as_str());
+        assert_eq!(
+            steps.collect::<Vec<_>>(),
+            ["boot", "kickstart", "done", "packages"]
+        );
+    }
+}
+
 async fn ask(provision: &Arc<Provision>, method: &str, path: &str, client: &str) -> (u16, String) {
     let request = Request::builder().method(method).uri(path);
     let client: SocketAddr = client.parse().unwrap();

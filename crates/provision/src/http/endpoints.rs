@@ -21,6 +21,7 @@ use crate::{
     machines::{State, Step},
     model::{Boot, Group, Profile},
     reason::Reason,
+    rewrite,
     template::{self, Data},
 };
 
@@ -54,7 +55,7 @@ fn from_files(p: &Provision, endpoint: &Endpoint, asked: &Asked) -> Answer {
         Endpoint::Ignition => ignition_config(p, asked),
         Endpoint::Cloud => cloud_config(p, asked),
         Endpoint::Generic => {
-            let rendered = generic(p, asked, &asked.labels)?;
+            let rendered = generic(p, asked)?;
             Ok(content::serve(
                 &asked.method,
                 &asked.headers,
@@ -239,60 +240,31 @@ fn cloud_config(p: &Provision, asked: &Asked) -> Answer {
     ))
 }
 
-/// The rendered generic template of the profile that `labels` select.
-fn generic(p: &Provision, asked: &Asked, labels: &Labels) -> Result<String, Reason> {
-    let (group, profile) = selected(p, labels)?;
+/// The rendered generic template of the profile that the request's labels select.
+fn generic(p: &Provision, asked: &Asked) -> Result<String, Reason> {
+    let (group, profile) = selected(p, &asked.labels)?;
     let name = named(&profile, Kind::Generic, &profile.generic_id)?;
     render(
         p,
         Kind::Generic,
         name,
         Some(&group),
-        (labels, asked.query.as_str()),
+        (&asked.labels, asked.query.as_str()),
     )
 }
 
 /// An installer's answers: the generic template, one machine's and nobody else's.
 fn installer_file(p: &Provision, asked: &Asked, file: SeedFile) -> Answer {
-    let labels = installer_labels(p, asked);
     let text = match file {
-        SeedFile::Template => generic(p, asked, &labels)?,
+        SeedFile::Template => generic(p, asked)?,
         SeedFile::MetaData => {
-            let group = group(p, &labels)?;
+            let group = group(p, &asked.labels)?;
             format!("instance-id: {}\n", serde_json::json!(group.id))
         }
         SeedFile::VendorData => String::new(),
     };
     let response = content::serve(&asked.method, &asked.headers, Content::rendered(text));
     Ok(reply::never_cached(response))
-}
-
-/// The labels of an installer that may have named several interfaces in its headers: the first
-/// that a group selects by address is the machine, else the first of all.
-fn installer_labels(p: &Provision, asked: &Asked) -> Labels {
-    if asked.labels.mac().is_some() {
-        return asked.labels.clone();
-    }
-    let catalog = p.library.catalog();
-    let candidates = asked
-        .macs
-        .iter()
-        .map(|mac| asked.labels.clone().with("mac", &mac.to_string()));
-    let by_address = candidates.clone().find(|labels| {
-        catalog
-            .select(labels)
-            .is_some_and(|group| selects_by_mac(&group))
-    });
-    let mut candidates = candidates;
-    by_address
-        .or_else(|| candidates.next())
-        .unwrap_or_else(|| asked.labels.clone())
-}
-
-/// Whether a group is for machines that it names by their addresses.
-fn selects_by_mac(group: &Group) -> bool {
-    let mut names = group.selector.keys();
-    names.any(|name| name.eq_ignore_ascii_case("mac"))
 }
 
 /// `/script/NAME`: a script of the operator's own, with the machine's data if a group selects it.
@@ -314,15 +286,9 @@ fn done(p: &Provision, asked: &Asked) -> Answer {
     if asked.method != Method::POST {
         return Err(Reason::Method(asked.method.to_string()));
     }
-    let (_, header_macs) = crate::labels::of_installer(&asked.headers);
-    let mac = asked
-        .labels
-        .mac()
-        .or_else(|| header_macs.into_iter().next());
-    let mac = mac.ok_or(Reason::NoMachine)?;
-    let labels = asked.labels.clone().with("mac", &mac.to_string());
-    let is_expected =
-        p.machines.is_expected(&mac) || group(p, &labels).is_ok_and(|group| selects_by_mac(&group));
+    let mac = asked.labels.mac().ok_or(Reason::NoMachine)?;
+    let is_expected = p.machines.is_expected(&mac)
+        || group(p, &asked.labels).is_ok_and(|group| group.names_machines());
     if !is_expected {
         return Err(Reason::NotExpected(mac.to_string()));
     }
@@ -341,20 +307,20 @@ async fn fetch(p: &Arc<Provision>, asked: &Asked, url: &str) -> Answer {
         return Err(Reason::Method(asked.method.to_string()));
     }
     let fetch = p.fetch.as_ref().ok_or_else(foreign)?;
-    let wanted = url.to_owned();
+    let wanted = rewrite::guarded(url).ok_or_else(foreign)?;
+    let url = wanted.clone();
     let is_named = p.on_disk(move |p| {
         let trees = p.library.trees();
-        let is_named = trees.iter().any(|tree| wanted.starts_with(tree));
-        Ok(is_named)
+        Ok(trees.iter().any(|tree| wanted.starts_with(tree)))
     });
-    if !is_named.await? || url.contains("/../") {
+    if !is_named.await? {
         return Err(foreign());
     }
     let failed = |why: String| Reason::Fetch {
-        url: url.to_owned(),
+        url: url.clone(),
         why,
     };
-    let mut request = Request::builder().method(asked.method.clone()).uri(url);
+    let mut request = Request::builder().method(asked.method.clone()).uri(&url);
     for name in [
         header::RANGE,
         header::IF_RANGE,

@@ -4,6 +4,7 @@
 //! path is taken apart once, here; what each endpoint says is in the files below. Whatever may wait for
 //! a disk does it on threads of its own: a data directory that hangs keeps nobody from a DHCP answer.
 
+mod asked;
 mod assets;
 mod content;
 mod endpoints;
@@ -16,74 +17,15 @@ mod sniff;
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 
-use self::path::{Endpoint, Route};
 pub use self::reply::Body;
-use crate::{
-    Provision,
-    labels::{self, Labels},
-    mac::Mac,
-    machines::Step,
-    reason::Reason,
-    sign::Form,
+use self::{
+    asked::Asked,
+    path::{Endpoint, Route},
 };
-
-/// A request, taken apart.
-#[derive(Debug)]
-struct Asked {
-    method: Method,
-    headers: HeaderMap,
-    /// The raw query.
-    query: String,
-    labels: Labels,
-    /// Every hardware address that the machine named; the first one is its label.
-    macs: Vec<Mac>,
-    client: SocketAddr,
-}
-
-impl Asked {
-    fn new<B>(
-        request: &Request<B>,
-        endpoint: &Endpoint,
-        p: &Provision,
-        client: SocketAddr,
-    ) -> Self {
-        let query = request.uri().query().unwrap_or_default();
-        let mut labels = Labels::from_query(query, p.config.compat);
-        let mut macs: Vec<Mac> = labels.mac().into_iter().collect();
-        if let Endpoint::Kickstart { path_labels, .. } = endpoint {
-            labels = path_labels
-                .iter()
-                .fold(labels, |labels, (name, value)| labels.with(name, value));
-            macs.extend(labels.mac().filter(|mac| !macs.contains(mac)));
-            let (named, header_macs) = labels::of_installer(request.headers());
-            labels = named
-                .iter()
-                .fold(labels, |labels, (name, value)| labels.with(name, value));
-            if macs.is_empty() {
-                macs = header_macs;
-            }
-        }
-        Self {
-            method: request.method().clone(),
-            headers: request.headers().clone(),
-            query: query.to_owned(),
-            labels,
-            macs,
-            client,
-        }
-    }
-
-    /// Who asks: by what it says, else by where it was seen before.
-    fn machine(&self, provision: &Provision) -> Option<Mac> {
-        self.macs
-            .first()
-            .cloned()
-            .or_else(|| provision.machines.at(self.client.ip()))
-    }
-}
+use crate::{Provision, machines::Step, reason::Reason, sign::Form};
 
 /// Answers one request.
 pub(crate) async fn answer<B>(
@@ -98,7 +40,8 @@ pub(crate) async fn answer<B>(
     };
     // A socket of both families says `::ffff:10.0.0.9` of a machine that DHCP knows as 10.0.0.9.
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let asked = Arc::new(Asked::new(request, &endpoint, provision, client));
+    let asked = Asked::new(request, &endpoint, provision, client);
+    let asked = Arc::new(asked.identified(provision).await);
     tracing::debug!(method = %asked.method, uri = %request.uri(), %client, "provision request");
     let answered = endpoints::answer(provision, &endpoint, &asked).await;
     remember(provision, &endpoint, &asked, answered.as_ref().err());

@@ -189,8 +189,10 @@ impl Library {
         let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
         trees.get(&self.root.join("profiles"), || {
             let urls = warm::urls(&self.profiles());
-            let trees = urls.iter().filter_map(|url| rewrite::tree_of(url));
-            trees.map(ToOwned::to_owned).collect()
+            let trees = urls
+                .iter()
+                .filter_map(|url| rewrite::normal(rewrite::tree_of(url)?));
+            trees.collect()
         })
     }
 
