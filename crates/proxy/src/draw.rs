@@ -134,8 +134,9 @@ async fn run(
             Answer::Refused(arrived) => Ended::Refused(Box::new(arrived)),
             Answer::Failed(error) => Ended::Failed(error),
         };
-        if matches!(ended, Ended::Changed | Ended::Whole(_)) {
-            // While the run is ours: nobody else asks the same.
+        if matches!(ended, Ended::Changed | Ended::Whole(_) | Ended::Unkept) {
+            // While the run is ours: nobody else asks the same. Parts that an origin does not go
+            // on with would keep the whole from being fetched.
             partial.discard();
             break;
         }
@@ -235,8 +236,7 @@ async fn end(asked: &Asked, partial: &Partial, ended: Ended, tell: Option<onesho
     let is_own = partial.meta().url() == asked.url.as_str();
     let is_alone = asked.shared.origins.hops(asked).len() < 2;
     match ended {
-        Ended::Broken | Ended::Changed => say(tell, Led::Again),
-        Ended::Unkept => say(tell, Led::Alone(Pass::ColdRange)),
+        Ended::Broken | Ended::Changed | Ended::Unkept => say(tell, Led::Again),
         Ended::Whole(answer) => {
             let (at, arrived) = *answer;
             whole(&at, arrived, tell).await;

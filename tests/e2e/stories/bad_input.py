@@ -146,10 +146,21 @@ def port_that_is_taken_ends_the_start(lab):
 
 
 @story(larder_only=True)
-def cache_directory_that_cannot_be_written_ends_the_start(lab):
-    """A read-only cache directory, or a file in its place: exit 1, and the message names it."""
+def cache_directory_on_a_read_only_disk_costs_the_cache_alone(lab):
+    """A cache directory on a read-only disk: larder serves without storing, and says so with its
+    name."""
     directory = lab.mounted("read-only", "size=1m,ro")
-    check(directory in exits(lab, 1, "--cache-dir", directory, "--listen", "127.0.0.1:0"), "no name")
+    origin = lab.origin()
+    origin.put("/file", Answer(body=b"passed"))
+    proxy = lab.larder(["--admin", "off", "--cache-dir", directory, "--listen", "127.0.0.1:0"])
+    for _ in range(2):
+        equal(proxy.whole(f"{origin.url}/file"), b"passed", "the file")
+    check(directory in proxy.said(), "no name")
+
+
+@story(larder_only=True)
+def file_in_place_of_the_cache_directory_ends_the_start(lab):
+    """A file where the cache directory should be: exit 1, and the message names it."""
     file = lab.write("a-file", "not a directory\n")
     check(str(file) in exits(lab, 1, "--cache-dir", str(file), "--listen", "127.0.0.1:0"), "no name")
     equal(file.read_text(), "not a directory\n", "the file")

@@ -132,6 +132,8 @@ def idle_tunnels_and_slow_readers_cost_little(lab):
     finally:
         for connection in held:
             connection.close()
+        # A close alone would leave the port to the thread that waits in accept.
+        server.listener.shutdown(socket.SHUT_RDWR)
         server.listener.close()
         for connection in server.taken:
             connection.close()
