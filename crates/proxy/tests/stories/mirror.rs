@@ -118,6 +118,17 @@ impl Mirror {
         self.sent().iter().map(|sent| sent.end - sent.start).sum()
     }
 
+    /// Waits until all that was announced has been sent.
+    pub(crate) async fn settled(&self) {
+        for _ in 0..500 {
+            if self.sent().iter().all(|sent| sent.complete) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("an answer stands still: {:?}", self.sent());
+    }
+
     pub(crate) fn heads(&self) -> Vec<String> {
         self.state.lock().unwrap().heads.clone()
     }

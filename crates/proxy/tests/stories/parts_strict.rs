@@ -70,12 +70,12 @@ async fn weak_validators_put_no_two_versions_together() {
         .await;
         let rig = Rig::forward();
         rig.get(&origin.url(PATH), &span(0)).await;
-        let all = rig.get(&origin.url(PATH), "").await;
-        assert!(
-            all.whole && (all.body == body(1) || all.body == body(2)),
-            "{}",
-            all.head
-        );
+        // Who follows the first part while it still comes is cut when the second is another's.
+        for may_be_cut in [true, false] {
+            let all = rig.get(&origin.url(PATH), "").await;
+            let is_one = all.body == body(1) || all.body == body(2);
+            assert!(is_one || (may_be_cut && !all.whole), "{}", all.head);
+        }
     }
 }
 
@@ -278,6 +278,7 @@ async fn a_mirror_that_fails_keeps_nobody_from_the_others() {
     let rig = Rig::start(pooled(&mirrors), Mode::Forward);
     let url = "http://pool.test/iso/big.iso.zsync";
     assert_eq!(rig.get(url, &span(0)).await.status, 206);
+    mirrors[0].settled().await;
     mirrors[0].plan(|plan| plan.status = Some(503));
     let far = rig.get(url, &span(2 * MIB)).await;
     assert!(

@@ -166,13 +166,6 @@ impl Claims {
         run.map_or((0, 0), |run| (run.at, run.end))
     }
 
-    /// True if somebody draws the byte at `position`.
-    pub(crate) fn is_drawn(&self, position: u64) -> bool {
-        self.runs
-            .iter()
-            .any(|run| (run.start..run.end).contains(&position))
-    }
-
     /// Nobody draws the run any more.
     pub(crate) fn end(&mut self, number: u64) {
         self.runs.retain(|run| run.number != number);

@@ -183,15 +183,14 @@ impl Partial {
         running.with_extents(|there| spans.iter().all(|(start, end)| there.covers(*start, *end)))
     }
 
-    /// True if the first of these bytes that are missing are being drawn by somebody else.
+    /// True if all of these bytes that are missing are being drawn by others.
     pub fn is_drawing(&self, spans: &[(u64, u64)]) -> bool {
         let claims = lock(&self.inner.claims);
-        let gap = self.inner.running.with_extents(|there| {
-            spans
-                .iter()
-                .find_map(|(start, end)| there.first_gap(*start, *end))
-        });
-        gap.is_some_and(|(gap, _)| claims.is_drawn(gap))
+        let mut there = self.inner.running.with_extents(Clone::clone);
+        for (start, end) in claims.spans() {
+            there.insert(start, end);
+        }
+        spans.iter().all(|(start, end)| there.covers(*start, *end))
     }
 
     /// Says that these spans will be drawn.
