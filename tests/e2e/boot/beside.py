@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Larder on the same host as the main DHCP server: one that shares port 67, and one that holds it alone.
 Needs busybox, dnsmasq and iproute2; run as root: beside.py [STORY…]"""
-import json, time
+import json, signal, time
 from lab import LARDER, SERVER, Lab, Stories
 
 # A BIOS machine's DISCOVER; prints [yiaddr, boot file] of each answer of four seconds.
@@ -101,10 +101,23 @@ def few_capabilities():
     return None
 
 
+def signals():
+    """What log rotation and scripts send to dnsmasq ends nothing."""
+    with Lab() as lab:
+        serving = lab.larder('--interface', 'e0')
+        for name in ('SIGHUP', 'SIGUSR1', 'SIGUSR2'):
+            serving.send_signal(getattr(signal, name))
+            if not lab.wait_for(lambda: name + ' changes nothing' in lab.log('larder.log'), 5):
+                return '%s: exit %s; %s' % (name, serving.poll(), lab.log('larder.log')[-300:])
+        serving.terminate()
+        return None if serving.wait(10) == 0 else 'exit %s' % serving.returncode
+
+
 stories = Stories()
 stories.tell('beside-a-sharing-server', sharing())
 stories.tell('beside-a-sharing-server-by-packets', sharing('--packet-socket'))
 stories.tell('beside-a-server-that-holds-the-port', alone)
 stories.tell('another-address', moved)
 stories.tell('two-capabilities', few_capabilities)
+stories.tell('signals-that-end-nothing', signals)
 stories.end()

@@ -350,6 +350,8 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// What scripts and log rotation send to dnsmasq, which lives on.
+    others: [(&'static str, tokio::signal::unix::Signal); 3],
 }
 
 impl Signals {
@@ -358,13 +360,25 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            others: [
+                ("SIGHUP", signal(SignalKind::hangup())?),
+                ("SIGUSR1", signal(SignalKind::user_defined1())?),
+                ("SIGUSR2", signal(SignalKind::user_defined2())?),
+            ],
         })
     }
 
     async fn end(&mut self) {
-        tokio::select! {
-            _told = self.interrupt.recv() => {}
-            _told = self.terminate.recv() => {}
+        let [hangup, first, second] = &mut self.others;
+        loop {
+            let name = tokio::select! {
+                _told = self.interrupt.recv() => return,
+                _told = self.terminate.recv() => return,
+                _told = hangup.1.recv() => hangup.0,
+                _told = first.1.recv() => first.0,
+                _told = second.1.recv() => second.0,
+            };
+            tracing::info!("{name} changes nothing: configuration is read at the start");
         }
     }
 }
