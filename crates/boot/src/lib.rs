@@ -15,6 +15,7 @@ pub mod error;
 pub mod explain;
 pub mod export;
 pub mod fetch;
+pub mod here;
 pub mod ipxe_text;
 pub mod loaders;
 pub mod menu;

@@ -20,8 +20,8 @@ fn program() -> Vec<u8> {
     bytes
 }
 
-fn server(root: &Path) -> (Handle, SocketAddr) {
-    let config = Config {
+fn config(root: &Path) -> Config {
+    Config {
         interfaces: vec!["lo".to_owned()],
         root: Some(root.to_owned()),
         is_tftp: false,
@@ -32,7 +32,14 @@ fn server(root: &Path) -> (Handle, SocketAddr) {
             tftp: 0,
         },
         ..Config::default()
-    };
+    }
+}
+
+fn server(root: &Path) -> (Handle, SocketAddr) {
+    started(config(root))
+}
+
+fn started(config: Config) -> (Handle, SocketAddr) {
     let handle = Boot::start(config, None, std::future::pending()).unwrap();
     let mut all = handle.listening().iter();
     let address = all.find(|at| at.mode == "boot-http").unwrap().address;
@@ -117,4 +124,47 @@ async fn programs_that_are_loaded_in_vain_by_http_make_a_loop() {
     assert!(!is_looping(), "two whole loads");
     ask(server, "GET", path, "").await;
     assert!(is_looping());
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn a_script_that_would_load_itself_is_the_menu() {
+    let root = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let (_handle, address) = started(Config {
+        http: Some(SocketAddr::from(([127, 0, 0, 1], port))),
+        next: Some(format!("http://127.0.0.1:{port}/boot.ipxe")),
+        ..config(root.path())
+    });
+    let (_, script) = ask(address, "GET", "/boot.ipxe", "").await;
+    let script = String::from_utf8(script).unwrap();
+    assert!(script.contains("/menu.ipxe?"), "{script}");
+    assert!(!script.contains(&format!("{port}/boot.ipxe")), "{script}");
+}
+
+#[tokio::test]
+async fn the_port_of_the_server_that_the_words_name_is_left_to_it() {
+    let root = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let words = [
+        "--dhcp-range=127.0.0.0,proxy".to_owned(),
+        format!("--pxe-service=x86PC,iPXE,http://127.0.0.1:{port}/boot.ipxe"),
+    ];
+    let words = larder_boot::words::read::command_line(&words, &|_| Ok(Vec::new())).unwrap();
+    let (handle, address) = started(Config {
+        http: Some(SocketAddr::from(([127, 0, 0, 1], port))),
+        words: Some(words),
+        ..config(root.path())
+    });
+    assert_ne!(address.port(), port);
+    let told = handle.notices().join(" ");
+    assert!(
+        told.contains(&format!("port {port} is another server's")),
+        "{told}"
+    );
 }

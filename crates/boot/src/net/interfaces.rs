@@ -157,6 +157,12 @@ impl Links {
         all.find(|interface| interface.index == index).cloned()
     }
 
+    /// Tells whether an address is that of a served interface.
+    pub fn has(&self, address: Ipv4Addr) -> bool {
+        let seen = self.seen();
+        seen.iter().any(|found| found.interface.address == address)
+    }
+
     /// The interface on a client's own subnet, else the first one served.
     pub fn near(&self, client: IpAddr) -> Option<Interface> {
         let seen = self.seen();

@@ -14,6 +14,7 @@ use super::supervise::Complaint;
 use crate::config::Config;
 use crate::decide::{Interface, Rules};
 use crate::fetch::Fetch;
+use crate::here;
 use crate::menu::Entry;
 use crate::net::interfaces::{self, Links};
 use crate::net::udp::Way;
@@ -140,6 +141,8 @@ impl Core {
             .into_iter()
             .find(|known| *known == name)?;
         match self.by_words(machine, client) {
+            // Machines would load that script from within itself, without end.
+            ByWords::Script(url) if self.leads_back(&url) => self.own_script(kind, client),
             ByWords::Script(url) if kind == "autoexec.ipxe" => Some(script::autoexec(&url)),
             ByWords::Script(url) => Some(script::first(&self.bases(client), Some(&url))),
             // iPXE goes on to DHCP without it, and there the words say what they give.
@@ -154,7 +157,10 @@ impl Core {
         let here = self.bases(client);
         Some(match name {
             "autoexec.ipxe" => script::autoexec(&format!("{}/boot.ipxe", here.scripts)),
-            "boot.ipxe" => script::first(&here, self.config.next.as_deref()),
+            "boot.ipxe" => {
+                let next = self.config.next.as_deref();
+                script::first(&here, next.filter(|next| !self.leads_back(next)))
+            }
             _ => {
                 let look = Look {
                     seconds: self.config.menu_seconds,
@@ -163,6 +169,14 @@ impl Core {
                 script::menu(&here, &self.menu, &look)
             }
         })
+    }
+
+    /// Tells whether a URL is a script of larder's own listener here.
+    fn leads_back(&self, url: &str) -> bool {
+        let is_own = |address| self.links.has(address);
+        let port = self.rules.own.http_port;
+        let port = port.filter(|_| self.config.http.is_some());
+        port.is_some_and(|port| here::is_own_script(url, port, &is_own))
     }
 
     /// What dnsmasq's words say of a machine's script.

@@ -22,6 +22,7 @@ use crate::config::{Config, SocketKind};
 use crate::decide::{OwnRules, Port, Rules};
 use crate::error::Error;
 use crate::fetch::Fetch;
+use crate::here;
 use crate::ipxe_text;
 use crate::loaders::{self, Loaders, Missing};
 use crate::menu;
@@ -32,9 +33,13 @@ use crate::tftp;
 use crate::tftp::files::{Files, Manner};
 use crate::timeline::{Machine, Timeline};
 use crate::web::{self, Web};
+use crate::words;
 
 /// Under dnsmasq's words, how many ports behind a taken one are tried for the script endpoint.
 const HTTP_PORTS_TRIED: u16 = 100;
+
+/// Where matchbox serves gRPC.
+const MATCHBOX_RPC: u16 = 8081;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -114,7 +119,7 @@ impl Boot {
         let all = interfaces::list().map_err(Error::Interfaces)?;
         let served = choice(&config).pick(&all)?;
         let loaders = loaders::find(config.root.as_deref(), config.secure_boot);
-        let (http, notice) = open_http(&config)?;
+        let (http, notice) = open_http(&config, &served)?;
         let mut notices = ranges_elsewhere(&config, &served);
         notices.extend(notice);
         let sockets = open(&config, &served)?;
@@ -340,7 +345,10 @@ fn ranges_elsewhere(config: &Config, served: &[Found]) -> Vec<String> {
 
 /// Opens the script endpoint. Under dnsmasq's words nobody asked for it, and the same host may well run
 /// another server on its port: then the next free one does as well.
-fn open_http(config: &Config) -> Result<(Option<TcpListener>, Option<String>), Error> {
+fn open_http(
+    config: &Config,
+    served: &[Found],
+) -> Result<(Option<TcpListener>, Option<String>), Error> {
     let Some(wanted) = config.http else {
         return Ok((None, None));
     };
@@ -350,12 +358,19 @@ fn open_http(config: &Config) -> Result<(Option<TcpListener>, Option<String>), E
         0
     };
     let mut address = wanted;
+    let left = ports_of_others(config, served);
     loop {
-        match bind(address) {
+        let is_left = left.contains(&address.port());
+        let bound = if is_left {
+            Err(std::io::ErrorKind::AddrInUse.into())
+        } else {
+            bind(address)
+        };
+        match bound {
             Ok(listener) => {
                 let notice = (address != wanted).then(|| {
                     format!(
-                        "port {} is taken; boot scripts are on {}",
+                        "port {} is another server's; boot scripts are on {}",
                         wanted.port(),
                         address.port()
                     )
@@ -374,6 +389,19 @@ fn open_http(config: &Config) -> Result<(Option<TcpListener>, Option<String>), E
             }
         }
     }
+}
+
+/// Ports that are left to the servers on this host that dnsmasq's words send machines to: those may start
+/// later, and matchbox takes 8081 as well.
+fn ports_of_others(config: &Config, served: &[Found]) -> Vec<u16> {
+    let is_own = |address| served.iter().any(|own| own.interface.address == address);
+    let urls = config.words.iter().flat_map(words::script::named);
+    let ports = urls.filter_map(|url| here::part(url, &is_own));
+    let mut ports: Vec<u16> = ports.map(|(port, _)| port).collect();
+    if !ports.is_empty() {
+        ports.push(MATCHBOX_RPC);
+    }
+    ports
 }
 
 /// Binds a TCP socket; on a host without IPv6 the wildcard address of IPv4 stands in.
