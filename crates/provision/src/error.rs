@@ -123,7 +123,11 @@ pub enum Error {
 impl Error {
     /// The error and what caused it, on one line.
     pub fn with_cause(&self) -> String {
-        std::error::Error::source(self)
-            .map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
+        match std::error::Error::source(self) {
+            // It says its cause in its own words already.
+            Some(_) if matches!(self, Self::Open { .. }) => self.to_string(),
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
     }
 }

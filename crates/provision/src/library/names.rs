@@ -31,6 +31,10 @@ pub(super) fn file(kind: &'static str, name: &str, suffix: &str) -> Result<PathB
     if name.split('/').any(|part| matches!(part, "" | ".")) {
         return refused("has an empty part");
     }
+    // Such files are nobody's to list: editors and the writing itself leave them.
+    if name.split('/').any(|part| part.starts_with('.')) {
+        return refused("begins a part with a dot: such files are not listed");
+    }
     Ok(PathBuf::from(format!("{name}{suffix}")))
 }
 
@@ -51,6 +55,8 @@ mod tests {
             "a/",
             "a\0b",
             "a\nb",
+            ".hidden",
+            "a/.hid/b",
         ] {
             assert!(file("group", bad, ".json").is_err(), "{bad:?}");
         }

@@ -67,7 +67,15 @@ fn make(directory: &Path, root: &Path) -> io::Result<()> {
 pub(super) fn remove(path: &Path, root: &Path) -> Result<(), Error> {
     let failed = |error| Error::Write(path.to_owned(), error);
     match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Beneath a file there is nothing either.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(());
+        }
         removed => removed.map_err(failed)?,
     }
     let mut folder = path.parent().unwrap_or(root);
@@ -84,4 +92,18 @@ pub(super) fn remove(path: &Path, root: &Path) -> Result<(), Error> {
 
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_lie_beneath_a_file_is_gone_already() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("a.json");
+        fs::write(&file, "{}").unwrap();
+        remove(&file.join("x"), root.path()).unwrap();
+        assert!(file.exists());
+    }
 }

@@ -10,12 +10,15 @@ use std::{
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     net::IpAddr,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use rustix::{fs::FlockOperation, io::Errno};
+use rustix::{
+    fs::{FlockOperation, OFlags},
+    io::Errno,
+};
 
 use super::{Machine, State};
 use crate::{error::Error, mac::Mac};
@@ -25,7 +28,7 @@ pub(super) const LINES_MAX: usize = 4096;
 /// Others hold the lock for one line, or for one file of a few megabytes.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Then it is an error.
-const LOCK_TRIES: u32 = 500;
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the file says of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +110,8 @@ pub(super) struct Journal {
     file: Option<(u64, u64)>,
     /// Lines in it, as far as it was read.
     lines: usize,
+    /// Beyond so many it is written anew.
+    lines_max: usize,
 }
 
 impl Journal {
@@ -116,13 +121,14 @@ impl Journal {
             read_bytes: 0,
             file: None,
             lines: 0,
+            lines_max: LINES_MAX,
         }
     }
 
     /// The lines that came since the last call; all of them again if the file was replaced. Never writes.
     pub(super) fn news(&mut self) -> Result<Vec<Line>, Error> {
         let failed = |error| Error::State(self.path.clone(), error);
-        let mut file = match File::open(&self.path) {
+        let mut file = match open(OpenOptions::new().read(true), &self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.forget();
                 return Ok(Vec::new());
@@ -158,35 +164,23 @@ impl Journal {
         Ok(text.lines().filter_map(Line::parse).collect())
     }
 
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         (self.read_bytes, self.file, self.lines) = (0, None, 0);
     }
 
-    /// Adds one line, on a line of its own even after a torn one. With `lasts` it is on the disk itself
-    /// when this returns.
-    pub(super) fn append(&mut self, line: &Line, lasts: bool) -> Result<(), Error> {
-        let failed = |error| Error::State(self.path.clone(), error);
-        let is_new = !self.path.exists();
-        if let Some(directory) = self.path.parent().filter(|_| is_new) {
-            fs::create_dir_all(directory).map_err(failed)?;
-        }
-        let mut options = OpenOptions::new();
-        options.create(true).append(true).read(true);
-        let mut file = self.locked(&options).map_err(failed)?;
+    /// Adds one line to the locked file, on a line of its own even after a torn one.
+    pub(super) fn append(&mut self, locked: &Locked, line: &Line) -> io::Result<()> {
+        let mut file = &locked.file;
         let mut text = line.text();
-        if ends_torn(&mut file).map_err(failed)? {
+        if ends_torn(file)? {
             text.insert(0, '\n');
         }
-        let metadata = file.metadata().map_err(failed)?;
-        file.write_all(text.as_bytes()).map_err(failed)?;
-        if lasts {
-            file.sync_data().map_err(failed)?;
+        let metadata = file.metadata()?;
+        if let Err(error) = file.write_all(text.as_bytes()) {
+            locked.file.set_len(metadata.len())?;
+            return Err(error);
         }
-        if lasts && is_new {
-            sync_directory(&self.path).map_err(failed)?;
-        }
-        let is_first = is_new && metadata.len() == 0;
-        if is_first {
+        if metadata.len() == 0 {
             self.forget();
             self.file = Some(identity(&metadata));
         }
@@ -200,49 +194,122 @@ impl Journal {
 
     /// Whether it has many more lines than there are machines to tell of.
     pub(super) fn is_long(&self, machines: usize) -> bool {
-        self.lines > LINES_MAX && self.lines > machines.saturating_mul(4)
+        self.lines > self.lines_max && self.lines > machines.saturating_mul(4)
     }
 
-    /// Writes what `lines` says of everything that was read to a new file in the place of this one, with
-    /// the same owner and mode. Others that append wait for that and find the new file.
+    /// Writes what `lines` says of everything that was read to a new file in the place of the locked one,
+    /// with the same owner and mode. Others that append wait for that and find the new file. When it fails,
+    /// the file may grow to twice its lines before it is tried again.
     pub(super) fn compact(
         &mut self,
+        locked: &mut Locked,
         lines: impl FnOnce(Vec<Line>) -> Vec<Line>,
     ) -> Result<(), Error> {
-        let path = self.path.clone();
-        let failed = |error| Error::State(path.clone(), error);
-        let mut file = self.locked(OpenOptions::new().read(true)).map_err(failed)?;
-        let lines = lines(self.news_of(&mut file)?);
+        let news = self.news_of(&mut locked.file)?;
+        self.lines_max = self.lines.saturating_mul(2);
+        let lines = lines(news);
         let text: String = lines.iter().map(Line::text).collect();
-        // Where another file is linked to, that one is written anew.
-        let target = fs::canonicalize(&path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        let new = replace(&target, &text, &metadata).map_err(failed)?;
+        let new = locked
+            .replace(&self.path, &text)
+            .map_err(|error| Error::State(self.path.clone(), error))?;
         self.file = Some(identity(&new));
         (self.read_bytes, self.lines) = (text.len() as u64, lines.len());
+        self.lines_max = LINES_MAX;
         Ok(())
     }
+}
 
-    /// Opens the file and locks it against other processes; it is still the one at this path then.
-    fn locked(&self, options: &OpenOptions) -> io::Result<File> {
-        for _ in 0..LOCK_TRIES {
-            let file = options.open(&self.path)?;
+/// The journal's file while no other process may write to it.
+#[derive(Debug)]
+pub(super) struct Locked {
+    file: File,
+    /// Nobody had made it before.
+    is_new: bool,
+    bytes: u64,
+}
+
+impl Locked {
+    /// Opens the file at `path` and waits for its lock, until `deadline` at most; it is still the one at this
+    /// path then. Makes it, for its owner's eyes alone: whoever can open it can lock it.
+    pub(super) fn at(path: &Path, deadline: Instant) -> io::Result<Self> {
+        let is_new = !path.exists();
+        if is_new {
+            fs::create_dir_all(directory_of(path))?;
+        }
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).read(true).mode(0o600);
+        loop {
+            let file = open(&mut options, path)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
-                    let there = fs::metadata(&self.path).map(|there| identity(&there));
-                    if there.is_ok_and(|there| {
-                        file.metadata().is_ok_and(|ours| identity(&ours) == there)
-                    }) {
-                        return Ok(file);
+                    let ours = file.metadata()?;
+                    let there = fs::metadata(path).map(|there| identity(&there));
+                    if there.is_ok_and(|there| there == identity(&ours)) {
+                        let bytes = ours.len();
+                        return Ok(Self {
+                            file,
+                            is_new,
+                            bytes,
+                        });
                     }
                 }
-                Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    let text = "another process has locked it for too long";
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-        let text = "another process has locked it for too long";
-        Err(io::Error::new(io::ErrorKind::WouldBlock, text))
     }
+
+    /// Sees to it that what was appended is on the disk itself; what is not is taken back.
+    pub(super) fn sync(&self, path: &Path) -> io::Result<()> {
+        let synced = self.file.sync_data().and_then(|()| {
+            if self.is_new {
+                sync_directory(path)?;
+            }
+            Ok(())
+        });
+        if synced.is_err() {
+            self.file.set_len(self.bytes)?;
+        }
+        synced
+    }
+
+    fn replace(&self, path: &Path, text: &str) -> io::Result<Metadata> {
+        // Where another file is linked to, that one is written anew.
+        replace(&fs::canonicalize(path)?, text, &self.file.metadata()?)
+    }
+}
+
+/// Takes from others who are neither its owner nor of its group the right to open the file, and to lock it.
+pub(super) fn close_to_others(path: &Path) -> io::Result<()> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    let mut permissions = metadata.permissions();
+    let others = permissions.mode() & 0o007;
+    if !metadata.is_file() || others == 0 {
+        return Ok(());
+    }
+    permissions.set_mode(permissions.mode() - others);
+    fs::set_permissions(path, permissions)
+}
+
+/// Opens a regular file; a pipe in its place would never answer.
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let at_once = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options.custom_flags(at_once).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(
+            "is a pipe, device or directory, not a file",
+        ));
+    }
+    Ok(file)
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {
@@ -251,7 +318,7 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 
 /// Puts a file with this text, and the owner and mode of `former`, in the place of `path`.
 fn replace(path: &Path, text: &str, former: &Metadata) -> io::Result<Metadata> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let mut file = tempfile::Builder::new()
         .prefix(".")
         .suffix(".new")
@@ -269,11 +336,17 @@ fn replace(path: &Path, text: &str, former: &Metadata) -> io::Result<Metadata> {
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    File::open(directory_of(path))?.sync_all()
+}
+
+/// The directory of a file: a name alone is one in the working directory.
+fn directory_of(path: &Path) -> &Path {
+    let named = path.parent().filter(|it| !it.as_os_str().is_empty());
+    named.unwrap_or(Path::new("."))
 }
 
 /// Whether the file's last byte is no line end.
-fn ends_torn(file: &mut File) -> io::Result<bool> {
+fn ends_torn(mut file: &File) -> io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
         return Ok(false);
     }

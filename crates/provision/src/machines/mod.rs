@@ -7,22 +7,25 @@
 //! `new → installing → installed`: asking for a boot script begins an installation, `done` ends
 //! it, `reinstall` starts over. A machine that reboots amid its installation installs again.
 //!
-//! Two locks, always taken in this order: the journal's, held while the disk works, and the
-//! table's, held for a moment. So whoever only looks or notes a step never waits for a disk.
+//! Three locks, always taken in this order: the writers' turn, held while another process has locked the
+//! file and while the disk writes; the journal's, held while it is read or appended to; and the table's,
+//! held for a moment. So whoever asks for a state never waits for another process, and whoever only looks
+//! or notes a step never waits for a disk.
 
 mod journal;
 mod table;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io,
     net::IpAddr,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    time::{Duration, Instant, SystemTime},
 };
 
 use self::{
-    journal::{Journal, Line},
+    journal::{Journal, Line, Locked},
     table::Table,
 };
 use crate::{error::Error, mac::Mac};
@@ -31,6 +34,10 @@ use crate::{error::Error, mac::Mac};
 const EVENTS_MAX: usize = 64;
 /// Machines kept in all; of more, those seen longest ago and not installed go first.
 const MACHINES_MAX: usize = 20_000;
+/// For so long a machine's boot script waits until it is written down that its installation begins.
+const BEGINNING_PATIENCE: Duration = Duration::from_millis(500);
+/// Between two looks whether it is one's turn to write.
+const TURN_PAUSE: Duration = Duration::from_millis(2);
 
 /// How far a machine is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -140,6 +147,9 @@ pub struct Machine {
 /// All machines.
 #[derive(Debug)]
 pub struct Machines {
+    path: PathBuf,
+    /// Who writes.
+    turn: Mutex<()>,
     journal: Mutex<Journal>,
     table: Mutex<Table>,
     /// Whether this process may write the journal anew; the others only read it and append.
@@ -154,6 +164,8 @@ impl Machines {
     /// [`Error::State`] when it exists and cannot be read.
     pub fn open(path: PathBuf) -> Result<Self, Error> {
         let machines = Self {
+            path: path.clone(),
+            turn: Mutex::default(),
             journal: Mutex::new(Journal::new(path)),
             table: Mutex::default(),
             keeps: false,
@@ -172,7 +184,13 @@ impl Machines {
             keeps: true,
             ..Self::open(path)?
         };
-        machines.compact(&mut machines.journal());
+        if let Err(error) = journal::close_to_others(&machines.path) {
+            tracing::warn!(
+                "{}",
+                Error::State(machines.path.clone(), error).with_cause()
+            );
+        }
+        machines.compact();
         Ok(machines)
     }
 
@@ -266,30 +284,68 @@ impl Machines {
     /// Writes a machine's state down and then believes it. Saying again what is known writes nothing, so
     /// that nobody fills the disk by repeating it.
     fn set_state(&self, mac: &Mac, state: State) -> Result<(), Error> {
-        let mut journal = self.journal();
-        self.read_or_warn(&mut journal);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let line = {
-            let mut table = self.table();
-            let machine = table
-                .machine(mac)
-                .ok_or(Error::MachinesFull(MACHINES_MAX))?;
-            if machine.state == state {
-                return Ok(());
-            }
-            Line {
-                state,
-                since: now.map_or(0, |since| since.as_secs()),
-                ..Line::of(mac, machine)
-            }
-        };
         // An installation that began is no loss: it begins anew. Its end and its order are.
-        journal.append(&line, state != State::Installing)?;
-        self.table().believe(&line);
+        let lasts = state != State::Installing;
+        let patience = if lasts {
+            journal::LOCK_PATIENCE
+        } else {
+            BEGINNING_PATIENCE
+        };
+        let deadline = Instant::now() + patience;
+        if self.to_write(mac, state)?.is_none() {
+            return Ok(());
+        }
+        let failed = |error| Error::State(self.path.clone(), error);
+        {
+            let _turn = self.turn(deadline).map_err(failed)?;
+            let locked = Locked::at(&self.path, deadline).map_err(failed)?;
+            // Others may have written while this one waited.
+            let Some(line) = self.to_write(mac, state)? else {
+                return Ok(());
+            };
+            self.journal().append(&locked, &line).map_err(failed)?;
+            if lasts && let Err(error) = locked.sync(&self.path) {
+                self.journal().forget();
+                return Err(failed(error));
+            }
+            self.table().believe(&line);
+        }
         if self.keeps {
-            self.compact(&mut journal);
+            self.compact();
         }
         Ok(())
+    }
+
+    /// The right to write, for which others of this process wait too.
+    fn turn(&self, deadline: Instant) -> io::Result<MutexGuard<'_, ()>> {
+        loop {
+            match self.turn.try_lock() {
+                Ok(turn) => return Ok(turn),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(TURN_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let text = "others have been writing for too long";
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+                }
+            }
+        }
+    }
+
+    /// What there is to write down of a machine's new state, after all that was written so far.
+    fn to_write(&self, mac: &Mac, state: State) -> Result<Option<Line>, Error> {
+        self.read_or_warn(&mut self.journal());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let mut table = self.table();
+        let machine = table
+            .machine(mac)
+            .ok_or(Error::MachinesFull(MACHINES_MAX))?;
+        Ok((machine.state != state).then(|| Line {
+            state,
+            since: now.map_or(0, |since| since.as_secs()),
+            ..Line::of(mac, machine)
+        }))
     }
 
     fn read(&self, journal: &mut Journal) -> Result<(), Error> {
@@ -309,21 +365,28 @@ impl Machines {
         }
     }
 
-    /// Writes a journal anew that says little with many lines.
-    fn compact(&self, journal: &mut Journal) {
-        if !journal.is_long(self.table().all().len()) {
+    /// Writes a journal anew that says little with many lines, if nobody else writes.
+    fn compact(&self) {
+        let machines = self.table().all().len();
+        if !self.journal().is_long(machines) {
             return;
         }
-        let compacted = journal.compact(|news| {
+        if let Err(error) = self.write_anew() {
+            tracing::warn!("left as it is: {}", error.with_cause());
+        }
+    }
+
+    fn write_anew(&self) -> Result<(), Error> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = Locked::at(&self.path, Instant::now());
+        let mut locked = locked.map_err(|error| Error::State(self.path.clone(), error))?;
+        self.journal().compact(&mut locked, |news| {
             let mut table = self.table();
             for line in &news {
                 table.believe(line);
             }
             table.lines()
-        });
-        if let Err(error) = compacted {
-            tracing::warn!("left as it is: {}", error.with_cause());
-        }
+        })
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal> {

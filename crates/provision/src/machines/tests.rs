@@ -188,17 +188,13 @@ fn no_line_is_lost_between_a_server_that_compacts_and_commands_that_append() {
         }
     });
     for _ in 0..15 {
-        let mut journal = server.journal();
-        let compacted = journal.compact(|news| {
-            let mut table = server.table();
-            for line in &news {
-                table.believe(line);
-            }
-            table.lines()
-        });
-        // There is no file before the first line.
-        assert!(compacted.is_ok() || !path.exists(), "{compacted:?}");
-        drop(journal);
+        // It gives way to whoever writes just then.
+        let compacted = server.write_anew();
+        let gave_way = |error: &Error| error.with_cause().contains("locked");
+        assert!(
+            compacted.as_ref().err().is_none_or(gave_way),
+            "{compacted:?}"
+        );
         std::thread::yield_now();
     }
     command.join().unwrap();
@@ -287,4 +283,84 @@ fn a_former_address_is_nobodys() {
     machines.observe(&mac(2), Some(at(2)), Step::Boot, "");
     machines.observe(&mac(1), Some(at(3)), Step::Boot, "");
     assert_eq!(machines.at(at(2)), Some(mac(2)), "its next tenant's");
+}
+
+#[test]
+fn a_journal_without_a_directory_lies_in_the_working_directory() {
+    // A name that no other test and no file here has; the working directory is the crate's.
+    let directory = tempfile::tempdir_in(".").unwrap();
+    let name = format!("{}.jsonl", directory.path().file_name().unwrap().display());
+    let machines = Machines::keep(PathBuf::from(&name)).unwrap();
+    let done = machines.done(&mac(1));
+    let written = machines.write_anew();
+    let mode = fs::metadata(&name).map(|it| it.permissions().mode() & 0o777);
+    fs::remove_file(&name).unwrap();
+    done.unwrap();
+    written.unwrap();
+    assert_eq!(mode.unwrap(), 0o600, "nobody else can lock it");
+}
+
+#[test]
+fn another_process_that_holds_the_lock_keeps_no_machine_from_its_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("machines");
+    let server = Machines::keep(path.clone()).unwrap();
+    server.done(&mac(1)).unwrap();
+    let held = Locked::at(&path, Instant::now()).unwrap();
+    std::thread::scope(|scope| {
+        let turn = server.turn.lock().unwrap();
+        // Whoever waits for the lock has the turn, and nothing that a question needs.
+        assert_eq!(
+            scope.spawn(|| server.state(&mac(1))).join().unwrap(),
+            State::Installed
+        );
+        drop(turn);
+    });
+    server.booted(&mac(2), "g", "p", true);
+    assert_eq!(
+        server.state(&mac(2)),
+        State::New,
+        "not remembered, and tried again"
+    );
+    drop(held);
+    server.booted(&mac(2), "g", "p", true);
+    assert_eq!(server.state(&mac(2)), State::Installing);
+}
+
+#[test]
+fn an_open_journal_is_closed_to_others_and_a_pipe_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("machines");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    Machines::keep(path.clone()).unwrap();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    let pipe = directory.path().join("pipe");
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, 0o600.into(), 0).unwrap();
+    let refused = Machines::open(pipe).unwrap_err().with_cause();
+    assert!(refused.contains("is a pipe"), "{refused}");
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_anew_is_not_tried_at_every_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("machines");
+    let server = Machines::keep(path.clone()).unwrap();
+    server.done(&mac(1)).unwrap();
+    let long = fs::read_to_string(&path)
+        .unwrap()
+        .repeat(journal::LINES_MAX + 1);
+    fs::write(&path, &long).unwrap();
+    server.catch_up().unwrap();
+    assert!(server.journal().is_long(1));
+    let mut locked = Locked::at(&path, Instant::now()).unwrap();
+    // Its name is gone before the new file can take its place.
+    fs::remove_file(&path).unwrap();
+    server
+        .journal()
+        .compact(&mut locked, |_| Vec::new())
+        .unwrap_err();
+    assert!(!server.journal().is_long(1));
 }

@@ -84,5 +84,27 @@ pub(super) fn status(error: &Error) -> Status {
         Error::PutTooLarge { .. } => Code::OutOfRange,
         _ => Code::Unknown,
     };
-    Status::new(code, error.to_string())
+    Status::new(code, error.with_cause())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_status_says_why_a_file_was_not_written() {
+        let why = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+        let status = status(&Error::Write("profiles/x.json".into(), why));
+        assert_eq!(status.code(), Code::Unknown);
+        assert!(status.message().contains("No space left"), "{status:?}");
+        let why = io::Error::from(rustix::io::Errno::NOENT);
+        let missing = Error::Open {
+            path: "profiles/x.json".into(),
+            source: why,
+        };
+        let text = super::status(&missing).message().to_owned();
+        assert_eq!(text, "open profiles/x.json: no such file or directory");
+    }
 }
