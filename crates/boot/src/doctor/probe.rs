@@ -64,6 +64,12 @@ impl Server {
     }
 }
 
+/// How often the link is asked: a server that first looks whether an address is free (dnsmasq pings
+/// it for three seconds) has nothing to say to the first question in that time.
+const ASK_EVERY: Duration = Duration::from_secs(3);
+/// What others have for their answers once a main server has given its own.
+const AFTER_MAIN: Duration = Duration::from_secs(2);
+
 /// Sends a DISCOVER of a made-up machine for each architecture and gathers the offers.
 ///
 /// # Errors
@@ -73,18 +79,28 @@ pub(super) async fn ask(found: &Found, wait: Duration) -> Result<Vec<Server>, Er
     let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
     let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
     let process = std::process::id();
-    for architecture in ARCHITECTURES {
-        let Some(packet) = discover(process, architecture) else {
+    let broadcast = async || {
+        for architecture in ARCHITECTURES {
+            let Some(packet) = discover(process, architecture) else {
+                continue;
+            };
+            if let Err(error) = socket.broadcast(&packet, from, to).await {
+                tracing::warn!(%error, interface = found.interface.name, "cannot ask the link");
+            }
+        }
+    };
+    broadcast().await;
+    let mut servers = BTreeMap::new();
+    let (mut deadline, mut ask_again) = (Instant::now() + wait, Instant::now() + ASK_EVERY);
+    let mut buffer = vec![0; 4096];
+    while Instant::now() < deadline {
+        let received = timeout_at(deadline.min(ask_again), socket.receive(&mut buffer)).await;
+        let Ok(received) = received else {
+            // As firmware does: a server may be busy with the first question still.
+            broadcast().await;
+            ask_again = Instant::now() + ASK_EVERY;
             continue;
         };
-        if let Err(error) = socket.broadcast(&packet, from, to).await {
-            tracing::warn!(%error, interface = found.interface.name, "cannot ask the link");
-        }
-    }
-    let mut servers = BTreeMap::new();
-    let deadline = Instant::now() + wait;
-    let mut buffer = vec![0; 4096];
-    while let Ok(received) = timeout_at(deadline, socket.receive(&mut buffer)).await {
         let Ok(length) = received else { break };
         let frame = buffer.get(..length).unwrap_or_default();
         let offer = datagram(frame).and_then(|datagram| {
@@ -92,6 +108,9 @@ pub(super) async fn ask(found: &Found, wait: Duration) -> Result<Vec<Server>, Er
             offer(datagram.payload, process, &found.interface.name, fallback)
         });
         if let Some(server) = offer {
+            if !server.is_proxy {
+                deadline = deadline.min(Instant::now() + AFTER_MAIN);
+            }
             let known = servers
                 .entry((server.address, server.is_proxy))
                 .or_insert_with(|| server.clone());

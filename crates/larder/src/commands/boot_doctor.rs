@@ -16,8 +16,8 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Listen so long for other servers
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    /// Listen at most so long for other servers
+    #[arg(long, value_name = "SECONDS", default_value_t = 8)]
     wait: u64,
     /// What would be served.
     #[command(flatten)]
