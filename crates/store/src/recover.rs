@@ -172,6 +172,13 @@ impl Parts {
     }
 }
 
+/// True if bodies were kept here and no index file says of what.
+fn is_index_lost(layout: &Layout) -> bool {
+    let is_there = fs::metadata(layout.index()).is_ok_and(|data| data.len() > 0);
+    let has_held = fs::read_dir(layout.content()).is_ok_and(|mut folders| folders.next().is_some());
+    !is_there && has_held
+}
+
 /// Opens the index file; a damaged one is set aside for what can be salvaged of it, and an empty
 /// one takes its place. A disk that is full or a file that may not be opened says nothing about the
 /// index, and costs it nothing.
@@ -189,6 +196,10 @@ fn open_table(
         orphans: false,
         unmeasured: false,
     };
+    if is_index_lost(layout) {
+        let what = "the index file is not there: bodies whose names are lost are removed";
+        counters.fault(Fault::Index, &what);
+    }
     let mut patience = Patience::new(layout);
     let mut turns = 0;
     while turns < 2 {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use larder_store::{Config, OpenError, Replacement, Store};
+use larder_store::{Config, Fault, OpenError, Replacement, Store};
 
 use crate::support::{body, config, get, key, meta, open, patiently, put, read_all};
 
@@ -440,5 +440,31 @@ async fn no_part_of_a_damaged_suspect_body_is_served_even_where_nothing_else_is_
         assert!(failed, "a damaged body was delivered whole");
         assert!(if is_part { got == 0 } else { got < entry.len() }, "{got}");
         assert!(again.lookup(&key("big")).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_is_not_there_is_said_once() {
+    for is_empty in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        assert_eq!(store.faults(Fault::Index), 0, "a new cache has none yet");
+        put(&store, "a", &body("a", 1000)).await;
+        store.close().await;
+        drop(store);
+        let index = folder.path().join("index.redb");
+        if is_empty {
+            fs::write(&index, b"").expect("writable");
+        } else {
+            fs::remove_file(&index).expect("removable");
+        }
+        let store = open(folder.path());
+        assert_eq!(store.faults(Fault::Index), 1);
+        assert!(get(&store, "a").await.is_none());
+        put(&store, "a", &body("a", 1000)).await;
+        assert_eq!(
+            get(&store, "a").await.as_deref(),
+            Some(&body("a", 1000)[..])
+        );
     }
 }

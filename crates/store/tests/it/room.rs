@@ -251,7 +251,8 @@ async fn a_folder_goes_with_the_last_body_in_it_and_room_stays_for_bodies() {
     assert_eq!(all, full, "empty folders stay");
     let snapshot = store.snapshot();
     assert!(snapshot.evictions > 1_000, "{snapshot:?}");
-    assert!(snapshot.body_bytes > CAP * 8 / 10, "{snapshot:?}");
+    // The index counts for more until its next commit: what is left for bodies moves with that.
+    assert!(snapshot.body_bytes > CAP * 7 / 10, "{snapshot:?}");
     assert_eq!(snapshot.faults_total(), 0, "{snapshot:?}");
 }
 
