@@ -65,7 +65,7 @@ pub(crate) async fn rest(
         }
     }
     // Others have drawn it all.
-    say(tell, Led::Filling(partial.tail(), Source::nobody()));
+    say(tell, Led::Filling(partial.tail(), Source::others()));
     complete(&asked, &partial).await;
 }
 

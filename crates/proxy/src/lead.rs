@@ -87,6 +87,8 @@ pub(crate) struct Source {
     pub(crate) status: Option<u16>,
     /// What is for the client that caused the fetch and nobody after it.
     pub(crate) cookies: Vec<HeaderValue>,
+    /// Another client's fetch brings it.
+    pub(crate) is_followed: bool,
 }
 
 impl Source {
@@ -97,6 +99,15 @@ impl Source {
             mirror: None,
             status: None,
             cookies: Vec::new(),
+            is_followed: false,
+        }
+    }
+
+    /// Others were asked, by other clients.
+    pub(crate) fn others() -> Self {
+        Self {
+            is_followed: true,
+            ..Self::nobody()
         }
     }
 
@@ -112,6 +123,7 @@ impl Source {
                 .iter()
                 .cloned()
                 .collect(),
+            is_followed: false,
         }
     }
 }
@@ -155,9 +167,7 @@ async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::S
                 let hierarchy = error.hierarchy();
                 Led::KeptStale(Source {
                     hierarchy,
-                    mirror: None,
-                    status: None,
-                    cookies: Vec::new(),
+                    ..Source::nobody()
                 })
             }
             _ => {

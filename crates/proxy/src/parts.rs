@@ -83,7 +83,7 @@ async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
     }
     if partial.is_drawing(&spans) {
         draw::in_background(asked, partial, spans);
-        return Led::Filling(partial.tail(), Source::nobody());
+        return Led::Filling(partial.tail(), Source::others());
     }
     draw::drawn(asked, partial, spans).await
 }
@@ -109,6 +109,9 @@ pub(crate) async fn held(asked: &Asked) -> Option<Reply> {
 
 /// An answer from the parts: a hit where nobody was asked for it.
 fn told(asked: &Asked, tail: &Tail, source: Source) -> Reply {
+    if source.is_followed {
+        return follow(asked, &Held::Tail(tail), Forwarded::UriMiss);
+    }
     let rules = asked.rules();
     let meta = tail.meta();
     let verdict = verdict::before_fetch(&asked.control, Some(&meta), rules, asked.now);

@@ -68,7 +68,7 @@ impl Server {
 /// it for three seconds) has nothing to say to the first question in that time.
 const ASK_EVERY: Duration = Duration::from_secs(3);
 /// What others have for their answers once a main server has given its own.
-const AFTER_MAIN: Duration = Duration::from_secs(2);
+const AFTER_MAIN: Duration = Duration::from_secs(4);
 
 /// Sends a DISCOVER of a made-up machine for each architecture and gathers the offers.
 ///
