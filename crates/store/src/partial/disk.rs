@@ -130,7 +130,12 @@ impl Partial {
         let path = record_path(&self.inner.path);
         let beside = path.with_extension("new");
         fs::write(&beside, codec::finish(record))?;
-        fs::rename(&beside, &path)
+        fs::rename(&beside, &path)?;
+        if self.is_over() {
+            // It left meanwhile, and may have found no record to take along.
+            remove(&path);
+        }
+        Ok(())
     }
 
     /// The first block of an earlier run that lies where the first of the wanted bytes is missing.
