@@ -25,6 +25,7 @@ const OWN_ANSWERS: &[(&str, &str)] = &[
     ("seed", "uefi ipxe discover"),
     ("seed", "http client"),
     ("uefi", "architecture without any service"),
+    ("odd", "a boot line without a file"),
 ];
 
 #[derive(serde::Deserialize)]
@@ -235,6 +236,16 @@ fn a_boot_file_alone_keeps_silent_as_dnsmasq() {
 #[test]
 fn large_menus_answer_as_dnsmasq() {
     check("large");
+}
+
+#[test]
+fn servers_with_names_answer_as_dnsmasq() {
+    check("named");
+}
+
+#[test]
+fn odd_numbers_and_empty_names_answer_as_dnsmasq() {
+    check("odd");
 }
 
 #[test]

@@ -335,7 +335,7 @@ impl<'a> Client<'a> {
     fn has_something(&self, architecture: u16, tags: &Tags) -> bool {
         let is_bios = architecture < Architecture::FIRST_UEFI.0;
         (is_bios && !self.request.is_ipxe())
-            || boot(self.rules, tags).is_some()
+            || boot(self.rules, tags).is_some_and(|boot| !boot.file.is_empty())
             || self.services(architecture, tags).next().is_some()
     }
 
@@ -367,7 +367,9 @@ impl<'a> Client<'a> {
         match only {
             Some(service) if is_boot_server => {
                 reply.next_server = service.address().unwrap_or_else(|| self.here());
-                reply.server_name = cut(reply.next_server.to_string().as_bytes(), SNAME_SIZE);
+                let name = service.server.as_ref().and_then(Server::name);
+                let name = name.map_or_else(|| reply.next_server.to_string(), str::to_owned);
+                reply.server_name = cut(name.as_bytes(), SNAME_SIZE);
                 reply.file = service
                     .file
                     .as_deref()
@@ -393,7 +395,7 @@ impl<'a> Client<'a> {
         reply.file = cut(boot.file.as_bytes(), FILE_SIZE);
         if let Some(server) = boot.server.as_ref().and_then(Server::address) {
             reply.next_server = server;
-        } else if reply.next_server.is_unspecified() {
+        } else if reply.next_server.is_unspecified() && !reply.file.is_empty() {
             // The closed list: dnsmasq leaves zero here, and iPXE then ignores the whole answer.
             reply.next_server = self.here();
         }

@@ -82,5 +82,8 @@ pub(super) fn server(field: &str) -> Option<Server> {
     if text.is_empty() {
         return None;
     }
-    Some(text.parse().map_or(Server::Name(text), Server::Address))
+    Some(match text.parse() {
+        Ok(address) => Server::at(address),
+        Err(_a_name) => Server::named(text),
+    })
 }

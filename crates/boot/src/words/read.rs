@@ -8,7 +8,8 @@ use std::path::Path;
 
 use super::parts::{condition, conditions, matching, relay_bytes, server, split, without_prefix};
 use super::rules::{
-    Boot, Condition, Host, Range, Rules, SentOption, Service, TagIf, TagRule, Tagging, UniqueRoot,
+    Boot, Condition, Host, Range, Rules, SentOption, Service, TagIf, TagRule, Tagging, TftpWords,
+    UniqueRoot,
 };
 use super::table::Meaning;
 use super::text::{self, Word, fields, shown};
@@ -94,8 +95,7 @@ impl Reader<'_> {
         match word.known.meaning {
             Meaning::Boot => {}
             Meaning::Start => {
-                self.dns &= word.known.name != "port" || value.trim() != "0";
-                return Ok(());
+                return self.start(word.known.name, value);
             }
             Meaning::Dns => return self.note(word, "is about DNS, which larder does not serve"),
             Meaning::Lease => {
@@ -127,7 +127,9 @@ impl Reader<'_> {
             "dhcp-optsfile" | "dhcp-optsdir" => {
                 self.note(word, "holds ordinary options, which a proxy does not send")
             }
-            name if name.starts_with("tftp") || name == "enable-tftp" => self.tftp(name, value),
+            name if name.starts_with("tftp") || name == "enable-tftp" => {
+                self.tftp(name, word.value.as_deref())
+            }
             name if name.ends_with("interface") || name == "listen-address" => {
                 self.place(name, value)
             }
@@ -135,6 +137,16 @@ impl Reader<'_> {
             "dhcp-reply-delay" => self.note(word, "is not needed: answers are sent at once"),
             name => self.tag_rule(name, value),
         }
+    }
+
+    /// The words by which scripts start dnsmasq; `port` is the only one with a say.
+    fn start(&mut self, name: &str, value: &str) -> Taken {
+        if name == "port" {
+            let port = value::decimal(value).filter(|port| (0..=0xffff).contains(port));
+            let port = port.ok_or_else(|| format!("{:?} is no port", shown(value)))?;
+            self.dns = port != 0;
+        }
+        Ok(())
     }
 
     #[expect(
@@ -209,14 +221,14 @@ impl Reader<'_> {
                 .or_else(|| field.strip_prefix("net:"))
             {
                 range.sets = Some(shown(tag));
-            } else if rest.is_empty() && !field.contains('.') && !field.contains(':') {
+            } else if rest.is_empty() && !may_be_address(field) {
                 range.sets = Some(shown(field));
             } else {
                 rest.push(field);
             }
         }
         let first = rest.first().copied().unwrap_or_default();
-        if first.contains(':') {
+        if first.contains(':') && rest.get(1) != Some(&"proxy") {
             let text = format!("{first} is an IPv6 range; PXE over IPv6 is not served");
             let position = super::Position::Words;
             self.rules.notes.push(Note {
@@ -255,12 +267,13 @@ impl Reader<'_> {
         };
         let architecture = Architecture::from_service_name(name)
             .map(|known| known.0)
-            .or_else(|| name.parse().ok())
+            .or_else(|| value::decimal(name).map(|number| number as u16))
             .ok_or_else(|| format!("{name:?} is no architecture that dnsmasq knows"))?;
         let target = more.first().map(|field| shown(field));
         let number = target
             .as_ref()
-            .map_or(Some(0), |target| target.parse::<u16>().ok());
+            .map_or(Some(0), |target| value::decimal(target))
+            .map(|number| number as u16);
         let kind = match number {
             Some(number) => number,
             None => self.next_item,
@@ -304,10 +317,7 @@ impl Reader<'_> {
     /// `dhcp-boot=[tag:TAG,]…FILE[,NAME[,SERVER]]`.
     fn boot(&mut self, value: &str) -> Taken {
         let (conditions, rest) = conditions(value);
-        let file = rest
-            .first()
-            .filter(|file| !file.is_empty())
-            .ok_or("needs a file")?;
+        let file = rest.first().ok_or("needs a file")?;
         let server = rest.get(2).and_then(|field| server(field));
         self.rules.boots.push(Boot {
             conditions,
@@ -471,8 +481,12 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn tftp(&mut self, name: &str, value: &str) -> Taken {
+    fn tftp(&mut self, name: &str, value: Option<&str>) -> Taken {
         let tftp = &mut self.rules.tftp;
+        if name == "tftp-unique-root" {
+            return unique_root(tftp, value);
+        }
+        let value = value.unwrap_or_default();
         let number = || {
             value
                 .trim()
@@ -488,13 +502,6 @@ impl Reader<'_> {
             "tftp-no-blocksize" => tftp.has_no_blocksize = true,
             "tftp-single-port" => tftp.is_single_port = true,
             "tftp-secure" => tftp.is_secure = true,
-            "tftp-unique-root" => {
-                tftp.unique_root = Some(match value {
-                    "" | "ip" => UniqueRoot::Address,
-                    "mac" => UniqueRoot::Hardware,
-                    other => return Err(format!("{other:?} is neither ip nor mac")),
-                });
-            }
             "tftp-mtu" => tftp.mtu = Some(number()?.try_into().unwrap_or(u16::MAX)),
             "tftp-max" => tftp.transfers_max = usize::try_from(number()?).ok(),
             "tftp-port-range" => {
@@ -531,6 +538,23 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a client has a folder of its own, and by which name.
+fn unique_root(tftp: &mut TftpWords, value: Option<&str>) -> Taken {
+    let kind = value.map(str::to_ascii_lowercase);
+    tftp.unique_root = Some(match kind.as_deref() {
+        None | Some("ip") => UniqueRoot::Address,
+        Some("mac") => UniqueRoot::Hardware,
+        Some(other) => return Err(format!("{other:?} is neither ip nor mac")),
+    });
+    Ok(())
+}
+
+/// Tells whether the first field of a range is an address to dnsmasq, and no tag.
+fn may_be_address(field: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_hexdigit() || b" .:".contains(&byte);
+    field.bytes().all(is_part)
 }
 
 #[cfg(test)]

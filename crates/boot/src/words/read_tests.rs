@@ -191,7 +191,7 @@ fn options_for_pxe_clients_are_sent_and_others_noted() {
 }
 
 #[test]
-fn servers_may_have_names_which_are_looked_up_once() {
+fn servers_may_have_names_which_are_looked_up() {
     let mut rules = read(&[
         "--pxe-service=x86PC,P,p,pxe.example",
         "--pxe-service=x86PC,Q,q,",
@@ -202,8 +202,16 @@ fn servers_may_have_names_which_are_looked_up_once() {
     assert_eq!(rules.services[0].address(), None);
     assert_eq!(rules.services[1].server, None);
     let known = Ipv4Addr::new(10, 0, 0, 9);
+    let serving = rules.clone();
     rules.look_up(&|name| (name == "pxe.example").then_some(known));
     assert_eq!(rules.services[0].address(), Some(known));
+    assert_eq!(
+        serving.services[0].address(),
+        Some(known),
+        "who serves learns it"
+    );
+    let unfound: Vec<&str> = serving.unfound().map(|(_, name, _)| name).collect();
+    assert_eq!(unfound, ["gone.example"]);
     let notes: Vec<String> = rules.notes.iter().map(ToString::to_string).collect();
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(
@@ -241,4 +249,36 @@ fn the_words_about_tftp_are_applied() {
     let by_mac = read(&["--tftp-unique-root=mac"]).unwrap();
     assert_eq!(by_mac.tftp.unique_root, Some(UniqueRoot::Hardware));
     assert!(refused("--tftp-unique-root=name").contains("neither ip nor mac"));
+}
+
+#[test]
+fn what_dnsmasq_refuses_is_refused_and_what_it_takes_is_taken() {
+    for word in [
+        "--tftp-unique-root=",
+        "--port=99999",
+        "--port=x",
+        "--port= 5",
+        "--dhcp-range=e0,10.77.0.0,proxy",
+        "--dhcp-range=::,proxy",
+        "--dhcp-range=set:x,fd00::,proxy",
+        "--pxe-service=-1,a",
+        "--pxe-service=0x0,a",
+    ] {
+        assert!(read(&[word]).is_err(), "{word}");
+    }
+    for word in [
+        "--tftp-unique-root=MAC",
+        "--port=",
+        "--dhcp-range=lan,10.77.0.0,proxy",
+        "--dhcp-range=fd00::,static",
+        "--pxe-service=65536,a",
+        "--pxe-service=99999999999,a",
+        "--pxe-service=,a",
+        "--dhcp-boot=",
+        "--dhcp-boot=,a,10.0.0.1",
+    ] {
+        assert!(read(&[word]).is_ok(), "{word}");
+    }
+    let lan = read(&["--dhcp-range=lan,10.77.0.0,proxy"]).unwrap();
+    assert_eq!(lan.ranges[0].sets.as_deref(), Some("lan"));
 }

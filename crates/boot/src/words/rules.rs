@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use super::{Note, Position};
 
@@ -27,22 +28,44 @@ pub struct Range {
     pub conditions: Vec<Condition>,
 }
 
-/// A server as a line names it.
+/// A server as a line names it: by its address, or by a name that has an address once it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Server {
-    /// By its address.
-    Address(Ipv4Addr),
-    /// By a name that is still to be looked up, or was in vain.
-    Name(String),
+pub struct Server {
+    name: Option<String>,
+    /// All copies of the rules learn it at once.
+    address: Arc<OnceLock<Ipv4Addr>>,
 }
 
 impl Server {
+    /// A server at an address.
+    pub fn at(address: Ipv4Addr) -> Self {
+        Self {
+            name: None,
+            address: Arc::new(OnceLock::from(address)),
+        }
+    }
+
+    /// A server with a name, which is still to be looked up.
+    pub fn named(name: String) -> Self {
+        Self {
+            name: Some(name),
+            address: Arc::default(),
+        }
+    }
+
+    /// Its name, if the line gives one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// Its address, if it is known.
     pub fn address(&self) -> Option<Ipv4Addr> {
-        match self {
-            Self::Address(address) => Some(*address),
-            Self::Name(_) => None,
-        }
+        self.address.get().copied()
+    }
+
+    /// Takes the address of its name, unless it has one.
+    pub fn found(&self, address: Ipv4Addr) {
+        self.address.get_or_init(|| address);
     }
 }
 
@@ -75,7 +98,7 @@ impl Service {
 pub struct Boot {
     /// Conditions.
     pub conditions: Vec<Condition>,
-    /// File name or URL.
+    /// File name or URL; empty for none.
     pub file: String,
     /// Server, if one is given.
     pub server: Option<Server>,
@@ -258,29 +281,36 @@ impl Rules {
         })
     }
 
-    /// Looks the servers' names up, once; dnsmasq does so at each answer. For a name without address this
-    /// host stands in, since an answer without server leads nowhere, and a note says so.
+    /// The servers whose names have no address yet, each with its word and name.
+    pub fn unfound(&self) -> impl Iterator<Item = (&'static str, &str, &Server)> {
+        let services = self.services.iter();
+        let services = services.map(|service| ("pxe-service", service.server.as_ref()));
+        let boots = self.boots.iter();
+        let boots = boots.map(|boot| ("dhcp-boot", boot.server.as_ref()));
+        services.chain(boots).filter_map(|(word, server)| {
+            let server = server.filter(|server| server.address().is_none())?;
+            Some((word, server.name()?, server))
+        })
+    }
+
+    /// Looks the servers' names up; dnsmasq does so at each answer. For a name without address this host
+    /// stands in until it has one, since an answer without server leads nowhere, and a note says so.
     pub fn look_up(&mut self, lookup: &dyn Fn(&str) -> Option<Ipv4Addr>) {
-        let services = self.services.iter_mut();
-        let services = services.map(|service| ("pxe-service", &mut service.server));
-        let boots = self.boots.iter_mut();
-        let boots = boots.map(|boot| ("dhcp-boot", &mut boot.server));
-        for (word, server) in services.chain(boots) {
-            let Some(Server::Name(name)) = server else {
-                continue;
-            };
+        let mut notes = Vec::new();
+        for (word, name, server) in self.unfound() {
             if let Some(address) = lookup(name) {
-                *server = Some(Server::Address(address));
+                server.found(address);
                 continue;
             }
-            self.notes.push(Note {
+            notes.push(Note {
                 position: Position::Words,
                 word: word.to_owned(),
                 text: format!(
-                    "names the server {name}, which has no IPv4 address here; this host is named in its place"
+                    "names the server {name}, which has no IPv4 address here yet; until it has, this host is named in its place"
                 ),
             });
         }
+        self.notes.extend(notes);
     }
 
     /// Vendor class prefixes in the order that dnsmasq tries them.

@@ -138,6 +138,17 @@ fn form(code: u8) -> Form {
     }
 }
 
+/// A number as dnsmasq reads those that are no options: digits alone, of which none are zero, in a C `int`.
+pub(super) fn decimal(text: &str) -> Option<i32> {
+    let text = shown(text);
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let saturated = match text.as_str() {
+        "" => 0,
+        digits => digits.parse::<i64>().unwrap_or(i64::MAX),
+    };
+    is_number.then_some(saturated as i32)
+}
+
 /// A value, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
