@@ -9,6 +9,9 @@ use serde::Deserialize;
 use crate::error::Error;
 use crate::ipxe_text;
 
+/// Longest that a menu waits, in seconds: a day. iPXE counts milliseconds in 32 bits.
+pub const SECONDS_MAX: u32 = 86_400;
+
 /// The built-in menus, by the name of their file.
 pub const INSTALL_MENUS: [(&str, &str); 4] = [
     ("el.toml", include_str!("../../../config/boot/el.toml")),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 
 use super::copies::Copies;
+use super::names::{address_of, look_up_again};
 use super::supervise::Complaint;
 use crate::config::Config;
 use crate::decide::{Interface, Rules};
@@ -27,8 +28,8 @@ use crate::words::{self, rules::UniqueRoot, script::Given};
 /// Largest body that is fetched for a TFTP transfer.
 const FETCH_MAX: usize = 256 * 1024 * 1024;
 
-/// How often the interfaces are looked at: what is known of them is at most five seconds old.
-const INTERFACES_EVERY: Duration = Duration::from_secs(3);
+/// How often this host is looked at: what is known of its interfaces is at most five seconds old.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Counts by a word each.
 pub type Counts = BTreeMap<&'static str, u64>;
@@ -265,7 +266,9 @@ impl Core {
     }
 
     async fn fetch_anew(&self, url: &str) -> io::Result<Bytes> {
-        let fetch = self.fetch.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let fetch = self.fetch.as_ref();
+        let fetch =
+            fetch.ok_or_else(|| io::Error::other("no cache runs here to fetch URLs through"))?;
         let fetched = fetch.fetch(url).await?;
         let body = Limited::new(fetched.body, FETCH_MAX)
             .collect()
@@ -281,11 +284,21 @@ impl Core {
     }
 }
 
-/// Looks at the interfaces again and again and forgets old copies, until it is dropped.
+/// Keeps up with this host, until it is dropped: with its interfaces, and with names that it comes to know.
 pub(super) async fn keep_up(core: Arc<Core>) {
+    let names = async {
+        if let Some(words) = &core.rules.words {
+            look_up_again(words, LOOK_EVERY, address_of).await;
+        }
+    };
+    tokio::join!(look_around(&core), names);
+}
+
+/// Looks at the interfaces again and again and forgets old copies.
+async fn look_around(core: &Core) {
     let mut complaint = Complaint::default();
     loop {
-        tokio::time::sleep(INTERFACES_EVERY).await;
+        tokio::time::sleep(LOOK_EVERY).await;
         core.copies.forget_old(Instant::now());
         match interfaces::list() {
             Ok(all) => {

@@ -3,6 +3,7 @@
 pub mod copies;
 pub mod core;
 mod dhcp;
+mod names;
 pub(crate) mod supervise;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use larder_boot::explain::{Asked, explain};
 use larder_boot::export::{Format, export};
 use larder_boot::ipxe_text::{self, Unfit};
 use larder_boot::loaders::SecureBoot;
-use larder_boot::menu::Entry;
+use larder_boot::menu::{Entry, SECONDS_MAX};
 use larder_boot::net::interfaces;
 use larder_boot::packet::architecture::Architecture;
 use larder_boot::packet::hardware::HardwareAddress;
@@ -84,7 +84,7 @@ pub struct BootArgs {
     #[arg(long, value_name = "CONSOLE", value_parser = console)]
     serial: Option<String>,
     /// Boot the local disk after so many seconds in the menu; 0 waits for ever
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=i64::from(SECONDS_MAX)))]
     menu_seconds: Option<u32>,
     /// Fetch what menus boot through a larder on this port of this host
     #[arg(long, value_name = "PORT")]
@@ -173,7 +173,7 @@ pub fn run(args: &Args, sources: &Sources) -> Result<ExitCode, Failure> {
     }
     match &args.command {
         BootCommand::Serve(args) if instead.is_some() => {
-            config(&args.boot, sources)?;
+            read_config(&args.boot, sources, false)?;
             output::notice("larder: syntax check OK.\n");
             Ok(ExitCode::SUCCESS)
         }
@@ -184,11 +184,20 @@ pub fn run(args: &Args, sources: &Sources) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What the configuration says, then what the command line says of the same things.
+/// What the configuration says, then what the command line says of the same things, with the addresses of
+/// the servers that the words name.
 fn config(args: &BootArgs, sources: &Sources) -> Result<Config, Failure> {
+    read_config(args, sources, true)
+}
+
+/// The same; the names of servers are looked up only where there will be answers.
+fn read_config(args: &BootArgs, sources: &Sources, has_answers: bool) -> Result<Config, Failure> {
     let loaded = sources.load().map_err(Failure::Configuration)?;
     let mut config = from_settings(&loaded.settings.boot)?;
-    if let Some(words) = dnsmasq(args)? {
+    if let Some(mut words) = dnsmasq(args)? {
+        if has_answers {
+            words.look_up(&address_of);
+        }
         for note in &words.notes {
             output::notice(&format!("note: {note}\n"));
         }
@@ -272,9 +281,7 @@ fn dnsmasq(args: &BootArgs) -> Result<Option<words::rules::Rules>, Failure> {
         None if args.words.is_empty() => return Ok(None),
         None => words::read::command_line(&args.words, &read_files),
     };
-    let mut rules = rules.map_err(usage)?;
-    rules.look_up(&address_of);
-    Ok(Some(rules))
+    rules.map(Some).map_err(usage)
 }
 
 /// The first IPv4 address of a name, as this host looks names up.
