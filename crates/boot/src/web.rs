@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use crate::packet::hardware::HardwareAddress;
 use crate::range::{self, Wanted};
 use crate::serve::core::{Core, Counts};
+use crate::serve::shares::Shares;
 use crate::serve::supervise::Complaint;
 use crate::tftp::files::{self, Content, NoFile};
 use crate::tftp::transfer::Source;
@@ -328,6 +329,7 @@ impl Body for FileBody {
 /// Serves larder's own listener until it is dropped.
 pub async fn serve(listener: Arc<TcpListener>, web: Arc<Web>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let shares = Shares::of(CONNECTIONS_MAX);
     let mut connections = tokio::task::JoinSet::new();
     let mut complaint = Complaint::default();
     loop {
@@ -342,10 +344,14 @@ pub async fn serve(listener: Arc<TcpListener>, web: Arc<Web>) {
                 continue;
             }
         };
+        // One who has its share is hung up on at once, so that those behind it are heard.
+        let Some(share) = shares.take(client.ip()) else {
+            continue;
+        };
         let web = Arc::clone(&web);
         connections.spawn(async move {
             connection(stream, client, &web).await;
-            drop(permit);
+            drop((permit, share));
         });
     }
 }

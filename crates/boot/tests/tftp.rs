@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -80,7 +80,14 @@ fn start(root: &std::path::Path, origin: Arc<Origin>, tftp: TftpLimits) -> (Hand
 }
 
 async fn client(server: SocketAddr, name: &str, options: &str) -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client_at(1, server, name, options).await
+}
+
+/// A client at the n-th address of loopback.
+async fn client_at(last: u8, server: SocketAddr, name: &str, options: &str) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0))
+        .await
+        .unwrap();
     ask(&socket, server, name, options).await;
     socket
 }
@@ -104,7 +111,12 @@ async fn next(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
 
 /// Reads a file as a careful client does: in order, each block acknowledged.
 async fn read(server: SocketAddr, name: &str) -> Result<Vec<u8>, String> {
-    let socket = client(server, name, "blksize\x001428\0").await;
+    read_at(1, server, name).await
+}
+
+/// The same, from the n-th address of loopback.
+async fn read_at(last: u8, server: SocketAddr, name: &str) -> Result<Vec<u8>, String> {
+    let socket = client_at(last, server, name, "blksize\x001428\0").await;
     let mut body: Vec<u8> = Vec::new();
     let mut block = 0u16;
     let mut last = None;
@@ -146,8 +158,9 @@ async fn a_thousand_transfers_at_once_all_arrive_whole() {
     std::fs::write(root.path().join("file"), &wanted).unwrap();
     let (handle, server) = server(root.path(), Arc::default());
     let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..1000 {
-        clients.spawn(async move { read(server, "file").await });
+    for number in 0..1000 {
+        let last = 1 + (number % 4) as u8;
+        clients.spawn(async move { read_at(last, server, "file").await });
     }
     let mut arrived = 0;
     while let Some(body) = clients.join_next().await {
@@ -156,6 +169,39 @@ async fn a_thousand_transfers_at_once_all_arrive_whole() {
     }
     assert_eq!(arrived, 1000);
     drop(handle);
+}
+
+#[tokio::test]
+async fn one_address_leaves_places_to_others() {
+    let root = tempfile::tempdir().unwrap();
+    let wanted = content(100_003);
+    std::fs::write(root.path().join("file"), &wanted).unwrap();
+    let limits = TftpLimits {
+        transfers_max: 8,
+        ..TftpLimits::default()
+    };
+    let (handle, server) = start(root.path(), Arc::default(), limits);
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(client(server, "file", "blksize\x001428\0").await);
+    }
+    assert_eq!(read_at(2, server, "file").await.unwrap(), wanted);
+    assert_eq!(handle.snapshot().transfers.get("refused-full"), Some(&6));
+}
+
+#[tokio::test]
+async fn why_a_url_gives_no_file_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    let (handle, server) = server(root.path(), Arc::default());
+    let told = read(server, "52:54:00:77:00:20/gone").await.unwrap_err();
+    assert_eq!(told, "the file cannot be read\0");
+    let machines = handle.snapshot().machines;
+    let events = machines.iter().flat_map(|machine| &machine.events);
+    let details: Vec<&str> = events.map(|event| event.detail.as_str()).collect();
+    assert_eq!(
+        details,
+        ["52:54:00:77:00:20/gone: cannot read it: answered 404"]
+    );
 }
 
 #[tokio::test]

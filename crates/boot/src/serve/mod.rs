@@ -4,6 +4,7 @@ pub mod copies;
 pub mod core;
 mod dhcp;
 mod names;
+pub(crate) mod shares;
 pub(crate) mod supervise;
 
 use std::collections::BTreeMap;

@@ -22,6 +22,7 @@ use super::transfer::{Bounds, End, Source, Step, Transfer, settle};
 use crate::net::udp::{PortSocket, Way};
 use crate::packet::hardware::HardwareAddress;
 use crate::serve::core::Core;
+use crate::serve::shares::Shares;
 use crate::serve::supervise::{self, Complaint};
 use crate::timeline;
 
@@ -54,6 +55,7 @@ struct Underway {
 /// Dropping it ends the running transfers; their clients time out.
 pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
     let room = Arc::new(Semaphore::new(core.config.tftp.transfers_max));
+    let shares = Shares::of(core.config.tftp.transfers_max);
     let running = Running::default();
     let mut transfers = JoinSet::new();
     let mut buffer = vec![0; REQUEST_MAX];
@@ -90,7 +92,9 @@ pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
             }
             Entry::Vacant(_) => {}
         }
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+        let permit = Arc::clone(&room).try_acquire_owned().ok();
+        let share = shares.take(IpAddr::V4(*way.from.ip()));
+        let Some(room) = permit.zip(share) else {
             core.count_transfer("refused-full");
             continue;
         };
@@ -109,7 +113,7 @@ pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
             async move {
                 let line = Line { way, again, mail };
                 answer(&core, socket, request, line).await;
-                drop((place, permit));
+                drop((place, room));
             }
         });
         let transfer = Underway {
