@@ -22,6 +22,7 @@ pub mod menu;
 pub mod net;
 pub mod packet;
 pub mod range;
+pub mod review;
 pub mod script;
 pub mod serve;
 pub mod tftp;

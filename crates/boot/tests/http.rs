@@ -136,7 +136,7 @@ fn free_port() -> u16 {
 async fn a_script_that_would_load_itself_is_the_menu() {
     let root = tempfile::tempdir().unwrap();
     let port = free_port();
-    let (_handle, address) = started(Config {
+    let (handle, address) = started(Config {
         http: Some(SocketAddr::from(([127, 0, 0, 1], port))),
         next: Some(format!("http://127.0.0.1:{port}/boot.ipxe")),
         ..config(root.path())
@@ -145,6 +145,43 @@ async fn a_script_that_would_load_itself_is_the_menu() {
     let script = String::from_utf8(script).unwrap();
     assert!(script.contains("/menu.ipxe?"), "{script}");
     assert!(!script.contains(&format!("{port}/boot.ipxe")), "{script}");
+    let told = handle.notices().join(" ");
+    assert!(told.contains("load itself without end"), "{told}");
+}
+
+#[tokio::test]
+async fn files_that_nothing_can_fetch_are_told_at_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = config(root.path());
+    config.files.insert("m.efi".into(), "http://h/m".into());
+    let told = started(config).0.notices().join(" ");
+    assert!(told.contains("not served: m.efi"), "{told}");
+}
+
+#[tokio::test]
+async fn one_address_has_its_share_of_connections() {
+    let root = tempfile::tempdir().unwrap();
+    let (_handle, server) = server(root.path());
+    let mut held = Vec::new();
+    for _ in 0..1024 {
+        held.push(TcpStream::connect(server).await.unwrap());
+    }
+    let mut beyond = TcpStream::connect(server).await.unwrap();
+    // It may be closed before this is written.
+    let _sent = beyond.write_all(b"GET /menu.ipxe HTTP/1.0\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _closed = beyond.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+    let mut other = other.connect(server).await.unwrap();
+    other
+        .write_all(b"GET /menu.ipxe HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    other.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.0 200"));
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::loaders;
 use crate::net::interfaces::{self, Found};
 use crate::packet::architecture::Cpu;
+use crate::review::{Remark, Site, review};
 use crate::serve::core::choice;
 use crate::words;
 
@@ -71,9 +72,13 @@ pub async fn examine(config: &Config, wait: Duration) -> Result<Report, Error> {
         Some(port) => running_machines(port).await,
         None => None,
     };
+    let addresses: Vec<Ipv4Addr> = served.iter().map(|found| found.interface.address).collect();
+    let remarks = remarks(config, &addresses);
+    let is_hidden = remarks.iter().any(|told| told.id == "scripts-unreachable");
+    findings.extend(remarks);
     // Under words that name scripts, larder's own leads on to those, each machine to its own.
     let mut words = config.words.iter();
-    let is_own = running.is_some() && !words.any(words::script::is_named);
+    let is_own = running.is_some() && !is_hidden && !words.any(words::script::is_named);
     let own = served.first().zip(port.filter(|_| is_own));
     let own =
         own.map(|(found, port)| format!("http://{}:{port}/boot.ipxe", found.interface.address));
@@ -122,6 +127,24 @@ fn addresses(config: &Config, all: &[Found]) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// What of the configuration will not be as it is written.
+fn remarks(config: &Config, addresses: &[Ipv4Addr]) -> Vec<Finding> {
+    let site = Site {
+        port: config.http.map(|address| address.port()),
+        addresses,
+        // Whether one runs is for those to say who start it.
+        has_cache: true,
+    };
+    let finding = |remark: Remark| Finding {
+        id: remark.id,
+        is_problem: true,
+        interface: None,
+        detail: remark.detail,
+        mend: remark.mend.to_owned(),
+    };
+    review(config, site).into_iter().map(finding).collect()
 }
 
 /// Kinds of firmware that nothing can be served to.
@@ -333,6 +356,20 @@ mod tests {
         assert_eq!(ids(&[deaf]), ["no-pxedhcp"]);
         assert_eq!(ids(&[server(1), server(3)]), ["two-address-servers"]);
         assert_eq!(ids(&[]), ["no-main-server"]);
+    }
+
+    #[test]
+    fn a_script_that_would_load_itself_is_found() {
+        let config = Config {
+            next: Some("http://10.0.0.2:8080/boot.ipxe".to_owned()),
+            ..Config::default()
+        };
+        let ids = |address: [u8; 4]| -> Vec<_> {
+            let findings = remarks(&config, &[address.into()]);
+            findings.iter().map(|f| (f.id, f.is_problem)).collect()
+        };
+        assert_eq!(ids([10, 0, 0, 2]), [("script-loops", true)]);
+        assert!(ids([10, 0, 0, 3]).is_empty());
     }
 
     #[test]

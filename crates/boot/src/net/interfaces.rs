@@ -163,6 +163,12 @@ impl Links {
         seen.iter().any(|found| found.interface.address == address)
     }
 
+    /// The addresses of the served interfaces.
+    pub fn addresses(&self) -> Vec<Ipv4Addr> {
+        let seen = self.seen();
+        seen.iter().map(|found| found.interface.address).collect()
+    }
+
     /// The interface on a client's own subnet, else the first one served.
     pub fn near(&self, client: IpAddr) -> Option<Interface> {
         let seen = self.seen();

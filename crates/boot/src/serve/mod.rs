@@ -31,6 +31,7 @@ use crate::menu;
 use crate::net::interfaces::{self, Found, Links};
 use crate::net::raw::RawSocket;
 use crate::net::udp::{PortSocket, Purpose, explain};
+use crate::review::{Site, review};
 use crate::tftp;
 use crate::tftp::files::{Files, Manner};
 use crate::timeline::{Machine, Timeline};
@@ -127,6 +128,7 @@ impl Boot {
         let sockets = open(&config, &served)?;
         let core = Arc::new(core(config, fetch, served, &loaders, http.as_ref())?);
         let web = Arc::new(Web::new(Arc::clone(&core)));
+        notices.extend(remarks(&core));
         let mut handle = Handle {
             listening: Vec::new(),
             core,
@@ -342,6 +344,19 @@ fn ranges_elsewhere(config: &Config, served: &[Found]) -> Vec<String> {
                 shown.join(", ")
             )
         })
+        .collect()
+}
+
+/// What of the configuration will not be as it is written, a line each.
+fn remarks(core: &Core) -> Vec<String> {
+    let site = Site {
+        port: core.rules.own.http_port,
+        addresses: &core.links.addresses(),
+        has_cache: core.fetch.is_some(),
+    };
+    let remarks = review(&core.config, site).into_iter();
+    remarks
+        .map(|remark| format!("{}: {}", remark.detail, remark.mend))
         .collect()
 }
 

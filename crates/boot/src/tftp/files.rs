@@ -55,8 +55,8 @@ pub enum NoFile {
     #[error("the file is another user's")]
     Private,
     /// It cannot be read.
-    #[error("cannot read it")]
-    Unreadable(#[source] io::Error),
+    #[error("cannot read it: {0}")]
+    Unreadable(io::Error),
 }
 
 /// Cleans a name: backslashes become slashes, leading slashes and trailing rubbish of old ROMs (0xFF and

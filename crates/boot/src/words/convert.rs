@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use super::rules::Rules;
+use crate::config::Config;
+use crate::here;
 use crate::ipxe_text;
 
 /// A converted configuration.
@@ -45,6 +47,7 @@ pub fn to_toml(rules: &Rules) -> Converted {
     );
     if let Some(script) = fit.first() {
         let _infallible = writeln!(toml, "next = {}", quoted(script));
+        left.extend(shares_a_port(script));
     }
     for service in &rules.services {
         let Some(file) = service.file.as_deref().filter(|file| !file.contains("://")) else {
@@ -72,6 +75,18 @@ pub fn to_toml(rules: &Rules) -> Converted {
     left.extend(without_key(rules));
     left.extend(rules.notes.iter().map(ToString::to_string));
     Converted { toml, left }
+}
+
+/// Says that a script's server has the port that larder takes where nothing else is said.
+fn shares_a_port(script: &str) -> Option<String> {
+    let taken = Config::default().http?.port();
+    let (port, _) = here::part(script, &|_| true)?;
+    (port == taken).then(|| {
+        format!(
+            "{script}: if its server runs on this very host, add http = \":{}\" to [boot], since larder's own scripts would be on port {taken} too",
+            taken + 2
+        )
+    })
 }
 
 /// Words about TFTP that larder applies and larder.toml has no key for.
@@ -123,7 +138,9 @@ mod tests {
         let expected = "[boot]\nenabled = true\nroot = \"/var/lib/tftpboot\"\n\
                         next = \"http://172.26.63.242:8080/boot.ipxe\"\n";
         assert_eq!(converted.toml, expected);
-        assert_eq!(converted.left.len(), 2);
+        assert_eq!(converted.left.len(), 3);
+        let told = &converted.left[0];
+        assert!(told.contains("add http = \":8082\" to [boot]"), "{told}");
     }
 
     fn converted(words: &[&str]) -> Converted {
