@@ -37,6 +37,12 @@ pub enum Unfit {
     /// It is no URL that iPXE fetches a script from.
     #[error("is no http, https or tftp URL with a host")]
     NoUrl,
+    /// It is a URL that iPXE fetches nothing from.
+    #[error("is no URL that iPXE fetches from: http, https, ftp, tftp or nfs, with a host")]
+    NoSource,
+    /// The port of a URL is none.
+    #[error("names port `{0}`, which is none")]
+    Port(String),
     /// It is no console of a Linux kernel.
     #[error("is no serial console")]
     NoConsole,
@@ -55,7 +61,8 @@ impl Unfit {
             Self::Setting(_) => "write ${NAME}, without a blank inside",
             Self::Blank => "write %20 for a blank in a URL",
             Self::Option => "write a URL, or a file's name without the dash",
-            Self::NoUrl => "write http://HOST/PATH",
+            Self::NoUrl | Self::NoSource => "write http://HOST/PATH",
+            Self::Port(_) => "write a port from 1 to 65535, or none",
             Self::NoConsole => "write it as ttyS0,115200",
         }
     }
@@ -113,7 +120,39 @@ pub fn location(text: &str) -> Result<(), Unfit> {
     } else if text.starts_with('-') {
         Err(Unfit::Option)
     } else {
-        Ok(())
+        url(text)
+    }
+}
+
+/// What iPXE has ways to fetch from; which of them, each build decides.
+const SCHEMES: [&str; 5] = ["http", "https", "ftp", "tftp", "nfs"];
+
+/// Checks what is a URL for its scheme, host and port, as far as no setting makes them up.
+fn url(text: &str) -> Result<(), Unfit> {
+    let is_scheme = |scheme: &&str| {
+        let mut characters = scheme.chars();
+        characters.all(|character| character.is_ascii_alphanumeric() || "+-.".contains(character))
+    };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Ok(());
+    };
+    if !is_scheme(&scheme) {
+        return Ok(());
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let named = authority.rsplit('@').next().unwrap_or(authority);
+    let is_known = SCHEMES
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known));
+    if !is_known || named.is_empty() || named.starts_with(':') {
+        return Err(Unfit::NoSource);
+    }
+    let behind = named.rsplit(']').next().unwrap_or(named);
+    match behind.rsplit_once(':') {
+        Some((_, port)) if !named.contains('$') && !matches!(port.parse(), Ok(1_u16..)) => {
+            Err(Unfit::Port(port.to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -122,16 +161,15 @@ pub fn location(text: &str) -> Result<(), Unfit> {
 /// # Errors
 /// [`Unfit`] says what iPXE would make of it.
 pub fn script_url(text: &str) -> Result<(), Unfit> {
-    location(text)?;
-    let (scheme, rest) = text.split_once("://").ok_or(Unfit::NoUrl)?;
+    let judged = location(text);
+    let (scheme, _) = text.split_once("://").unwrap_or_default();
     let is_known = ["http", "https", "tftp"]
         .iter()
         .any(|known| scheme.eq_ignore_ascii_case(known));
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if is_known && !host.is_empty() && !host.starts_with(':') {
-        Ok(())
-    } else {
-        Err(Unfit::NoUrl)
+    match judged {
+        Err(Unfit::NoSource) => Err(Unfit::NoUrl),
+        Ok(()) if !is_known => Err(Unfit::NoUrl),
+        judged => judged,
     }
 }
 
@@ -202,6 +240,38 @@ mod tests {
         assert_eq!(location("http://h/vm linuz"), Err(Unfit::Blank));
         assert_eq!(location("http://h/vm\u{a0}linuz"), Err(Unfit::Blank));
         assert_eq!(location("--name"), Err(Unfit::Option));
+    }
+
+    #[test]
+    fn a_url_is_one_that_ipxe_fetches_from() {
+        for text in [
+            "ftp://h/vmlinuz",
+            "http://${next-server}:${port}/x",
+            "http://${net0/next-server}/x",
+            "http://user:word@h/x",
+            "http://[::1]:8080/x",
+            "http://[::1]/x",
+            "x?from=http://h:99999/",
+        ] {
+            assert_eq!(location(text), Ok(()), "{text}");
+        }
+        for text in [
+            "file:///vmlinuz",
+            "http:///x",
+            "http://:80/x",
+            "gopher://h/x",
+        ] {
+            assert_eq!(location(text), Err(Unfit::NoSource), "{text}");
+        }
+        for (text, port) in [
+            ("http://h:99999/x", "99999"),
+            ("http://h:0", "0"),
+            ("tftp://[::1]:x/x", "x"),
+        ] {
+            let unfit = Unfit::Port(port.to_owned());
+            assert_eq!(location(text), Err(unfit.clone()), "{text}");
+            assert_eq!(script_url(text), Err(unfit), "{text}");
+        }
     }
 
     #[test]

@@ -190,7 +190,9 @@ impl<'a> Section<'a> {
 
     /// The value of a key.
     pub fn get(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.entries
             .iter()
             .find(|entry| entry.key == key)
@@ -260,6 +262,31 @@ impl<'a> Section<'a> {
         Some(values)
     }
 
+    /// Looks once more at a list of tables, all of whose keys were read before.
+    pub fn again<T>(
+        &mut self,
+        key: &'static str,
+        mut look: impl FnMut(&mut Section<'_>, &Place) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(Value::Array(items)) = self.get(key).map(|node| &node.value) else {
+            return Vec::new();
+        };
+        let mut values = Vec::new();
+        for item in items {
+            let Value::Table(entries) = &item.value else {
+                continue;
+            };
+            let mut section = Section {
+                name: self.name_of(key),
+                entries,
+                known: Vec::new(),
+                problems: self.problems,
+            };
+            values.extend(look(&mut section, &item.place));
+        }
+        values
+    }
+
     /// Reads a table that was found elsewhere, with this section's problems.
     pub fn within<T>(
         &mut self,
@@ -311,10 +338,13 @@ pub fn suggestion(word: &str, known: &[&str]) -> String {
         .map(|known| (strsim::damerau_levenshtein(&word, known), known))
         .min()
         .filter(|(distance, known)| *distance <= 1 + known.len() / 4);
-    match nearest {
-        Some((_, known)) => format!("did you mean `{known}`?"),
-        None => format!("the words known here: {}", known.join(", ")),
+    if let Some((_, known)) = nearest {
+        return format!("did you mean `{known}`?");
     }
+    // Where nothing may be said, the empty word is known, too.
+    let known = known.iter().filter(|word| !word.is_empty()).copied();
+    let known: Vec<&str> = known.collect();
+    format!("the words known here: {}", known.join(", "))
 }
 
 /// A value of the wrong kind.
@@ -387,6 +417,21 @@ mod tests {
                 "f:3:1: unknown key `frist-key` in [outer] (did you mean `first-key`?)",
                 "f:4:2: unknown key `other` in the file (did you mean `outer`?)",
             ]
+        );
+    }
+
+    #[test]
+    fn each_known_word_is_listed_once() {
+        let mut problems = Problems::default();
+        let entries = parse(&Source::new("f", "zzzzzz = 1\n"), &mut problems);
+        Section::read("the file", &entries, &mut problems, |section| {
+            let _asked = [section.get("kernel"), section.get("kernel")];
+        });
+        let mend = problems.iter().next().unwrap().mend.clone().unwrap();
+        assert_eq!(mend, "the words known here: kernel");
+        assert_eq!(
+            suggestion("zzzzzz", &["", "auto", "direct"]),
+            "the words known here: auto, direct"
         );
     }
 

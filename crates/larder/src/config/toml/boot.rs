@@ -1,12 +1,15 @@
 //! `[boot]`. What ends up in iPXE scripts is judged here by iPXE's own grammar, so that no value can say
 //! more than one thing there, and what names a part of this machine is looked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use larder_boot::ipxe_text::{self, Unfit};
+use larder_boot::loaders::{self, SecureBoot};
+use larder_boot::menu::SECONDS_MAX;
 use larder_boot::net::interfaces;
 use larder_boot::packet::hardware::HardwareAddress;
+use larder_boot::tftp;
 
 use super::listen;
 use crate::config::problem::{Place, Problem, Severity};
@@ -37,15 +40,19 @@ pub(super) fn read(section: &mut Section<'_>, folder: &Path, boot: &mut Boot) {
         &mut boot.secure_boot,
         values::one_of(&chains),
     );
-    if let Some(seconds) = section.value("menu-seconds", values::count(0)) {
-        boot.menu_seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
-    }
+    section.set("menu-seconds", &mut boot.menu_seconds, |node| {
+        let seconds = u32::try_from(values::count(0)(node)?).ok();
+        let seconds = seconds.filter(|seconds| *seconds <= SECONDS_MAX);
+        let mend = "write 0 to wait for ever, or up to 86400";
+        seconds.ok_or_else(|| values::bad(node, &"this is longer than a day", mend))
+    });
     section.set("install-menus", &mut boot.install_menus, values::truth);
     if let Some(entries) = section.tables("menu", menu_entry) {
         boot.menu = entries;
     }
+    files_here(section, boot);
     if let Some(machines) = section.tables("machine", machine) {
-        boot.machines = machines;
+        boot.machines = distinct(section, machines);
     }
     files(section, &mut boot.files);
 }
@@ -177,13 +184,13 @@ fn menu_entry(entry: &mut Section<'_>, place: &Place) -> Option<MenuEntry> {
 }
 
 /// Reads `[[boot.machine]]`.
-fn machine(entry: &mut Section<'_>, place: &Place) -> Option<Machine> {
+fn machine(entry: &mut Section<'_>, place: &Place) -> Option<(HardwareAddress, Place, Machine)> {
     let mac = entry.value("mac", |node| {
         let text = values::text(node)?;
         let mend = "write it as \"52:54:00:12:34:56\"";
         let parsed: Result<HardwareAddress, _> = text.parse();
-        parsed.map_err(|error| values::bad(node, &error, mend))?;
-        Ok(text)
+        let parsed = parsed.map_err(|error| values::bad(node, &error, mend))?;
+        Ok((parsed, node.place.clone(), text))
     });
     let styles = ["", "auto", "direct", "4011", "menu"].map(|style| (style, style));
     let offer_style = entry.value("offer-style", values::one_of(&styles));
@@ -191,18 +198,75 @@ fn machine(entry: &mut Section<'_>, place: &Place) -> Option<Machine> {
         let problem = Problem::error("this machine has no hardware address");
         entry.problem(problem.at(place).mend("add mac = \"52:54:00:12:34:56\""));
     }
-    Some(Machine {
-        mac: mac?,
-        offer_style: offer_style
-            .filter(|style| !style.is_empty())
-            .map(str::to_owned),
-    })
+    let (mac, place, text) = mac?;
+    let offer_style = offer_style.filter(|style| !style.is_empty());
+    let machine = Machine {
+        mac: text,
+        offer_style: offer_style.map(str::to_owned),
+    };
+    Some((mac, place, machine))
+}
+
+/// The machines, of which each may be listed once, however its address is written.
+fn distinct(
+    section: &mut Section<'_>,
+    machines: Vec<(HardwareAddress, Place, Machine)>,
+) -> Vec<Machine> {
+    let mut seen = BTreeSet::new();
+    let mut kept = Vec::new();
+    for (mac, place, machine) in machines {
+        if seen.insert(mac) {
+            kept.push(machine);
+        } else {
+            let problem = Problem::error(format!("the machine {mac} is listed twice"));
+            section.problem(problem.at(&place).mend("leave one of the two"));
+        }
+    }
+    kept
+}
+
+/// Says which files of menu entries are not there to be fetched. A warning: they may come later.
+fn files_here(section: &mut Section<'_>, boot: &Boot) {
+    let chain = if boot.secure_boot {
+        SecureBoot::Shim
+    } else {
+        SecureBoot::default()
+    };
+    let programs = loaders::find(boot.root.as_deref(), chain).paths;
+    let is_here = |name: &str| {
+        let root = boot.root.as_ref();
+        programs.contains_key(name) || root.is_some_and(|root| root.join(name).is_file())
+    };
+    let files = |entry: &mut Section<'_>, _: &Place| {
+        let mut missing = Vec::new();
+        for key in ["kernel", "initrd", "chain"] {
+            let Some(node) = entry.get(key) else { continue };
+            let located = values::list(|item| Ok((values::text(item)?, item.place.clone())))(node);
+            missing.extend(located.unwrap_or_default().into_iter().filter(|(text, _)| {
+                let name = text.trim_start_matches('/').split(['?', '#']).next();
+                let is_file = !text.contains("://") && !text.contains("${");
+                is_file && name.is_some_and(|name| !name.is_empty() && !is_here(name))
+            }));
+        }
+        Some(missing)
+    };
+    for (text, place) in section.again("menu", files).into_iter().flatten() {
+        let problem = Problem::warning(format!(
+            "`{text}` is no URL, and there is no such file in boot.root"
+        ));
+        section.problem(
+            problem
+                .at(&place)
+                .mend("write http://HOST/PATH, or put the file there"),
+        );
+    }
 }
 
 /// Reads `[[boot.file]]`.
 fn files(section: &mut Section<'_>, files: &mut BTreeMap<String, String>) {
     let named = section.tables("file", |entry, place| {
-        let name = entry.value("name", values::text);
+        let name = entry.value("name", file_name);
+        let named_at = entry.get("name").map_or(place, |node| &node.place).clone();
         let url = entry.value("url", |node| {
             let url = values::text(node)?;
             let is_http = url.starts_with("http://") || url.starts_with("https://");
@@ -220,10 +284,31 @@ fn files(section: &mut Section<'_>, files: &mut BTreeMap<String, String>) {
                     .mend("add name = \"…\" and url = \"http://…\""),
             );
         }
-        Some((name?, url?))
+        Some((name?, named_at, url?))
     });
-    if let Some(named) = named {
-        *files = named.into_iter().collect();
+    for (name, place, url) in named.into_iter().flatten() {
+        if let Some(_before) = files.insert(name.clone(), url) {
+            let problem = Problem::error(format!("a second file is called `{name}`"));
+            section.problem(problem.at(&place).mend("give it a name of its own"));
+        }
+    }
+}
+
+/// A name under which machines ask for a file, as it is looked up.
+fn file_name(node: &Node) -> Result<String, Problem> {
+    let text = values::text(node)?;
+    match tftp::files::clean(text.as_bytes()) {
+        Ok(name) if name.machine.is_none() => Ok(name.path),
+        Ok(_) => Err(values::bad(
+            node,
+            &"a hardware address in front of a name says who asks, and is no part of it",
+            "leave it out: the file is for all machines",
+        )),
+        Err(error) => Err(values::bad(
+            node,
+            &format!("no machine can ask for this: {error}"),
+            "write a name such as \"memtest.efi\" or \"tools/memtest.efi\"",
+        )),
     }
 }
 
@@ -361,6 +446,74 @@ mod tests {
         assert!(
             wrong.contains("the boot root /nope cannot be read"),
             "{wrong}"
+        );
+    }
+
+    #[test]
+    fn what_is_said_twice_or_can_never_come_is_refused() {
+        let machines = "[[boot.machine]]\nmac = '52:54:00:77:00:20'\n\
+                        [[boot.machine]]\nmac = '52-54-00-77-00-20'\n";
+        let file = |name: &str| format!("[[boot.file]]\nname = '{name}'\nurl = 'http://h/m'\n");
+        for (text, told, line) in [
+            (machines.to_owned(), "52:54:00:77:00:20 is listed twice", 4),
+            (
+                file("m.efi") + &file("/m.efi"),
+                "a second file is called `m.efi`",
+                5,
+            ),
+            (file("a/../b"), "no machine can ask for this", 2),
+            (file("52:54:00:77:00:20/b"), "says who asks", 2),
+            (
+                "[boot]\nmenu-seconds = 86401\n".to_owned(),
+                "longer than a day",
+                2,
+            ),
+            (
+                "[boot]\nnext = 'http://h:99999/'\n".to_owned(),
+                "port `99999`",
+                2,
+            ),
+            (
+                "[[boot.menu]]\ntitle = 'a'\nkernel = 'file:///vmlinuz'\n".to_owned(),
+                "no URL that iPXE fetches from",
+                3,
+            ),
+        ] {
+            let problems = loaded(&text).unwrap_err();
+            let problem = problems.iter().next().unwrap();
+            let place = problem.place.as_ref().unwrap();
+            assert!(
+                problem.message.contains(told),
+                "{text}: {}",
+                problem.message
+            );
+            assert_eq!(place.line_column().0, line, "{text}");
+        }
+        assert_eq!(
+            read("[boot]\nmenu-seconds = 86400\n")
+                .unwrap()
+                .boot
+                .menu_seconds,
+            86_400
+        );
+    }
+
+    #[test]
+    fn a_menus_file_that_is_not_there_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("vmlinuz"), "x").unwrap();
+        let text = format!(
+            "[boot]\nroot = '{}'\n[[boot.menu]]\ntitle = 'a'\nkernel = '/vmlinuz'\n\
+             initrd = ['vmlinuz?x', 'initrd', '${{repo}}/i', 'http://h/i']\n\
+             [[boot.menu]]\ntitle = 'b'\nchain = 'nohost'\n",
+            root.path().display()
+        );
+        let (_, notes) = loaded(&text).unwrap();
+        let told: Vec<String> = notes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            ["initrd", "nohost"]
+                .map(|name| format!("`{name}` is no URL, and there is no such file in boot.root"))
         );
     }
 
