@@ -1,6 +1,7 @@
 //! larder.toml: each table read into its part of [`Settings`].
 
 mod access;
+mod beside;
 mod boot;
 mod listen;
 mod rules;
@@ -100,6 +101,7 @@ fn settings(top: &mut Section<'_>, folder: &Path) -> Settings {
     top.table("provision", |section| {
         services::provision(section, folder, &mut settings.provision);
     });
+    beside::boot(top, &settings);
     settings
 }
 
