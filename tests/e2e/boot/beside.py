@@ -113,6 +113,30 @@ def signals():
         return None if serving.wait(10) == 0 else 'exit %s' % serving.returncode
 
 
+def with_matchbox(is_first):
+    """The seed's pair on one host: whichever starts first, port 8080 is matchbox's."""
+    words = ['--', '-p0', '--dhcp-range=10.77.0.0,proxy', '--dhcp-userclass=set:ipxe,iPXE',
+             '--pxe-service=tag:#ipxe,x86PC,a,undionly.kpxe',
+             '--pxe-service=tag:ipxe,x86PC,iPXE,http://%s:8080/boot.ipxe' % SERVER]
+
+    def script(lab):
+        return lab.inside('pxe', 'curl', '-sf', 'http://%s:8080/boot.ipxe' % SERVER).stdout
+
+    def story():
+        with Lab() as lab:
+            for is_matchbox in (is_first, not is_first):
+                if is_matchbox:
+                    lab.spawn('pxe', LARDER, 'matchbox', '-address=0.0.0.0:8080', '-data-path=' + lab.folder,
+                              '-assets-path=', log='matchbox.log')
+                    lab.wait_for(lambda: 'listening' in lab.log('matchbox.log'))
+                else:
+                    lab.larder(*words)
+            if not lab.wait_for(lambda: 'chain ipxe?' in script(lab), 5):
+                return 'the script is %r; %s' % (script(lab), lab.log('matchbox.log')[-300:])
+            return None
+    return story
+
+
 stories = Stories()
 stories.tell('beside-a-sharing-server', sharing())
 stories.tell('beside-a-sharing-server-by-packets', sharing('--packet-socket'))
@@ -120,4 +144,6 @@ stories.tell('beside-a-server-that-holds-the-port', alone)
 stories.tell('another-address', moved)
 stories.tell('two-capabilities', few_capabilities)
 stories.tell('signals-that-end-nothing', signals)
+stories.tell('behind-matchbox-on-one-host', with_matchbox(True))
+stories.tell('before-matchbox-on-one-host', with_matchbox(False))
 stories.end()

@@ -5,9 +5,9 @@ import json, os, time
 from lab import LARDER, SERVER, Lab, Stories
 
 
-def examined(lab, *words, before=''):
+def examined(lab, *words, before='', wait='--wait 3'):
     """The ids of the problems, by a doctor that runs in the server's namespace."""
-    command = '%s exec %s boot doctor --json --wait 3 %s' % (before, LARDER, ' '.join(words))
+    command = '%s exec %s boot doctor --json %s %s' % (before, LARDER, wait, ' '.join(words))
     ended = lab.inside('pxe', 'unshare', '-m', 'sh', '-c', command)
     report = json.loads(ended.stdout)
     problems = [finding['id'] for finding in report['findings'] if finding['is_problem']]
@@ -44,10 +44,22 @@ def nothing(_lab):
     pass
 
 
+def pinging():
+    """dnsmasq looks for three seconds whether an address is free before it offers it: the doctor waits for that."""
+    with Lab() as lab:
+        lab.spawn('main', 'dnsmasq', '-k', '--port=0', '--conf-file=/dev/null', '--user=root', '--leasefile-ro',
+                  '--dhcp-leasefile=/dev/null', '--pid-file=', '--dhcp-range=10.77.0.100,10.77.0.120,1h',
+                  '--dhcp-boot=pxelinux.0')
+        time.sleep(0.5)
+        problems = examined(lab, wait='')
+        return None if problems == ['main-server-bootfile'] else 'found %s' % problems
+
+
 stories = Stories()
 stories.tell('healthy', staged([], nothing))
 stories.tell('rogue-pxe-server', staged(['rogue-pxe-server'], rogue))
 stories.tell('main-server-bootfile', staged(['main-server-bootfile'], nothing, main=['boot_file pxelinux.0']))
+stories.tell('main-server-that-pings-first', pinging)
 stories.tell('tftp-blocked', staged(['tftp-blocked'], blocked))
 stories.tell('missing-loader', staged(['missing-loader'], nothing, before='cp /usr/lib/ipxe/undionly.kpxe /tmp/larder-bios.$$ && mount -t tmpfs none /usr/lib/ipxe && mount -t tmpfs none /boot && mv /tmp/larder-bios.$$ /usr/lib/ipxe/undionly.kpxe &&'))
 stories.tell('no-pxedhcp', staged(['no-pxedhcp'], nothing, main=['opt 0xaf b00101']))
