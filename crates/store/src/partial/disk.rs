@@ -95,14 +95,40 @@ impl Partial {
     }
 
     fn write_record(&self) -> io::Result<()> {
-        // Held throughout: the last record is the newest.
-        let mut kept = lock(&self.inner.kept);
+        // Held throughout: the last record is the newest. What clients wait for is `kept`, which is
+        // not held while the disk is read or written.
+        let _noting = lock(&self.inner.noting);
         if self.is_over() {
             return Ok(());
         }
         let file = self.inner.file.file()?;
+        let new: Vec<(u32, u32)> = self
+            .unsummed()
+            .into_iter()
+            .map(|block| Ok((block, sum_of(file, self.span_of(block))?)))
+            .collect::<io::Result<_>>()?;
+        let blocks: Vec<(u32, u32)> = {
+            let mut kept = lock(&self.inner.kept);
+            kept.sums.extend(new);
+            let blocks = kept.unchecked.iter().chain(&kept.sums);
+            blocks.map(|(block, sum)| (*block, *sum)).collect()
+        };
+        let path = record_path(&self.inner.path);
+        let beside = path.with_extension("new");
+        fs::write(&beside, self.record(&blocks))?;
+        fs::rename(&beside, &path)?;
+        if self.is_over() {
+            // It left meanwhile, and may have found no record to take along.
+            remove(&path);
+        }
+        Ok(())
+    }
+
+    /// Blocks that are there whole and have no checksum yet.
+    fn unsummed(&self) -> Vec<u32> {
         let blocks = u32::try_from(self.inner.length.div_ceil(BLOCK)).unwrap_or(u32::MAX);
-        let new: Vec<u32> = self.inner.running.with_extents(|there| {
+        let kept = lock(&self.inner.kept);
+        self.inner.running.with_extents(|there| {
             (0..blocks)
                 .filter(|block| !kept.sums.contains_key(block))
                 .filter(|block| {
@@ -110,32 +136,24 @@ impl Partial {
                     there.covers(start, end)
                 })
                 .collect()
-        });
-        for block in new {
-            kept.sums.insert(block, sum_of(file, self.span_of(block))?);
-        }
+        })
+    }
+
+    fn record(&self, blocks: &[(u32, u32)]) -> Vec<u8> {
         let head = codec::encode_head(
             &self.inner.key,
             &Digest([0; 32]),
             self.inner.length,
             &self.meta(),
         );
-        let mut record = codec::start(MAGIC, head.len() + 8 * kept.sums.len());
+        let mut record = codec::start(MAGIC, head.len() + 8 * blocks.len());
         codec::put_bytes(&mut record, &head);
         codec::put_bytes(&mut record, self.inner.origin.as_bytes());
-        for (block, sum) in kept.unchecked.iter().chain(&kept.sums) {
+        for (block, sum) in blocks {
             record.extend_from_slice(&block.to_le_bytes());
             record.extend_from_slice(&sum.to_le_bytes());
         }
-        let path = record_path(&self.inner.path);
-        let beside = path.with_extension("new");
-        fs::write(&beside, codec::finish(record))?;
-        fs::rename(&beside, &path)?;
-        if self.is_over() {
-            // It left meanwhile, and may have found no record to take along.
-            remove(&path);
-        }
-        Ok(())
+        codec::finish(record)
     }
 
     /// The first block of an earlier run that lies where the first of the wanted bytes is missing.
@@ -162,17 +180,23 @@ impl Partial {
     }
 
     fn check_now(&self, first: u32) {
-        let mut kept = lock(&self.inner.kept);
         for block in first..first.saturating_add(CHECKED_AT_ONCE) {
-            let Some(expected) = kept.unchecked.remove(&block) else {
+            let kept = &self.inner.kept;
+            let Some(expected) = lock(kept).unchecked.get(&block).copied() else {
                 break;
             };
             let (start, end) = self.span_of(block);
+            // Until it is known it stays among the unchecked: nobody draws it anew.
             let found = self
                 .inner
                 .file
                 .file()
                 .and_then(|file| sum_of(file, (start, end)));
+            let mut kept = lock(kept);
+            if kept.unchecked.remove(&block).is_none() {
+                // Another was faster.
+                continue;
+            }
             if found.is_ok_and(|found| found == expected) {
                 kept.sums.insert(block, expected);
                 self.inner.running.publish(start, end);
@@ -180,7 +204,6 @@ impl Partial {
                 core.counters.fault(Fault::Flipped, &self.inner.key);
             }
         }
-        drop(kept);
         self.inner.moved.notify_waiters();
     }
 }

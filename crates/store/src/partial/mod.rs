@@ -63,6 +63,8 @@ struct Inner {
     /// The hash of the object's beginning, and how far that goes.
     hashed: Mutex<Option<(Sha256, u64)>>,
     kept: Mutex<disk::Kept>,
+    /// Held by whoever writes its record.
+    noting: Mutex<()>,
     /// Where the file lies, or lay.
     path: std::path::PathBuf,
     /// It is whole and in place, or no good.
@@ -479,6 +481,7 @@ impl Partial {
                 moved: Notify::new(),
                 hashed: Mutex::new(None),
                 kept: Mutex::default(),
+                noting: Mutex::default(),
                 path,
                 over: AtomicBool::new(false),
                 confirmed: tokio::sync::Mutex::default(),
