@@ -67,7 +67,11 @@ async fn invalidate(asked: &Asked, arrived: &Arrived) {
 async fn forget(asked: &Asked, key: &CacheKey) {
     let store = &asked.shared.store;
     store.settled(key).await;
-    store.remove(key);
+    store.invalidate(key);
+    if key.is_store_id() {
+        // That the mirror has not got it is kept under its own URL.
+        store.invalidate(&CacheKey::of_url(&asked.url));
+    }
 }
 
 /// An origin's answer with its body streamed through.

@@ -149,15 +149,21 @@ pub(crate) fn decode_blob(record: &[u8]) -> Option<(Blob, Vec<KeyHash>)> {
     Some((blob, keys))
 }
 
-/// Writes the field names that a key's responses vary by.
-pub(crate) fn encode_names(names: &[String]) -> Vec<u8> {
-    names.join("\n").into_bytes()
+/// Writes the field names that a key's responses vary by, and until when variants are invalid: a
+/// line that no field name can be.
+pub(crate) fn encode_names(names: &[String], invalid_until: Option<i64>) -> Vec<u8> {
+    let time = invalid_until.map(|time| format!(":{time}"));
+    let lines: Vec<&str> = names.iter().chain(&time).map(String::as_str).collect();
+    lines.join("\n").into_bytes()
 }
 
 /// Reads them back.
-pub(crate) fn decode_names(bytes: &[u8]) -> Option<Vec<String>> {
+pub(crate) fn decode_names(bytes: &[u8]) -> Option<(Vec<String>, Option<i64>)> {
     let text = std::str::from_utf8(bytes).ok()?;
-    Some(text.lines().map(str::to_owned).collect())
+    let (times, names): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with(':'));
+    let time = times.first().and_then(|time| time[1..].parse().ok());
+    Some((names.into_iter().map(str::to_owned).collect(), time))
 }
 
 /// The length of the whole record that starts with this prefix.

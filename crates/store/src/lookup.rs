@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use larder_policy::key::CacheKey;
@@ -34,11 +34,19 @@ impl Core {
     /// Finds the entry of a key; every fault is a miss.
     pub(crate) async fn lookup(core: &Arc<Self>, key: &CacheKey) -> Option<Entry> {
         let entry = Self::find(core, key).await;
+        let entry = entry.filter(|entry| !(key.has_variant() && core.is_invalidated(entry)));
         match entry {
             Some(_) => core.counters.hits.add(1),
             None => core.counters.misses.add(1),
         }
         entry
+    }
+
+    /// True for a variant that was fetched before its key's variants were invalidated.
+    fn is_invalidated(&self, entry: &Entry) -> bool {
+        let vary = self.vary.read().unwrap_or_else(PoisonError::into_inner);
+        let until = vary.invalid_until(&KeyHash::of(&entry.key().base()));
+        until.is_some_and(|until| entry.meta().inputs().response_time.0 <= until)
     }
 
     async fn find(core: &Arc<Self>, key: &CacheKey) -> Option<Entry> {

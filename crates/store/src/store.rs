@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError};
 
 use larder_policy::key::CacheKey;
 
-use crate::codec;
 use crate::collapse::{Join, Seen};
 use crate::config::Config;
 use crate::core::{Core, now_u32};
@@ -22,6 +21,7 @@ use crate::partial::Partial;
 use crate::recover;
 use crate::running::Tail;
 use crate::snapshot::Snapshot;
+use crate::vary::Vary;
 
 /// A cache directory, opened. Clones are cheap and mean the same store; when the last is dropped
 /// (or at [`Store::close`]) everything is written down.
@@ -105,49 +105,57 @@ impl Store {
         reason = "callers need not know that all names are in memory"
     )]
     pub async fn vary(&self, key: &CacheKey) -> Option<Vec<String>> {
-        let known = self
-            .core
-            .vary
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.names(&KeyHash::of(key)).map(<[String]>::to_vec)
+        self.vary_names(&KeyHash::of(key))
+    }
+
+    fn vary_names(&self, hash: &KeyHash) -> Option<Vec<String>> {
+        let vary = self.core.vary.read();
+        let vary = vary.unwrap_or_else(PoisonError::into_inner);
+        vary.names(hash).map(<[String]>::to_vec)
     }
 
     /// Remembers that a base key's responses vary by these fields; none: that they do not.
     pub fn remember_vary(&self, key: &CacheKey, names: Vec<String>) {
         let hash = KeyHash::of(key);
-        {
-            let known = self
-                .core
-                .vary
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            if known.names(&hash).unwrap_or_default() == names.as_slice() {
-                return;
-            }
-        }
-        if self.core.disk.is_frozen() {
-            let vary = self.core.vary.write();
-            vary.unwrap_or_else(PoisonError::into_inner)
-                .remember(hash, names);
+        if self.vary_names(&hash).unwrap_or_default() == names {
             return;
         }
-        let encoded = codec::encode_names(&names);
+        self.change_vary(hash, |vary| vary.remember(hash, names));
+    }
+
+    /// Forgets a base key with all its variants, and keeps nothing of what is being fetched under
+    /// them: something has changed what they would be (RFC 9111 §4.4). Blocking.
+    pub fn invalidate(&self, key: &CacheKey) {
+        self.purge_fills(|filled, _url| filled.base() == *key);
+        self.remove(key);
+        let hash = KeyHash::of(key);
+        if self.vary_names(&hash).is_some() {
+            self.change_vary(hash, |vary| {
+                vary.invalidate(&hash, now_u32().into());
+                None
+            });
+        }
+    }
+
+    /// Changes what is known of a key, and writes that down. The change may say which other key was
+    /// forgotten for it.
+    fn change_vary(&self, hash: KeyHash, change: impl FnOnce(&mut Vary) -> Option<KeyHash>) {
         let mut journal = lock(&self.core.journal);
-        let change = Change::Vary {
-            key: hash,
-            names: encoded.clone(),
+        let (forgotten, record) = {
+            let vary = self.core.vary.write();
+            let mut vary = vary.unwrap_or_else(PoisonError::into_inner);
+            (change(&mut vary), vary.record(&hash))
         };
-        self.core.write_down(&mut journal, &[change]);
-        let kept = (!names.is_empty()).then_some(encoded);
-        let forgotten = self
-            .core
-            .vary
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remember(hash, names);
+        if self.core.disk.is_frozen() {
+            return;
+        }
+        let written = Change::Vary {
+            key: hash,
+            names: record.clone().unwrap_or_default(),
+        };
+        self.core.write_down(&mut journal, &[written]);
         let mut state = lock(&self.core.state);
-        state.pending.vary.insert(hash, kept);
+        state.pending.vary.insert(hash, record);
         if let Some(forgotten) = forgotten {
             state.pending.vary.insert(forgotten, None);
         }

@@ -83,6 +83,36 @@ async fn an_unsafe_request_invalidates_its_url_and_those_that_its_answer_names()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unsafe_request_invalidates_every_variant() {
+    // RFC 9111 §4.4: all stored responses whose URI that is.
+    let origin = Origin::start(|number, head| {
+        if head.starts_with("POST") {
+            raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        } else {
+            answer(
+                "Cache-Control: max-age=60\r\nVary: Accept-Language\r\n",
+                format!("{number}").as_bytes(),
+            )
+        }
+    })
+    .await;
+    let rig = Rig::forward();
+    let url = origin.url(URL);
+    let languages = ["de", "en"].map(|name| format!("Accept-Language: {name}\r\n"));
+    for _ in 0..2 {
+        for language in &languages {
+            rig.get(&url, language).await;
+        }
+    }
+    assert_eq!(origin.requests(), 2);
+    rig.ask("POST", &url, "Content-Length: 0\r\n").await;
+    for (language, requests) in languages.iter().zip(4..) {
+        rig.get(&url, language).await;
+        assert_eq!(origin.requests(), requests, "{language}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_status_that_is_not_known_is_kept_where_its_lifetime_is_told() {
     // RFC 9111 §3
     for (status, kept) in [("299 Odd", true), ("503 Busy", false), ("401 Who", false)] {
