@@ -260,7 +260,8 @@ pub fn vary_names(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// The values that a request has for the fields that Vary names; `None`: absent. Several lines of
-/// one field count as one list (RFC 9111 §4.1).
+/// one field count as one list, and of the fields that negotiate neither case nor space tells two
+/// apart (RFC 9111 §4.1).
 pub fn selecting_fields(names: &[String], request: &HeaderMap) -> Vec<(String, Option<Vec<u8>>)> {
     names
         .iter()
@@ -275,11 +276,26 @@ pub fn selecting_fields(names: &[String], request: &HeaderMap) -> Vec<(String, O
                 if lines.is_empty() {
                     None
                 } else {
-                    Some(lines.join(&b", "[..]))
+                    Some(normal(name, lines.join(&b", "[..])))
                 },
             )
         })
         .collect()
+}
+
+/// The value of a field that negotiates (RFC 9110 §12.5) without its optional space, in lower case;
+/// of any other field the value as it is.
+fn normal(name: &str, mut value: Vec<u8>) -> Vec<u8> {
+    let negotiates = matches!(
+        name,
+        "accept" | "accept-charset" | "accept-encoding" | "accept-language"
+    );
+    // A quoted parameter is left alone with all the rest.
+    if negotiates && !value.contains(&b'"') {
+        value.retain(|byte| !matches!(byte, b' ' | b'\t'));
+        value.make_ascii_lowercase();
+    }
+    value
 }
 
 /// True if a request carries credentials that bind the answer to one user.
@@ -369,7 +385,7 @@ mod tests {
         request.append("accept", HeaderValue::from_static("a"));
         request.append("accept", HeaderValue::from_static("b"));
         let fields = selecting_fields(&names, &request);
-        assert_eq!(fields[0].1.as_deref(), Some(&b"a, b"[..]));
+        assert_eq!(fields[0].1.as_deref(), Some(&b"a,b"[..]));
         assert_eq!(fields[1].1, None);
     }
 }
