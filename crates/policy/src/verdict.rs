@@ -2,8 +2,8 @@
 //! ([`after_fetch`]).
 
 use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPIRES, HeaderMap, HeaderValue,
-    SET_COOKIE,
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, DATE, EXPIRES, HeaderMap,
+    HeaderValue, SET_COOKIE,
 };
 use http_cache_semantics::{CacheOptions, CachePolicy};
 
@@ -12,6 +12,7 @@ use crate::class::Class;
 use crate::freshness::{self, Judgement};
 use crate::key::CacheKey;
 use crate::meta::{Fetched, Meta, UnixTime, selecting_fields, vary_names};
+use crate::part::Span;
 use crate::policy::Semantics;
 use crate::reason::{Ask, NotStored};
 use crate::refresh::{self, Admission, RefreshRule, RevalidateBecause, SquidVerdict};
@@ -224,6 +225,42 @@ pub fn after_fetch(
     AfterFetch::Store(Box::new(meta), key)
 }
 
+/// What becomes of an entry that a 304 has given a new head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterConfirmation {
+    /// It is kept with that head.
+    Renewed,
+    /// It stays as it was: the head is for one client (RFC 9111 §3.5).
+    Untouched,
+    /// It may not be kept any more, or not under its key (RFC 9111 §3, §4.1).
+    Gone,
+}
+
+/// Judges the head that a 304 has given an entry of `length` bytes, held under `key`; `request` are
+/// the fields that were asked with.
+pub fn after_confirmation(
+    meta: &Meta,
+    length: u64,
+    request: &HeaderMap,
+    key: &CacheKey,
+    rules: Rules<'_>,
+) -> AfterConfirmation {
+    let answer = Answer {
+        status: meta.status(),
+        headers: meta.headers(),
+        length: Some(length),
+    };
+    match after_fetch(answer, request, key, meta.fetched(), rules) {
+        AfterFetch::Store(_, found) if found != *key => AfterConfirmation::Gone,
+        AfterFetch::PassThrough(NotStored::NoStore | NotStored::Private | NotStored::VaryStar) => {
+            AfterConfirmation::Gone
+        }
+        AfterFetch::PassThrough(NotStored::Authorization) => AfterConfirmation::Untouched,
+        // What else was let in once stays.
+        AfterFetch::Store(..) | AfterFetch::PassThrough(_) => AfterConfirmation::Renewed,
+    }
+}
+
 /// RFC 9111 §3 with what the operator's rules and the class add to it.
 fn refusal(
     answer: Answer<'_>,
@@ -234,7 +271,7 @@ fn refusal(
     let control = CacheControl::of_response(answer.headers);
     let options = rules.refresh.map(|rule| &rule.options);
     let by_squid = rules.semantics == Semantics::Squid;
-    if answer.status == 206 || answer.headers.contains_key("content-range") {
+    if answer.status == 206 || names_a_part(answer) {
         return Some(NotStored::Partial);
     }
     if key.is_store_id() && !matches!(answer.status, 200 | 404 | 410) {
@@ -285,6 +322,21 @@ fn refusal(
         });
     }
     None
+}
+
+/// A Content-Range has no meaning but in a 206 and a 416 (RFC 9110 §14.4); an origin that names a part
+/// of a body all the same may have sent just that.
+fn names_a_part(answer: Answer<'_>) -> bool {
+    let named = answer.headers.get_all(CONTENT_RANGE);
+    let is_of_bytes = named.iter().any(|value| {
+        let text = value.as_bytes().trim_ascii_start();
+        text.get(..5)
+            .is_some_and(|unit| unit.eq_ignore_ascii_case(b"bytes"))
+    });
+    let is_whole = Span::of(answer.headers).is_some_and(|span| {
+        (span.start, span.end) == (0, span.length) && answer.length == Some(span.length)
+    });
+    is_of_bytes && !is_whole
 }
 
 /// no-store; with must-understand the status decides instead: one that larder does not understand

@@ -19,7 +19,8 @@ use larder_policy::validator::{
     Precondition, conditional_fields, confirms, precondition, refreshed,
 };
 use larder_policy::verdict::{
-    AfterFetch, Answer, BeforeFetch, OnError, Rules, after_fetch, before_fetch, on_error, selects,
+    AfterConfirmation, AfterFetch, Answer, BeforeFetch, OnError, Rules, after_confirmation,
+    after_fetch, before_fetch, on_error, selects,
 };
 
 const NOW: i64 = 1_700_000_000;
@@ -124,6 +125,26 @@ fn section_3_what_may_be_stored() {
         (200, "Cache-Control: NO-STORE, max-age=60", "", false),
         (200, "Cache-Control: private, max-age=60", "", false),
         (200, "Cache-Control: private=\"x\", max-age=60", "", false),
+        // RFC 9110 §14.4: without meaning, unless it tells that the body is a part.
+        (200, "Cache-Control: max-age=60\nContent-Range: x", "", true),
+        (
+            200,
+            "Cache-Control: max-age=60\nContent-Range: bytes 0-0/1",
+            "",
+            true,
+        ),
+        (
+            200,
+            "Cache-Control: max-age=60\nContent-Range: bytes 0-0/2",
+            "",
+            false,
+        ),
+        (
+            200,
+            "Cache-Control: max-age=60\nContent-Range: Bytes 0-0/*",
+            "",
+            false,
+        ),
         // 206 and 304 are answers to other questions.
         (
             206,
@@ -180,6 +201,8 @@ fn section_4_1_selecting_fields() {
         ("Accept-Language: de", false),
         ("", false),
         ("Accept-Language: de\nX-Kind: a\nOther: z", true),
+        ("Accept-Language: DE\nX-Kind: a", true),
+        ("Accept-Language: de\nX-Kind: A", false),
     ] {
         assert_eq!(selects(&fields(asked), &meta), wanted, "{asked}");
     }
@@ -362,6 +385,35 @@ fn section_3_2_what_a_304_changes() {
     assert_eq!(of("content-encoding"), Some("gzip"));
     assert_eq!(of("age"), None);
     assert_eq!(of("date"), Some(&*date(50)));
+}
+
+#[test]
+fn section_3_a_head_that_a_304_has_changed_is_judged_as_a_new_one_is() {
+    use AfterConfirmation::{Gone, Renewed, Untouched};
+    for (held, answer, request, wanted) in [
+        ("", "X: y", "", Renewed),
+        ("", "Cache-Control: max-age=9, no-store", "", Gone),
+        ("", "Cache-Control: max-age=9, private", "", Gone),
+        ("", "Vary: *", "", Gone),
+        ("", "Vary: Accept-Language", "", Gone),
+        ("Vary: X-Kind", "Vary: X-Kind", "X-Kind: a", Renewed),
+        ("Vary: X-Kind", "Vary: X-Kind, X-Other", "X-Kind: a", Gone),
+        ("", "X: y", "Authorization: Basic eDp5", Untouched),
+        (
+            "",
+            "Cache-Control: public",
+            "Authorization: Basic eDp5",
+            Renewed,
+        ),
+    ] {
+        let held = format!("ETag: \"x\"\nCache-Control: max-age=1\n{held}");
+        let anonymous = request.replace("Authorization: Basic eDp5", "");
+        let (meta, key) = stored(200, held.trim_end(), &anonymous).unwrap();
+        let request = fields(request);
+        let merged = refreshed(&meta, &fields(answer), fetched(&request));
+        let found = after_confirmation(&merged, 1, &request, &key, rules());
+        assert_eq!(found, wanted, "{held} {answer}");
+    }
 }
 
 #[test]

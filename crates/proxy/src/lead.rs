@@ -15,10 +15,12 @@ use larder_policy::freshness::Judgement;
 use larder_policy::headers::remove_hop_by_hop;
 use larder_policy::key::CacheKey;
 use larder_policy::meta::{Fetched, Meta, UnixTime, is_authorized};
-use larder_policy::part::is_resumable;
+use larder_policy::part::{Span, is_resumable};
 use larder_policy::reason::{NotStored, Pass};
 use larder_policy::validator::{conditional_fields, confirms, refreshed, remove_conditions};
-use larder_policy::verdict::{AfterFetch, Answer, OnError, after_fetch, on_error};
+use larder_policy::verdict::{
+    AfterConfirmation, AfterFetch, Answer, OnError, after_confirmation, after_fetch, on_error,
+};
 use larder_store::{Entry, Fill, Join, Opening, Slot, Tail};
 use tokio::sync::oneshot;
 
@@ -75,6 +77,8 @@ pub(crate) enum Led {
     Failed(OriginError),
     /// A part cannot be kept: everybody on their own.
     Alone(Pass),
+    /// This part is not kept; its client may have of it what it asked for.
+    Unkept(Box<Arrived>, Span),
     /// What was held is gone: begin again.
     Again,
 }
@@ -213,9 +217,20 @@ async fn refresh(asked: &Asked, slot: Slot, held: &InHand, arrived: Arrived) -> 
         return Led::Again;
     }
     let meta = refreshed(held.entry.meta(), &parts, fetched);
-    match slot.refresh(meta).await {
-        Some(entry) => Led::Refreshed(entry, source),
-        None => Led::Again,
+    let (length, key) = (held.entry.len(), held.entry.key());
+    match after_confirmation(&meta, length, &asked.headers, key, asked.rules()) {
+        AfterConfirmation::Renewed => match slot.refresh(meta).await {
+            Some(entry) => Led::Refreshed(entry, source),
+            None => Led::Again,
+        },
+        verdict => {
+            if verdict == AfterConfirmation::Gone {
+                asked.shared.store.remove(key);
+            }
+            // It is good for who asked, and says nothing to those who wait with it.
+            slot.release(Pass::NotShared.as_str());
+            Led::Refreshed(held.entry.clone(), source)
+        }
     }
 }
 

@@ -9,8 +9,10 @@ use larder_policy::key::CacheKey;
 use larder_policy::part::{Span, is_resumable};
 use larder_policy::range::Spec;
 use larder_policy::reason::{NotStored, Pass};
-use larder_policy::validator::{conditional_fields, confirms};
-use larder_policy::verdict::{self, Answer, BeforeFetch, OnError, on_error, selects};
+use larder_policy::validator::{conditional_fields, confirms, refreshed};
+use larder_policy::verdict::{
+    self, AfterConfirmation, Answer, BeforeFetch, OnError, after_confirmation, on_error, selects,
+};
 use larder_store::{Join, Opening, Outcome as Followed, Partial, Slot, Tail};
 use tokio::sync::oneshot;
 
@@ -23,7 +25,7 @@ use crate::record::Outcome;
 use crate::reply::Reply;
 use crate::rest::{File, Part};
 use crate::serve::{Held, Told, answer, wanted};
-use crate::{draw, hit, pass};
+use crate::{draw, hit, pass, unkept};
 
 /// Unit in which unheld files are asked for, bytes: that of the store's runs.
 const BLOCK: u64 = 1 << 20;
@@ -186,8 +188,18 @@ fn confirmed(asked: &Asked, partial: &Partial, arrived: Arrived) -> Option<Led> 
         partial.discard();
         return Some(Led::Again);
     }
-    draw::renew(asked, partial, &arrived);
+    let (fields, fetched) = head_of(asked, &arrived);
     arrived.finish();
+    let meta = refreshed(&partial.meta(), &fields, fetched);
+    let (length, key) = (partial.length(), partial.key());
+    match after_confirmation(&meta, length, &asked.headers, key, asked.rules()) {
+        AfterConfirmation::Renewed => partial.renew(meta),
+        AfterConfirmation::Untouched => {}
+        AfterConfirmation::Gone => {
+            partial.discard();
+            return Some(Led::Again);
+        }
+    }
     None
 }
 
@@ -204,6 +216,12 @@ pub(crate) async fn cold(asked: &Asked) -> Reply {
             Join::Lead(slot) => match first(asked, slot).await {
                 Led::Again => {}
                 Led::Alone(why) => return pass::reply(asked, None, why).await,
+                Led::Unkept(arrived, span) => {
+                    return match unkept::reply(asked, *arrived, span) {
+                        Some(reply) => reply,
+                        None => pass::reply(asked, None, Pass::ColdRange).await,
+                    };
+                }
                 led => return led_to(asked, led, None, Forwarded::UriMiss),
             },
             Join::Follow(follower) => match follower.outcome().await {
@@ -287,7 +305,9 @@ fn first_range(specs: &[Spec]) -> String {
 /// Makes an object of the first part, and draws the other parts that its client wants.
 async fn begin(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sender<Led>) {
     let (mut headers, fetched) = head_of(asked, &arrived);
+    let key = &asked.naming.key;
     let Some(span) = Span::of(&headers) else {
+        asked.shared.unkept.note(key, Instant::now());
         return alone(slot, Pass::ColdRange, tell);
     };
     headers.remove(CONTENT_RANGE);
@@ -297,12 +317,14 @@ async fn begin(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sende
         headers: &headers,
         length: Some(span.length),
     };
-    let Ok((meta, key)) = admitted(asked, as_whole, fetched).await else {
-        return alone(slot, Pass::ColdRange, tell);
+    let (meta, key) = match admitted(asked, as_whole, fetched).await {
+        Ok((meta, key)) if is_resumable(&meta) => (meta, key),
+        _ => {
+            asked.shared.unkept.note(key, Instant::now());
+            slot.release(Pass::ColdRange.as_str());
+            return drop(tell.send(Led::Unkept(Box::new(arrived), span)));
+        }
     };
-    if !is_resumable(&meta) {
-        return alone(slot, Pass::ColdRange, tell);
-    }
     let origin = arrived.to.label();
     let opening = Opening {
         meta,

@@ -139,3 +139,24 @@ async fn only_if_cached_is_never_sent_on() {
         .await;
     assert_eq!((got.status, origin.requests()), (504, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_304_forbids_to_keep_is_given_to_who_asked_and_leaves() {
+    // RFC 9111 §5.2.2.5
+    let origin = Origin::start(|nth, _| match nth {
+        1 => raw("HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60, no-store\r\n\r\n"),
+        _ => answer(DATED, format!("body {nth}").as_bytes()),
+    })
+    .await;
+    let rig = Rig::forward();
+    let url = origin.url(ROOT);
+    for wanted in ["body 0", "body 0", "body 2"] {
+        let got = rig.get(&url, "").await;
+        assert_eq!((got.status, &got.body[..]), (200, wanted.as_bytes()));
+    }
+    assert!(
+        !origin.heads()[2]
+            .to_ascii_lowercase()
+            .contains("if-modified-since")
+    );
+}
