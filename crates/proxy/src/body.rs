@@ -82,6 +82,15 @@ impl Body {
         ))))
     }
 
+    /// Sends of an origin's body no more than `length` bytes, after the first `skipped`.
+    pub(crate) fn cut_to(mut self, skipped: u64, length: u64) -> Self {
+        if let Source::Origin(origin) = &mut self.source {
+            origin.skip = skipped;
+            origin.left = Some(length);
+        }
+        self
+    }
+
     fn of(source: Source) -> Self {
         Self {
             source,
@@ -180,7 +189,10 @@ impl Source {
                 .remaining()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Parts(parts) => SizeHint::with_exact(parts.remaining),
-            Self::Origin(origin) => origin.incoming.size_hint(),
+            Self::Origin(origin) => match origin.left {
+                Some(left) => SizeHint::with_exact(left),
+                None => origin.incoming.size_hint(),
+            },
         }
     }
 
@@ -247,6 +259,10 @@ struct FromOrigin {
     lease: Option<Lease>,
     stall: Duration,
     deadline: Pin<Box<Sleep>>,
+    /// Bytes that are not for the client, before those that are.
+    skip: u64,
+    /// Bytes that are still to be sent, where that is less than what comes.
+    left: Option<u64>,
 }
 
 impl FromOrigin {
@@ -257,7 +273,21 @@ impl FromOrigin {
             lease: Some(lease),
             stall,
             deadline,
+            skip: 0,
+            left: None,
         }
+    }
+
+    /// What of a piece is for the client.
+    fn cut(&mut self, mut data: Bytes) -> Bytes {
+        let skipped = self.skip.min(data.len() as u64);
+        self.skip -= skipped;
+        let mut data = data.split_off(usize::try_from(skipped).unwrap_or_default());
+        if let Some(left) = &mut self.left {
+            data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= data.len() as u64;
+        }
+        data
     }
 
     /// The connection may serve the next request.
@@ -269,6 +299,9 @@ impl FromOrigin {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
+            if self.left == Some(0) {
+                return Poll::Ready(None);
+            }
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers never become fields of the response.
@@ -279,6 +312,10 @@ impl FromOrigin {
                     // Nobody asks for more than an announced length: the end is seen here.
                     if self.incoming.is_end_stream() {
                         self.give_back();
+                    }
+                    let data = self.cut(data);
+                    if data.is_empty() {
+                        continue;
                     }
                     return Poll::Ready(Some(Ok(data)));
                 }

@@ -35,6 +35,7 @@ mod shared;
 mod supply;
 mod transport;
 mod tunnel;
+mod unkept;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -112,6 +113,7 @@ impl Proxy {
             store,
             policy: ArcSwap::new(config.policy),
             origins,
+            unkept: unkept::Unkept::default(),
             name: config.name,
             recorder,
             limits: config.limits,

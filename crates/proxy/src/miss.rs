@@ -27,6 +27,9 @@ pub(crate) async fn reply(asked: &Asked) -> Reply {
         return pass::reply(asked, None, Pass::ColdHead).await;
     }
     if leaves_out_something(asked) && asked.policy.draws_blocks(asked.class) {
+        if asked.shared.unkept.is_noted(&asked.naming.key, asked.came) {
+            return pass::reply(asked, None, Pass::ColdRange).await;
+        }
         return parts::cold(asked).await;
     }
     collapsed(asked, None, Forwarded::UriMiss).await
@@ -156,7 +159,7 @@ pub(crate) fn led_to(
             }
         }
         // Callers have seen to these.
-        Led::Again | Led::Alone(_) => reply::only_if_cached(),
+        Led::Again | Led::Alone(_) | Led::Unkept(..) => reply::only_if_cached(),
     }
 }
 

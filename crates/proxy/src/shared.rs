@@ -12,6 +12,7 @@ use crate::config::Limits;
 use crate::listen::Place;
 use crate::origin::Origins;
 use crate::record::Recorder;
+use crate::unkept::Unkept;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) policy: ArcSwap<Policy>,
     /// Connections to origins.
     pub(crate) origins: Origins,
+    /// Files of which no part may be kept.
+    pub(crate) unkept: Unkept,
     /// The name in Via and X-Cache.
     pub(crate) name: String,
     /// Takes access records.

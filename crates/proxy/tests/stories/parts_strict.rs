@@ -307,3 +307,40 @@ async fn what_is_purged_is_gone_with_its_parts() {
     rig.get(&url, &span(200)).await;
     assert_eq!(mirror.heads().len(), 2, "it was drawn anew");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_of_what_is_not_kept_cost_one_exchange_each() {
+    let old = format!("Last-Modified: {DATE}\r\n");
+    for fields in [
+        "",
+        "Cache-Control: no-store\r\n",
+        "Cache-Control: private\r\n",
+    ] {
+        // Without a validator, or not to be kept.
+        let fields = if fields.is_empty() {
+            String::new()
+        } else {
+            format!("{fields}{old}")
+        };
+        let told = fields.clone();
+        let origin = Origin::start(move |_, head| honest(head, &told, &body(1))).await;
+        let rig = Rig::forward();
+        for (number, start) in [5 * 1000, MIB + 7, LENGTH - 100].into_iter().enumerate() {
+            let part = rig.get(&origin.url(PATH), &span(start)).await;
+            assert_eq!(part.status, 206, "{}", part.head);
+            let last = start + 99;
+            let told = format!("bytes {start}-{last}/{LENGTH}");
+            assert_eq!(part.field("content-range"), Some(&*told), "{fields}");
+            assert_eq!(part.body, body(1)[start..=last], "{fields}");
+            assert_eq!(origin.requests(), number + 1, "{fields}");
+        }
+        // Only the first is asked for in whole blocks.
+        assert_eq!(asked(&origin.heads()[0]), Some((0, MIB)));
+        assert_eq!(asked(&origin.heads()[1]), Some((MIB + 7, MIB + 107)));
+        // What the origin is to judge is judged by it.
+        let lines = format!("{}If-Range: \"x\"\r\n", span(5));
+        rig.get(&origin.url(PATH), &lines).await;
+        let head = &origin.heads()[3];
+        assert_eq!(field(head, "if-range"), Some("\"x\""), "{head}");
+    }
+}
