@@ -1,5 +1,7 @@
 //! Parts that several words share: tag conditions, fields, servers and what `dhcp-match` compares.
 
+use std::net::Ipv4Addr;
+
 use super::rules::{Condition, Server, Subject, Tagging};
 use super::text::{fields, shown};
 use super::value;
@@ -27,6 +29,30 @@ pub(super) fn matching(text: &str) -> Result<Option<Tagging>, String> {
         subject: Subject::Option(code),
         pattern,
     }))
+}
+
+/// The mask of a range, from what stands behind its mode: `[MASK[,BROADCAST]][,TIME]`, of which only the mask
+/// matters to a proxy.
+pub(super) fn mask(fields: &[&str]) -> Result<Option<Ipv4Addr>, String> {
+    let is_address = |field: &&&str| field.contains('.');
+    let count = fields.iter().take(2).take_while(is_address).count();
+    let (addresses, others) = fields.split_at(count);
+    let parse = |field: &&str| {
+        let parsed: Result<Ipv4Addr, _> = field.parse();
+        parsed.map_err(|_not| format!("{field:?} is no netmask or broadcast address"))
+    };
+    let addresses: Vec<Ipv4Addr> = addresses.iter().map(parse).collect::<Result<_, _>>()?;
+    match others {
+        [] => Ok(addresses.first().copied()),
+        [time] if is_time(time) => Ok(addresses.first().copied()),
+        _ => Err(format!("{:?} is no lease time", others.join(","))),
+    }
+}
+
+/// Tells whether a text is a lease time: `300`, `12h`, `infinite`, or nothing.
+fn is_time(text: &str) -> bool {
+    let digits = text.strip_suffix(['s', 'm', 'h', 'd', 'w', 'S', 'M', 'H', 'D', 'W']);
+    matches!(text, "infinite" | "deprecated") || value::decimal(digits.unwrap_or(text)).is_some()
 }
 
 pub(super) fn relay_bytes(text: &str) -> Vec<u8> {

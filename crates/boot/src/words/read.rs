@@ -3,10 +3,12 @@
 //! Files that words name (`conf-file`, `conf-dir`, `dhcp-hostsfile`, …) are read through a function that
 //! the caller gives, so that this stays free of I/O.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use super::parts::{condition, conditions, matching, relay_bytes, server, split, without_prefix};
+use super::parts::{
+    condition, conditions, mask, matching, relay_bytes, server, split, without_prefix,
+};
 use super::rules::{
     Boot, Condition, Host, Range, Rules, SentOption, Service, TagIf, TagRule, Tagging, TftpWords,
     UniqueRoot,
@@ -134,7 +136,13 @@ impl Reader<'_> {
                 self.place(name, value)
             }
             "log-dhcp" | "quiet-dhcp" | "quiet-tftp" => Ok(()),
-            "dhcp-reply-delay" => self.note(word, "is not needed: answers are sent at once"),
+            "dhcp-reply-delay" => {
+                let (_, delay) = conditions(value);
+                let delay = delay.first().filter(|_| delay.len() == 1);
+                let seconds = delay.and_then(|delay| value::decimal(delay));
+                seconds.ok_or_else(|| format!("{:?} is no time", shown(value)))?;
+                self.note(word, "is not needed: answers are sent at once")
+            }
             name => self.tag_rule(name, value),
         }
     }
@@ -145,6 +153,8 @@ impl Reader<'_> {
             let port = value::decimal(value).filter(|port| (0..=0xffff).contains(port));
             let port = port.ok_or_else(|| format!("{:?} is no port", shown(value)))?;
             self.dns = port != 0;
+        } else if name == "log-facility" && value.is_empty() {
+            return Err("needs a file or a facility".into());
         }
         Ok(())
     }
@@ -249,12 +259,7 @@ impl Reader<'_> {
                 ));
             }
         }
-        if let Some(mask) = rest.get(2).filter(|mask| mask.contains('.')) {
-            range.mask = Some(
-                mask.parse()
-                    .map_err(|_not| format!("{mask:?} is no netmask"))?,
-            );
-        }
+        range.mask = mask(rest.get(2..).unwrap_or_default())?;
         self.rules.ranges.push(range);
         Ok(())
     }
@@ -488,10 +493,8 @@ impl Reader<'_> {
         }
         let value = value.unwrap_or_default();
         let number = || {
-            value
-                .trim()
-                .parse::<u32>()
-                .map_err(|_not| format!("{value:?} is no number"))
+            let number = value::decimal(value).and_then(|number| u32::try_from(number).ok());
+            number.ok_or_else(|| format!("{value:?} is no number"))
         };
         match name {
             "enable-tftp" => tftp.is_enabled = true,
@@ -502,7 +505,10 @@ impl Reader<'_> {
             "tftp-no-blocksize" => tftp.has_no_blocksize = true,
             "tftp-single-port" => tftp.is_single_port = true,
             "tftp-secure" => tftp.is_secure = true,
-            "tftp-mtu" => tftp.mtu = Some(number()?.try_into().unwrap_or(u16::MAX)),
+            // To dnsmasq, 0 is no bound.
+            "tftp-mtu" => {
+                tftp.mtu = Some(number()?.try_into().unwrap_or(u16::MAX)).filter(|mtu| *mtu > 0);
+            }
             "tftp-max" => tftp.transfers_max = usize::try_from(number()?).ok(),
             "tftp-port-range" => {
                 let (first, last) = value.split_once(',').ok_or("needs two ports")?;
@@ -518,18 +524,15 @@ impl Reader<'_> {
         Ok(())
     }
 
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "one of the words' readers, most of which can fail"
-    )]
     fn place(&mut self, name: &str, value: &str) -> Taken {
         for field in fields(value) {
             match name {
                 "interface" => self.rules.interfaces.push(shown(field)),
-                "listen-address" => self
-                    .rules
-                    .listen_addresses
-                    .extend(field.parse::<Ipv4Addr>().ok()),
+                "listen-address" => match field.parse() {
+                    Ok(IpAddr::V4(address)) => self.rules.listen_addresses.push(address),
+                    Ok(IpAddr::V6(_)) => {}
+                    Err(_none) => return Err(format!("{:?} is no address", shown(field))),
+                },
                 "except-interface" | "no-dhcp-interface" | "no-dhcpv4-interface" => {
                     self.rules.except_interfaces.push(shown(field));
                 }

@@ -261,6 +261,16 @@ fn what_dnsmasq_refuses_is_refused_and_what_it_takes_is_taken() {
         "--dhcp-range=e0,10.77.0.0,proxy",
         "--dhcp-range=::,proxy",
         "--dhcp-range=set:x,fd00::,proxy",
+        "--dhcp-range=10.0.0.0,proxy,x",
+        "--dhcp-range=10.0.0.0,proxy,1.2",
+        "--dhcp-range=10.0.0.0,proxy,255.0.0.0,x",
+        "--dhcp-range=10.0.0.0,proxy,,1h",
+        "--listen-address=x",
+        "--listen-address=1.2.3.4,",
+        "--dhcp-reply-delay=x",
+        "--dhcp-reply-delay=5,tag:a",
+        "--log-facility=",
+        "--tftp-max=x",
         "--pxe-service=-1,a",
         "--pxe-service=0x0,a",
     ] {
@@ -271,6 +281,14 @@ fn what_dnsmasq_refuses_is_refused_and_what_it_takes_is_taken() {
         "--port=",
         "--dhcp-range=lan,10.77.0.0,proxy",
         "--dhcp-range=fd00::,static",
+        "--dhcp-range=10.0.0.0,proxy,",
+        "--dhcp-range=10.0.0.0,proxy,12h",
+        "--dhcp-range=10.0.0.0,proxy,infinite",
+        "--dhcp-range=10.0.0.0,proxy,255.0.0.0,10.255.255.255,1h",
+        "--listen-address=fe80::1",
+        "--dhcp-reply-delay=tag:a,5",
+        "--tftp-mtu=",
+        "--tftp-max=",
         "--pxe-service=65536,a",
         "--pxe-service=99999999999,a",
         "--pxe-service=,a",
@@ -281,4 +299,5 @@ fn what_dnsmasq_refuses_is_refused_and_what_it_takes_is_taken() {
     }
     let lan = read(&["--dhcp-range=lan,10.77.0.0,proxy"]).unwrap();
     assert_eq!(lan.ranges[0].sets.as_deref(), Some("lan"));
+    assert_eq!(read(&["--tftp-mtu=0"]).unwrap().tftp.mtu, None);
 }
