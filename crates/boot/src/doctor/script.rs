@@ -18,6 +18,10 @@ const WAIT: Duration = Duration::from_secs(3);
 /// Of an answer, this much tells its status.
 const STATUS_MAX: u64 = 64;
 
+/// Of a script, this much is read, for so long.
+const SCRIPT_MAX: u64 = 64 * 1024;
+const SCRIPT_WAIT: Duration = Duration::from_secs(1);
+
 /// Tries where the configuration sends machines: `next`, and what dnsmasq's words give to iPXE. Of a
 /// larder that runs on `own`, its own script is tried too.
 pub(super) async fn unreachable(config: &Config, own: Option<String>) -> Vec<Finding> {
@@ -28,9 +32,12 @@ pub(super) async fn unreachable(config: &Config, own: Option<String>) -> Vec<Fin
     let mut findings = Vec::new();
     // What iPXE has yet to fill in is known to the machine alone.
     for url in urls.iter().filter(|url| !url.contains("${")) {
-        let tried = timeout(WAIT, attempt(url)).await;
+        let tried = timeout(WAIT + SCRIPT_WAIT, attempt(url)).await;
         let reason = match tried {
-            Ok(Ok(())) => continue,
+            Ok(Ok(script)) => {
+                findings.extend(looping(url, &script));
+                continue;
+            }
             Ok(Err(reason)) => reason,
             Err(_elapsed) => "no answer".to_owned(),
         };
@@ -45,9 +52,29 @@ pub(super) async fn unreachable(config: &Config, own: Option<String>) -> Vec<Fin
     findings
 }
 
-/// Fetches the beginning of a script, or says why it does not come. Of https, only that somebody listens is
-/// tried: whose certificates machines trust is theirs to know.
-async fn attempt(url: &str) -> Result<(), String> {
+/// A script that goes on to its own URL, by whatever name its host has there.
+fn looping(url: &str, script: &str) -> Option<Finding> {
+    let body = script
+        .split_once("\r\n\r\n")
+        .map_or(script, |(_, body)| body);
+    // A script that comes back to itself after something else is a menu.
+    let is_said =
+        |line: &&str| line.is_empty() || line.starts_with(['#', ':']) || line.starts_with("echo");
+    let first = body.lines().map(str::trim).find(|line| !is_said(line))?;
+    let mut words = first.split_ascii_whitespace();
+    let is_looping = words.next() == Some("chain") && words.any(|word| word == url);
+    is_looping.then(|| Finding {
+        id: "script-loops",
+        is_problem: true,
+        interface: None,
+        detail: format!("machines are sent to {url}, a script that loads itself again without end"),
+        mend: "name another script; where larder itself answers there, boot.http must be another port than that of the server which is meant".to_owned(),
+    })
+}
+
+/// Fetches a script, empty where it was not looked at, or says why it does not come. Of https, only that
+/// somebody listens is tried: whose certificates machines trust is theirs to know.
+async fn attempt(url: &str) -> Result<String, String> {
     let (scheme, rest) = url.split_once("://").ok_or("it is no URL")?;
     let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(at).unwrap_or((rest, ""));
@@ -58,8 +85,14 @@ async fn attempt(url: &str) -> Result<(), String> {
             let stream = connect(authority, 80).await.map_err(told)?;
             http(stream, authority, path).await
         }
-        "https" => connect(authority, 443).await.map(drop).map_err(told),
-        "tftp" => tftp(authority, path.trim_start_matches('/')).await,
+        "https" => {
+            let connected = connect(authority, 443).await;
+            connected.map(|_| String::new()).map_err(told)
+        }
+        "tftp" => {
+            let answered = tftp(authority, path.trim_start_matches('/')).await;
+            answered.map(|()| String::new())
+        }
         _ => Err(format!("{scheme} is nothing that iPXE fetches scripts by")),
     }
 }
@@ -77,7 +110,7 @@ async fn connect(authority: &str, port: u16) -> io::Result<TcpStream> {
     TcpStream::connect(with_port(authority, port)).await
 }
 
-async fn http(mut stream: TcpStream, host: &str, path: &str) -> Result<(), String> {
+async fn http(mut stream: TcpStream, host: &str, path: &str) -> Result<String, String> {
     let slash = if path.starts_with('/') { "" } else { "/" };
     let path = path.split('#').next().unwrap_or_default();
     let request = format!(
@@ -91,7 +124,11 @@ async fn http(mut stream: TcpStream, host: &str, path: &str) -> Result<(), Strin
     let answer = String::from_utf8_lossy(&answer);
     let status = answer.split(' ').nth(1).unwrap_or_default();
     if answer.starts_with("HTTP/") && status.starts_with(['2', '3']) {
-        Ok(())
+        let mut script = answer.into_owned().into_bytes();
+        let mut rest = head.into_inner().take(SCRIPT_MAX);
+        // What does not come in time, or breaks off, is no reason to complain: its beginning came.
+        let _read = timeout(SCRIPT_WAIT, rest.read_to_end(&mut script)).await;
+        Ok(String::from_utf8_lossy(&script).into_owned())
     } else {
         let line = answer.lines().next().unwrap_or_default();
         Err(format!("the answer is {line:?}"))
@@ -167,6 +204,32 @@ mod tests {
         drop(closed);
         let told = found(&format!("http://{address}/boot.ipxe")).await;
         assert!(told[0].contains("refused"), "{told:?}");
+    }
+
+    #[test]
+    fn a_script_that_goes_on_to_itself_is_found() {
+        let url = "http://boot.example:8080/boot.ipxe";
+        let here = crate::script::Here {
+            scripts: "http://10.0.0.2:8080".to_owned(),
+            cache: None,
+        };
+        let own = crate::script::first(&here, Some(url));
+        let own = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n{own}");
+        assert_eq!(
+            looping(url, &own).map(|found| found.id),
+            Some("script-loops")
+        );
+        let other = crate::script::first(&here, Some("http://boot.example:8081/boot.ipxe"));
+        assert_eq!(looping(url, &other), None);
+        let menu = format!("#!ipxe\nmenu m\nchain {url}\n");
+        assert_eq!(looping(url, &menu), None);
+    }
+
+    #[tokio::test]
+    async fn a_script_is_read_as_far_as_it_comes() {
+        let server =
+            answering("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n#!ipxe\nchain x\n").await;
+        assert!(attempt(&server).await.unwrap().ends_with("chain x\n"));
     }
 
     #[tokio::test]
