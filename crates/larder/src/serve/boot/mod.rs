@@ -6,10 +6,11 @@
 //! machines that made them ([`journey`]).
 //!
 //! They run on threads of their own: firmware gives up on a DHCP answer after a second or two, and on
-//! the proxy's threads it would wait behind every machine that is being sent its kernel.
+//! the proxy's threads it would wait behind every machine that is being sent its kernel ([`threads`]).
 
 mod cache;
 mod journey;
+mod threads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use larder_boot::Handle;
 use larder_provision::{First, Listening, Provision, listen_rpc, listen_shared_http};
 use larder_proxy::record::Recorder;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use crate::commands::{boot, provision_serve};
@@ -26,9 +27,6 @@ use crate::output::Failure;
 
 pub use cache::Cache;
 pub use journey::{Journey, Journeys};
-
-/// Scripts and DHCP answers are small; two of them may be worked on at a time.
-const THREADS: usize = 2;
 
 /// The address of a socket, with the mode that is told.
 pub type Address = (&'static str, SocketAddr);
@@ -90,11 +88,7 @@ impl Boot {
         if !settings.boot.enabled && !settings.provision.enabled {
             return Ok(Self::nothing(journeys));
         }
-        let threads = Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name("larder-boot")
-            .enable_all()
-            .build()
+        let threads = threads::start()
             .map_err(|error| Failure::step("cannot start threads for network boot", error))?;
         let threads = Threads(Some(threads));
         let (settings, proxy) = (settings.clone(), proxy.to_vec());
