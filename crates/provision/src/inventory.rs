@@ -2,7 +2,8 @@
 //! what has been seen booting.
 //!
 //! The text is JSON, which Ansible reads as a YAML inventory. A host is named by its group's id if
-//! that group is for one machine, else by its address; profiles and states become groups.
+//! that group is for one machine, else by its address; profiles and states become groups. Machines that
+//! no group names are hosts of the group [`UNNAMED`] too: whoever reaches the server may have made them up.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,30 @@ use crate::{
     model::Group,
     select::Catalog,
 };
+
+/// The Ansible group of machines that no group of the data directory names.
+const UNNAMED: &str = "larder_unnamed";
+
+/// Takes the machines that no group names out of an inventory of [`ansible`]; how many they were.
+pub fn named_only(inventory: &mut Value) -> usize {
+    let hosts = inventory.pointer_mut(&format!("/all/children/{UNNAMED}/hosts"));
+    let Some(Value::Object(unnamed)) = hosts.map(Value::take) else {
+        return 0;
+    };
+    let remove = |hosts: &mut Value| {
+        if let Some(hosts) = hosts.as_object_mut() {
+            hosts.retain(|name, _| !unnamed.contains_key(name));
+        }
+        hosts.as_object().is_some_and(|hosts| !hosts.is_empty())
+    };
+    if let Some(hosts) = inventory.pointer_mut("/all/hosts") {
+        remove(hosts);
+    }
+    if let Some(Value::Object(children)) = inventory.pointer_mut("/all/children") {
+        children.retain(|_, child| child.get_mut("hosts").is_some_and(remove));
+    }
+    unnamed.len()
+}
 
 /// Renders the inventory.
 pub fn ansible(catalog: &Catalog, machines: &BTreeMap<Mac, Machine>) -> String {
@@ -38,6 +63,9 @@ pub fn ansible(catalog: &Catalog, machines: &BTreeMap<Mac, Machine>) -> String {
         let name = group.map_or_else(|| mac.hyphenated(), |group| group.id.clone());
         let profile = group.map_or(machine.profile.as_str(), |group| group.profile.as_str());
         let mut groups = vec![format!("state_{}", machine.state.as_str())];
+        if group.is_none() {
+            groups.push(UNNAMED.to_owned());
+        }
         if !profile.is_empty() {
             groups.push(format!("profile_{}", identifier(profile)));
         }
@@ -119,5 +147,13 @@ mod tests {
         let children = &inventory["all"]["children"];
         assert!(children["profile_c9_text"]["hosts"]["node1"].is_object());
         assert!(children["state_new"]["hosts"]["52-54-00-00-00-02"].is_object());
+        let mut named = inventory.clone();
+        assert_eq!(named_only(&mut named), 1);
+        assert_eq!(named["all"]["hosts"].as_object().unwrap().len(), 1);
+        assert_eq!(named["all"]["hosts"]["node1"], *host);
+        let children = named["all"]["children"].as_object().unwrap();
+        let names: Vec<&String> = children.keys().collect();
+        assert_eq!(names, ["profile_c9_text", "state_installed"]);
+        assert_eq!(named_only(&mut named.clone()), 0);
     }
 }

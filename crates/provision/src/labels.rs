@@ -11,6 +11,10 @@ use http::HeaderMap;
 
 use crate::{config::Compat, mac::Mac};
 
+/// The labels that `/boot.ipxe` sends a machine on with.
+pub(crate) const IN_BOOT_SCRIPTS: [&str; 6] =
+    ["uuid", "mac", "domain", "hostname", "serial", "arch"];
+
 /// Label names and values, sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(BTreeMap<String, String>);

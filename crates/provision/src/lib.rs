@@ -51,7 +51,7 @@ pub use self::{
     error::Error,
     fetch::{Fetch, Fetching},
     http::Body,
-    inventory::ansible,
+    inventory::{ansible, named_only},
     labels::Labels,
     library::{Kind, Library, Note},
     listen::{First, Listening, http as listen_http, shared_http as listen_shared_http},

@@ -114,6 +114,23 @@ def with_its_socket(folder):
     check("ipv4-is-ipv4", host["ansible_host"] == "127.0.0.1", host)
     check("no-mapped-address", "::ffff" not in "".join(said.values()))
 
+    run = larder.machines("show", MAC, "--format", "ansible")
+    check("one-machine-is-no-inventory", run.returncode == 2 and "all machines" in run.stderr, run.stderr)
+    nobodys = "52:54:00:77:00:98"
+    larder.ask(f"/ipxe?mac={nobodys}")
+    check("the-default-group-installs-too", larder.ask("/done?mac=" + nobodys, "POST")[0] == 200)
+    run = larder.machines("--format", "ansible")
+    check("nobody-named-it", "77-00-98" not in run.stdout and "left out: 2" in run.stderr, run.stdout + run.stderr)
+    run = larder.machines("--format", "ansible", "--all")
+    check("unless-all-are-wanted", "77-00-98" in run.stdout and not run.stderr, run.stdout + run.stderr)
+    run = larder.machines("rm", "--older", "1h")
+    check("none-is-that-old", run.returncode == 0 and not run.stdout, run.stdout + run.stderr)
+    run = larder.machines("rm", nobodys)
+    check("it-is-forgotten", run.stdout == f"{nobodys} is forgotten\n", run.stdout + run.stderr)
+    run = larder.machines("--format", "json")
+    check("by-the-server-too", nobodys not in run.stdout, run.stdout)
+    check("and-installs-again", "kernel /k" in larder.ask(f"/ipxe?mac={nobodys}")[1])
+
     journal = folder / "data/.larder/machines"
     lines = len(journal.read_text().splitlines())
     run = larder.machines("reinstall", "52-54-00-77-00-10", "--socket", socket, config=False)
@@ -149,8 +166,13 @@ def without_its_socket(folder):
         check(f"no-way-around-it: {words[0]}", run.returncode == 1 and "--data" in run.stderr, run.stderr)
     run = larder.machines("--data", folder / "data", "reinstall", MAC)
     check("its-files-are-asked-for", run.returncode == 0, run.stderr)
+    run = larder.machines("--data", folder / "data", "reinstall", MAC, "--format", "json")
+    check("json-if-that-is-wanted", json.loads(run.stdout) == {"mac": MAC, "state": "new"}, run.stdout)
+    running = json.loads(larder.machines("--format", "json").stdout)
     larder.stop()
     run = larder.machines("--format", "json")
+    shapes = {tuple(sorted(one)) for one in running + json.loads(run.stdout)}
+    check("json-has-one-shape", len(shapes) == 1 and "since" in shapes.pop(), run.stdout)
     state = [one["state"] for one in json.loads(run.stdout) if one["mac"] == MAC]
     check("a-stopped-one-is-read", state == ["new"], run.stdout + run.stderr)
 

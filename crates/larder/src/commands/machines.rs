@@ -4,7 +4,7 @@
 //! way, and what it is told it does itself, so that nobody else writes its files. Whoever may not open
 //! that socket still gets the list, at `/machines.json` of its boot or provisioning port, which answers
 //! to loopback alone. Without one there is what the data directory remembers: which machines are
-//! installed.
+//! installed. Whoever tells of them, JSON has one shape; what is not known is null or empty in it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,14 +14,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use larder_admin::ClientError;
-use larder_provision::{Error, Mac};
-use serde_json::json;
+use larder_provision::{Error, Library, Mac, Machines, ansible, named_only};
+use serde_json::{Value, json};
 
 use super::cache::{Session, Which};
-use super::provision;
-use super::provision_files::{Format, MachineVerb};
+use super::{machines_rm, provision};
 use crate::config::{Settings, Sources};
 use crate::output::{self, Failure};
 use crate::serve::boot::Journey;
@@ -31,6 +30,8 @@ Examples:
   larder machines                                  who booted, and how far it came
   larder machines show 52:54:00:12:34:56           every step of one machine
   larder machines reinstall 52:54:00:12:34:56      install it again at its next boot
+  larder machines rm 52:54:00:12:34:56             forget it
+  larder machines rm --older 90d                   forget what no group names and nobody heard of since
   larder machines --format ansible                 an inventory
 
 Exit codes: 0 good, 1 failed, 2 usage or configuration.";
@@ -39,6 +40,18 @@ Exit codes: 0 good, 1 failed, 2 usage or configuration.";
 const PATIENCE: Duration = Duration::from_secs(2);
 /// An answer longer than this is none of larder's.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// How machines are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// An inventory for Ansible, of the machines that groups name by their addresses
+    Ansible,
+}
 
 /// The words of `larder machines`.
 #[derive(clap::Args, Debug)]
@@ -53,28 +66,29 @@ pub struct Args {
     /// How to print them
     #[arg(long, value_enum, default_value_t, global = true)]
     format: Format,
+    /// In an inventory: machines that no group names too. Whoever reaches the server may have made them up
+    #[arg(long, global = true)]
+    all: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
 
 impl Args {
     /// The words of `larder provision machines`.
-    pub(super) fn of(data: Option<PathBuf>, verb: MachineVerb) -> Self {
-        let verb = match verb {
-            MachineVerb::Ls => Verb::Ls,
-            MachineVerb::Reinstall { mac } => Verb::Reinstall { mac },
-        };
+    pub(super) fn of(data: Option<PathBuf>, verb: Verb) -> Self {
         Self {
             data,
             socket: None,
             format: Format::default(),
+            all: false,
             verb: Some(verb),
         }
     }
 }
 
+/// What to do with machines.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub(super) enum Verb {
     /// List those that are known
     Ls,
     /// Print every step of one machine
@@ -87,6 +101,8 @@ enum Verb {
         /// Its hardware address
         mac: String,
     },
+    /// Forget machines: one that boots from the network later is new, and installs
+    Rm(machines_rm::Words),
 }
 
 /// The administrators' page of the machines.
@@ -95,6 +111,10 @@ const PAGE: &str = "/api/v1/machines";
 /// Does what was asked for.
 pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
     let Args { data, format, .. } = args;
+    if format == Format::Ansible && !matches!(args.verb, None | Some(Verb::Ls)) {
+        let why = "an inventory is of all machines: `larder machines --format ansible`";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     let which = Which {
         socket: args.socket,
         ..Which::default()
@@ -103,39 +123,75 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
         Some(_) => Running::Nobody,
         None => Running::find(&which, sources)?,
     };
-    let listed = |verb| provision::machines_of(data.clone(), sources, verb, format);
-    match (args.verb, running) {
-        (Some(Verb::Reinstall { mac }), Running::Session(session)) => reinstall(&session, &mac),
-        (_, Running::Session(session)) if format == Format::Ansible => {
-            let inventory = session.get(&format!("{PAGE}?format=ansible"))?;
-            json(&inventory)
+    let remembered = || provision::remembered(data, sources);
+    match args.verb {
+        None | Some(Verb::Ls) if format == Format::Ansible => {
+            let whole = match running {
+                Running::Session(session) => session.get(&format!("{PAGE}?format=ansible"))?,
+                Running::Page(_) => return Err(out_of_reach()),
+                Running::Nobody => inventory_of(&remembered()?)?,
+            };
+            inventory(whole, args.all)
         }
-        (Some(Verb::Reinstall { .. }), Running::Page(_)) => Err(out_of_reach()),
-        (_, Running::Page(_)) if format == Format::Ansible => Err(out_of_reach()),
-        (Some(Verb::Reinstall { mac }), Running::Nobody) => {
-            listed(Some(MachineVerb::Reinstall { mac }))
+        None | Some(Verb::Ls) => {
+            let journeys = match running.journeys()? {
+                Some(journeys) => journeys,
+                None => Journey::remembered(remembered()?.1.all()),
+            };
+            match format {
+                Format::Json => json(&journeys),
+                _ => output::text(&table(&journeys)),
+            }
         }
-        (Some(Verb::Show { .. }), Running::Nobody) => Err(Failure::step(
-            "no timeline",
-            "no larder that boots machines runs on this host, and timelines live in its memory",
-        )),
-        (_, Running::Nobody) => listed(None),
-        (verb, Running::Session(session)) => {
-            let list = serde_json::from_value(session.get(PAGE)?);
-            let journeys: Vec<Journey> =
-                list.map_err(|error| Failure::step("an answer that makes no sense", error))?;
-            shown(&journeys, verb, format)
+        Some(Verb::Show { mac }) => show(running.journeys()?.as_deref(), &mac, format),
+        Some(Verb::Reinstall { mac }) => {
+            let mac = match running {
+                Running::Session(session) => reinstall(&session, &mac)?,
+                Running::Page(_) => return Err(out_of_reach()),
+                Running::Nobody => {
+                    let mac = address(&mac)?;
+                    let (_, machines) = remembered()?;
+                    machines.reinstall(&mac).map_err(provision::failed)?;
+                    mac.to_string()
+                }
+            };
+            match format {
+                Format::Json => json(&json!({ "mac": mac, "state": "new" })),
+                _ => output::text(&format!("{mac} installs again at its next boot\n")),
+            }
         }
-        (verb, Running::Page(journeys)) => shown(&journeys, verb, format),
+        Some(Verb::Rm(words)) => {
+            let heard = running.journeys()?.unwrap_or_default();
+            let gone = machines_rm::run(&words, &heard, &remembered()?)?;
+            let lines = gone.iter().map(|mac| format!("{mac} is forgotten\n"));
+            match format {
+                Format::Json => json(&gone),
+                _ => output::text(&lines.collect::<String>()),
+            }
+        }
     }
 }
 
-fn shown(journeys: &[Journey], verb: Option<Verb>, format: Format) -> Result<ExitCode, Failure> {
-    match verb {
-        Some(Verb::Show { mac }) => show(journeys, &mac, format),
-        _ if format == Format::Json => json(&journeys),
-        _ => output::text(&table(journeys)),
+/// The inventory that a data directory alone gives.
+fn inventory_of((library, machines): &(Library, Machines)) -> Result<Value, Failure> {
+    let text = ansible(&library.catalog(), &machines.all());
+    serde_json::from_str(&text).map_err(|error| Failure::step("no inventory", error))
+}
+
+/// Prints an inventory; of machines that nobody has named only with `all`.
+fn inventory(mut whole: Value, all: bool) -> Result<ExitCode, Failure> {
+    let left_out = if all { 0 } else { named_only(&mut whole) };
+    if left_out > 0 {
+        let text = format!(
+            "machines that no group names are left out: {left_out} (--all lists them too)\n"
+        );
+        output::notice(&text);
     }
+    json(&whole)
+}
+
+pub(super) fn address(mac: &str) -> Result<Mac, Failure> {
+    Mac::parse(mac).ok_or_else(|| provision::failed(Error::NotAMac(mac.to_owned())))
 }
 
 /// A larder on this host that runs and knows machines.
@@ -148,6 +204,17 @@ enum Running {
 }
 
 impl Running {
+    /// What it tells of its machines, if there is one.
+    fn journeys(self) -> Result<Option<Vec<Journey>>, Failure> {
+        match self {
+            Self::Nobody => Ok(None),
+            Self::Page(journeys) => Ok(Some(journeys)),
+            Self::Session(session) => serde_json::from_value(session.get(PAGE)?)
+                .map(Some)
+                .map_err(|error| Failure::step("an answer that makes no sense", error)),
+        }
+    }
+
     fn find(which: &Which, sources: &Sources) -> Result<Self, Failure> {
         if let Some(session) = Session::that_answers(PAGE, which, sources)? {
             return Ok(Self::Session(Box::new(session)));
@@ -169,13 +236,11 @@ fn out_of_reach() -> Failure {
     )
 }
 
-fn reinstall(session: &Session, mac: &str) -> Result<ExitCode, Failure> {
+/// Lets the running larder do it; the machine's address in its usual form.
+fn reinstall(session: &Session, mac: &str) -> Result<String, Failure> {
     let order = json!({ "reinstall": mac });
     match session.wait(session.client.post(PAGE, &order)) {
-        Ok(told) => {
-            let mac = told["mac"].as_str().unwrap_or(mac);
-            output::text(&format!("{mac} installs again at its next boot\n"))
-        }
+        Ok(told) => Ok(told["mac"].as_str().unwrap_or(mac).to_owned()),
         Err(ClientError::Refused { why, .. }) => Err(Failure::step("nothing is changed", why)),
         Err(error) => Err(super::cache::failed(error)),
     }
@@ -244,10 +309,14 @@ fn table(journeys: &[Journey]) -> String {
     rows.iter().map(line).collect()
 }
 
-fn show(journeys: &[Journey], mac: &str, format: Format) -> Result<ExitCode, Failure> {
-    let wanted =
-        Mac::parse(mac).ok_or_else(|| provision::failed(Error::NotAMac(mac.to_owned())))?;
-    let wanted = wanted.to_string();
+fn show(journeys: Option<&[Journey]>, mac: &str, format: Format) -> Result<ExitCode, Failure> {
+    let wanted = address(mac)?.to_string();
+    let Some(journeys) = journeys else {
+        return Err(Failure::step(
+            "no timeline",
+            "no larder that boots machines runs on this host, and timelines live in its memory",
+        ));
+    };
     let Some(journey) = journeys.iter().find(|journey| journey.mac == wanted) else {
         let why = format!("{wanted} was not heard of since larder started");
         return Err(Failure::step("no timeline", why));

@@ -8,6 +8,7 @@ pub mod completions;
 pub mod convert;
 pub mod explain;
 pub mod machines;
+mod machines_rm;
 pub mod matchbox;
 pub mod provision;
 mod provision_files;

@@ -67,7 +67,7 @@ enum Command {
     Warm(provision_warm::Args),
     /// Machines: installed or not
     #[command(subcommand)]
-    Machines(files::MachineVerb),
+    Machines(machines::Verb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,17 +107,15 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
     }
 }
 
-/// `machines`, by the data directory alone.
-pub(super) fn machines_of(
+/// The data directory, and what it remembers of machines.
+pub(super) fn remembered(
     data: Option<PathBuf>,
     sources: &Sources,
-    verb: Option<files::MachineVerb>,
-    format: files::Format,
-) -> Result<ExitCode, Failure> {
+) -> Result<(Library, Machines), Failure> {
     let data = data_directory(data, sources)?;
     let library = Library::open(&data).map_err(failed)?;
     let machines = Machines::open(state_file(&data)).map_err(failed)?;
-    files::machines(&library, &machines, verb, format)
+    Ok((library, machines))
 }
 
 /// The data directory that is meant: the flag's, else the configuration's.

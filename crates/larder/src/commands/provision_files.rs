@@ -5,10 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use larder_provision::{
-    Check, Error, Finding, Group, Kind, Labels, Library, Mac, Machines, Profile, Severity, ansible,
-    matches,
+    Check, Error, Finding, Group, Kind, Labels, Library, Profile, Severity, matches,
 };
 use serde_json::{Value, json};
 
@@ -51,30 +50,6 @@ pub(super) struct Select {
     json: bool,
 }
 
-/// What to do with machines.
-#[derive(Debug, Subcommand)]
-pub(super) enum MachineVerb {
-    /// List those that are known
-    Ls,
-    /// Let a machine install again at its next boot
-    Reinstall {
-        /// Its hardware address
-        mac: String,
-    },
-}
-
-/// How machines are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// A table
-    #[default]
-    Text,
-    /// For programs
-    Json,
-    /// An inventory for Ansible
-    Ansible,
-}
-
 fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write LABEL=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -89,9 +64,9 @@ pub(super) fn profile(
     match verb {
         Verb::Ls => lines(
             library
-                .profiles()
+                .located_profiles()
                 .iter()
-                .map(|profile| format!("{}\t{}", profile.id, profile.name)),
+                .map(|(id, profile)| format!("{id}\t{}", profile.name)),
         ),
         Verb::Get { name } => object(&library.profile(name).map_err(failed)?),
         Verb::Put { file, name } => {
@@ -228,51 +203,6 @@ fn written(
         output::notice(&format!("written, but {finding}\n"));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// `machines`.
-pub(super) fn machines(
-    library: &Library,
-    machines: &Machines,
-    verb: Option<MachineVerb>,
-    format: Format,
-) -> Result<ExitCode, Failure> {
-    if let Some(MachineVerb::Reinstall { mac }) = verb {
-        let mac = Mac::parse(&mac).ok_or_else(|| failed(Error::NotAMac(mac)))?;
-        machines.reinstall(&mac).map_err(failed)?;
-        return output::text(&format!("{mac} installs again at its next boot\n"));
-    }
-    let all = machines.all();
-    match format {
-        Format::Ansible => output::text(&ansible(&library.catalog(), &all)),
-        Format::Json => {
-            let list: Vec<Value> = all
-                .iter()
-                .map(|(mac, machine)| {
-                    json!({
-                        "mac": mac.to_string(),
-                        "state": machine.state.as_str(),
-                        "since": machine.since,
-                        "address": machine.address,
-                        "group": machine.group,
-                        "profile": machine.profile,
-                    })
-                })
-                .collect();
-            output::text(&format!("{:#}\n", Value::Array(list)))
-        }
-        Format::Text => lines(all.iter().map(|(mac, machine)| {
-            let address = machine
-                .address
-                .map(|address| address.to_string())
-                .unwrap_or_default();
-            format!(
-                "{mac}\t{}\t{address}\t{}",
-                machine.state.as_str(),
-                machine.profile
-            )
-        })),
-    }
 }
 
 fn selector(group: &Group) -> String {

@@ -122,6 +122,14 @@ impl<'a> Check<'a> {
         for name in self.library.unreached_groups() {
             found.push(unreached(self.library.path("groups", &name)));
         }
+        for path in self.library.dangling() {
+            let text = "is a link to a file that is not there".to_owned();
+            found.push(finding(path, Severity::Error, text));
+        }
+        if let Some(root) = self.library.unlike_any() {
+            let text = "has no groups, no profiles and no templates: is it the data directory?";
+            found.push(finding(root.to_owned(), Severity::Warning, text.to_owned()));
+        }
         let mut named: BTreeMap<(Kind, String), Vec<Arc<Group>>> = BTreeMap::new();
         for (id, profile) in self.library.located_profiles() {
             found.extend(self.profile(&id, &profile));
@@ -137,6 +145,13 @@ impl<'a> Check<'a> {
         for ((kind, name), groups) in &named {
             found.extend(self.content(*kind, name, groups));
         }
+        for kind in [Kind::Ignition, Kind::Generic, Kind::Cloud] {
+            for name in self.library.files(kind) {
+                if !named.contains_key(&(kind, name.clone())) {
+                    found.extend(self.content(kind, &name, &[]).into_iter().map(unnamed));
+                }
+            }
+        }
         found.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
         found.dedup();
         found
@@ -147,7 +162,7 @@ impl<'a> Check<'a> {
         let path = self.library.path("groups", &format!("{id}.json"));
         match self.library.group(id) {
             Ok(_) if id.contains('/') => vec![unreached(path)],
-            Ok(group) => self.group(&path, &group).into_iter().collect(),
+            Ok(group) => self.group(&path, &group),
             Err(error) => vec![finding(path, Severity::Error, error.to_string())],
         }
     }
@@ -177,8 +192,23 @@ impl<'a> Check<'a> {
         self.content(kind, name, &groups)
     }
 
-    /// Whether a group leads to a profile that can be used.
-    fn group(&self, path: &Path, group: &Group) -> Option<Finding> {
+    /// Whether a group can select machines and leads them to a profile that can be used.
+    fn group(&self, path: &Path, group: &Group) -> Vec<Finding> {
+        let names = group.selector.keys();
+        let misspelt = names.filter_map(|name| {
+            let label = labels::IN_BOOT_SCRIPTS.iter().find(|label| label.eq_ignore_ascii_case(name));
+            label.filter(|label| *label != name).map(|label| {
+                let text = format!(
+                    "selector {name:?} matches no machine that asks boot.ipxe: it sends {label:?}, and names count as they are written"
+                );
+                at(path, &["selector", name], Severity::Warning, text)
+            })
+        });
+        misspelt.chain(self.led_to(path, group)).collect()
+    }
+
+    /// What is wrong with a group's profile.
+    fn led_to(&self, path: &Path, group: &Group) -> Option<Finding> {
         let profile = self.library.profile(&group.profile);
         let text = match profile {
             Ok(profile) if profile.boot.is_some() => return None,
@@ -295,6 +325,15 @@ impl<'a> Check<'a> {
 fn unreached(path: PathBuf) -> Finding {
     let text = "groups in folders take no part in selection".to_owned();
     finding(path, Severity::Warning, text)
+}
+
+/// What is wrong with a file that no machine gets yet.
+fn unnamed(found: Finding) -> Finding {
+    Finding {
+        text: format!("{}; no profile names the file", found.text),
+        severity: Severity::Warning,
+        ..found
+    }
 }
 
 /// The files that a profile names, each with its field.

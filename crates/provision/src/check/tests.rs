@@ -228,3 +228,110 @@ fn what_was_just_written_is_judged_by_itself() {
     assert_eq!(check.group_of("g").len(), 0);
     assert_eq!(check.profile_of("nope").len(), 2);
 }
+
+#[test]
+fn a_selector_that_no_boot_script_sends_is_told_for_check_and_put() {
+    let group = b"{\"id\":\"g\",\"profile\":\"p\",\n\"selector\":{\"MAC\":\"52:54:00:00:00:01\",\"os\":\"x\"}}";
+    let files: [(&str, &[u8]); 2] = [
+        ("groups/g.json", group),
+        ("profiles/p.json", br#"{"id":"p","boot":{"kernel":"k"}}"#),
+    ];
+    let found = one(checked(&files));
+    let said = "groups/g.json:2:13: selector \"MAC\" matches no machine that asks boot.ipxe";
+    assert!(
+        found.starts_with(said) && found.ends_with("(warning)"),
+        "{found}"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let library = Library::open(directory.path()).unwrap();
+    let profile = Profile {
+        id: "p".into(),
+        boot: Some(Boot::default()),
+        ..Profile::default()
+    };
+    library.put_profile(&profile).unwrap();
+    library
+        .put_group(&serde_json::from_slice(group).unwrap())
+        .unwrap();
+    let found = Check::new(&library, None).group_of("g");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].text.contains("\"MAC\" matches no machine"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_profile_is_named_by_its_file_and_one_with_another_id_is_noted() {
+    let files: [(&str, &[u8]); 1] = [(
+        "profiles/mine.json",
+        br#"{"id":"other","boot":{"kernel":"k"}}"#,
+    )];
+    let found = one(checked(&files));
+    assert!(
+        found.starts_with("profiles/mine.json: the profile's id is \"other\"")
+            && found.ends_with("(note)"),
+        "{found}"
+    );
+}
+
+#[test]
+fn links_to_nothing_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    for (folder, name) in [("groups", "g.json"), ("generic", "k")] {
+        std::fs::create_dir(root.join(folder)).unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join(folder).join(name)).unwrap();
+    }
+    let found = Check::new(&Library::open(root).unwrap(), None).all();
+    let found: Vec<_> = found
+        .iter()
+        .map(|one| (one.path.strip_prefix(root).unwrap(), one.severity))
+        .collect();
+    let expected = ["generic/k", "groups/g.json"].map(|path| (Path::new(path), Severity::Error));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn files_that_no_profile_names_are_looked_at_too() {
+    for (name, text) in [
+        ("generic/k", "a\n{{end}}"),
+        ("cloud/c", "nothing"),
+        ("ignition/i.ign", "{"),
+        ("ignition/b.yaml", "variant: fcos\nversion: 1.5.0\n"),
+    ] {
+        let found = one(checked(&[(name, text.as_bytes())]));
+        assert!(
+            found.starts_with(name) && found.ends_with("; no profile names the file (warning)"),
+            "{found}"
+        );
+    }
+    assert_eq!(checked(&[("generic/k", b"{{.a}}")]), Vec::<String>::new());
+}
+
+#[test]
+fn blocks_that_do_not_come_out_even_have_a_place() {
+    for (text, said) in [
+        ("a\n {{range .x}}\nb", "2:2: no {{end}} closes this block"),
+        (
+            "{{/* {{if}} */}}{{if .x}}{{- with .y}}{{end}}",
+            "1:17: no {{end}} closes this block",
+        ),
+        (
+            "{{if .x}}{{end}}\n{{- end }}",
+            "2:1: this {{end}} closes no block",
+        ),
+    ] {
+        let found = one(checked(&[("script/bad", text.as_bytes())]));
+        assert_eq!(found, format!("script/bad:{said} (error)"));
+    }
+}
+
+#[test]
+fn a_directory_of_other_things_is_asked_about() {
+    let found = one(checked(&[("notes/readme", b"x")]));
+    assert!(
+        found.contains("is it the data directory?") && found.ends_with("(warning)"),
+        "{found}"
+    );
+}

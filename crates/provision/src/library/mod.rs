@@ -48,6 +48,11 @@ pub enum Kind {
     Script,
 }
 
+/// The directories of a data directory.
+const DIRECTORIES: [&str; 6] = [
+    "groups", "profiles", "ignition", "generic", "cloud", "script",
+];
+
 impl Kind {
     /// The directory's name.
     pub fn directory(self) -> &'static str {
@@ -104,7 +109,7 @@ impl Library {
         for name in self.names("profiles", Some("json")) {
             let id = name.strip_suffix(".json").unwrap_or(&name);
             match self.profile(id) {
-                Ok(profile) => notes.extend(self.remark(&profile, id)),
+                Ok(profile) => notes.extend(self.remarks(&profile, id)),
                 Err(error) => notes.push(Note::from_error(&self.profile_path(id), &error)),
             }
         }
@@ -160,7 +165,7 @@ impl Library {
                 text,
             });
         }
-        if let Some(note) = self.remark(&profile, id) {
+        for note in self.remarks(&profile, id) {
             tracing::debug!("{note}");
         }
         Ok(profile)
@@ -257,8 +262,8 @@ impl Library {
         names
     }
 
-    /// All good profiles with the ids by which groups name them.
-    pub(crate) fn located_profiles(&self) -> Vec<(String, Profile)> {
+    /// All good profiles with the ids by which groups and [`Self::profile`] name them: those of their files.
+    pub fn located_profiles(&self) -> Vec<(String, Profile)> {
         let names = self.names("profiles", Some("json"));
         let ids = names.iter().filter_map(|name| name.strip_suffix(".json"));
         ids.filter_map(|id| Some((id.to_owned(), self.profile(id).ok()?)))
@@ -276,16 +281,48 @@ impl Library {
     }
 
     /// What has no effect in a profile that is good otherwise.
-    fn remark(&self, profile: &Profile, id: &str) -> Option<Note> {
+    fn remarks(&self, profile: &Profile, id: &str) -> impl Iterator<Item = Note> + use<> {
         let old = profile.boot.as_ref().is_some_and(|boot| boot.old_cmdline);
-        old.then(|| Note {
-            path: self.profile_path(id),
+        let old = old.then(|| {
+            "boot.cmdline is ignored since matchbox 0.7: list the arguments in boot.args".to_owned()
+        });
+        let other = (profile.id != id).then(|| {
+            let own = &profile.id;
+            format!("the profile's id is {own:?}, groups and clients name it by its file: {id:?}")
+        });
+        let path = self.profile_path(id);
+        old.into_iter().chain(other).map(move |text| Note {
+            path: path.clone(),
             line: 0,
             column: 0,
-            text: "boot.cmdline is ignored since matchbox 0.7: list the arguments in boot.args"
-                .to_owned(),
+            text,
             skipped: false,
         })
+    }
+
+    /// Links of these directories that lead to nothing: each is a file that counts as missing.
+    pub(crate) fn dangling(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for directory in DIRECTORIES {
+            for entry in fs::read_dir(self.root.join(directory))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+                let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+                if is_link && !is_hidden && fs::metadata(entry.path()).is_err() {
+                    found.push(entry.path());
+                }
+            }
+        }
+        found
+    }
+
+    /// The directory itself, where it has none of those that a data directory has.
+    pub(crate) fn unlike_any(&self) -> Option<&Path> {
+        let is_like = DIRECTORIES.iter().any(|name| self.root.join(name).is_dir());
+        (!is_like).then_some(self.root.as_path())
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {

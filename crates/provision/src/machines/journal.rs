@@ -39,6 +39,8 @@ pub(super) struct Line {
     pub(super) address: Option<IpAddr>,
     pub(super) group: String,
     pub(super) profile: String,
+    /// The machine is no longer one that is known; to readers who do not know this it is new.
+    pub(super) forgotten: bool,
 }
 
 /// A line as it is written.
@@ -52,6 +54,8 @@ struct Written {
     group: String,
     #[serde(default)]
     profile: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    forgotten: bool,
 }
 
 impl Line {
@@ -63,6 +67,7 @@ impl Line {
             address: machine.address,
             group: machine.group.clone(),
             profile: machine.profile.clone(),
+            forgotten: false,
         }
     }
 
@@ -75,6 +80,7 @@ impl Line {
             address,
             group,
             profile,
+            forgotten,
         } = line;
         Some(Self {
             mac: Mac::parse(&mac)?,
@@ -83,6 +89,7 @@ impl Line {
             address,
             group,
             profile,
+            forgotten,
         })
     }
 
@@ -94,6 +101,7 @@ impl Line {
             address: self.address,
             group: self.group.clone(),
             profile: self.profile.clone(),
+            forgotten: self.forgotten,
         };
         let mut text = serde_json::to_string(&line).expect("strings and numbers always serialise");
         text.push('\n');

@@ -285,14 +285,43 @@ impl Machines {
     /// that nobody fills the disk by repeating it.
     fn set_state(&self, mac: &Mac, state: State) -> Result<(), Error> {
         // An installation that began is no loss: it begins anew. Its end and its order are.
-        let lasts = state != State::Installing;
+        self.write_down(state != State::Installing, || self.to_write(mac, state))
+    }
+
+    /// The machine is not known any more: its state, its place and its timeline are gone, here and in a
+    /// server that runs. A forgotten machine that boots from the network installs. Writes to the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownMachine`] for one that nothing is known of, and as [`Self::done`].
+    pub fn forget(&self, mac: &Mac) -> Result<(), Error> {
+        let unknown = || Error::UnknownMachine(mac.to_string());
+        self.write_down(true, || {
+            self.read_or_warn(&mut self.journal());
+            let table = self.table();
+            let machine = table.get(mac).ok_or_else(unknown)?;
+            Ok(Some(Line {
+                state: State::New,
+                forgotten: true,
+                ..Line::of(mac, machine)
+            }))
+        })
+    }
+
+    /// Writes the line down that there is to write, if any, and then believes it; `lasts` says that it must
+    /// survive a fall of the machine.
+    fn write_down(
+        &self,
+        lasts: bool,
+        line: impl Fn() -> Result<Option<Line>, Error>,
+    ) -> Result<(), Error> {
         let patience = if lasts {
             journal::LOCK_PATIENCE
         } else {
             BEGINNING_PATIENCE
         };
         let deadline = Instant::now() + patience;
-        if self.to_write(mac, state)?.is_none() {
+        if line()?.is_none() {
             return Ok(());
         }
         let failed = |error| Error::State(self.path.clone(), error);
@@ -300,7 +329,7 @@ impl Machines {
             let _turn = self.turn(deadline).map_err(failed)?;
             let locked = Locked::at(&self.path, deadline).map_err(failed)?;
             // Others may have written while this one waited.
-            let Some(line) = self.to_write(mac, state)? else {
+            let Some(line) = line()? else {
                 return Ok(());
             };
             self.journal().append(&locked, &line).map_err(failed)?;

@@ -61,9 +61,7 @@ impl Table {
         // The youngest half stays, as far as it may: it is what boots just now.
         let count = candidates.len().div_ceil(2).min(FORGOTTEN_AT_ONCE);
         for (_, mac) in candidates.into_iter().take(count) {
-            if let Some(address) = self.machines.remove(&mac).and_then(|gone| gone.address) {
-                self.leave(&mac, address);
-            }
+            self.forget(&mac);
         }
     }
 
@@ -87,8 +85,22 @@ impl Table {
         }
     }
 
+    /// A machine that is not known any more, whatever was known.
+    fn forget(&mut self, mac: &Mac) {
+        let Some(gone) = self.machines.remove(mac) else {
+            return;
+        };
+        self.installed -= usize::from(gone.state == State::Installed);
+        if let Some(address) = gone.address {
+            self.leave(mac, address);
+        }
+    }
+
     /// Takes over what the journal says of a machine.
     pub(super) fn believe(&mut self, line: &Line) {
+        if line.forgotten {
+            return self.forget(&line.mac);
+        }
         let Some(machine) = self.machine(&line.mac) else {
             tracing::warn!(mac = %line.mac, "no room for another machine: forgotten");
             return;

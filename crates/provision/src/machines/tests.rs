@@ -30,6 +30,29 @@ fn installed_survives_a_restart_and_reinstall_ends_it() {
 }
 
 #[test]
+fn a_forgotten_machine_is_none_in_a_server_that_runs_and_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("machines");
+    let server = Machines::open(path.clone()).unwrap();
+    let address = "10.0.0.9".parse().unwrap();
+    for number in [1, 2] {
+        server.observe(&mac(number), Some(address), Step::Boot, "ipxe");
+        server.done(&mac(number)).unwrap();
+    }
+    let command = Machines::open(path.clone()).unwrap();
+    command.forget(&mac(2)).unwrap();
+    let again = command.forget(&mac(2)).unwrap_err();
+    assert!(matches!(again, Error::UnknownMachine(_)), "{again}");
+    server.catch_up().unwrap();
+    assert_eq!(server.all().keys().collect::<Vec<_>>(), [&mac(1)]);
+    assert_eq!(server.at(address), None, "nobody is at its place");
+    assert_eq!(Machines::open(path.clone()).unwrap().all().len(), 1);
+    server.done(&mac(2)).unwrap();
+    let known_again = Machines::open(path).unwrap();
+    assert_eq!(known_again.state(&mac(2)), State::Installed);
+}
+
+#[test]
 fn a_torn_or_foreign_line_loses_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("machines");

@@ -38,14 +38,51 @@ pub(super) fn parse(source: &str) -> Result<(ListNode, Vec<DefineNode>), Templat
     let sentinel = format!("{source}{{{{\"{SENTINEL}\"}}}}");
     let (mut tree, mut definitions) = Parser::new(&sentinel, "{{", "}}")?.parse()?;
     if !tree.nodes.pop().is_some_and(|node| is_sentinel(&node)) {
-        let why = "unbalanced blocks: an {{end}} is missing or one is too many";
-        return Err(TemplateError::Exec(why.to_owned()));
+        return Err(unbalanced(source));
     }
     list(&mut tree)?;
     for definition in &mut definitions {
         list(&mut definition.body)?;
     }
     Ok((tree, definitions))
+}
+
+/// Where blocks do not come out even: at the `{{end}}` that is too many, else at the innermost block that
+/// stays open.
+fn unbalanced(source: &str) -> TemplateError {
+    let mut open = Vec::new();
+    let mut too_many = None;
+    let mut from = 0;
+    while let Some(found) = source.get(from..).and_then(|rest| rest.find("{{")) {
+        let start = from + found;
+        from = start + 2;
+        let action = source.get(from..).unwrap_or_default();
+        let action = action.trim_start_matches('-').trim_start();
+        if action.starts_with("/*") {
+            from += action.find("*/").unwrap_or(action.len());
+            continue;
+        }
+        match action.split(|c: char| !c.is_ascii_alphabetic()).next() {
+            Some("if" | "range" | "with" | "block" | "define") => open.push(start),
+            Some("end") if open.pop().is_none() => {
+                too_many = Some(start);
+                break;
+            }
+            _ => {}
+        }
+    }
+    let message = match too_many {
+        Some(_) => "this {{end}} closes no block",
+        None => "no {{end}} closes this block",
+    };
+    let at = too_many.or(open.pop()).unwrap_or_default();
+    let before = source.get(..at).unwrap_or_default();
+    TemplateError::Parse {
+        name: None,
+        line: before.split('\n').count(),
+        col: at - before.rfind('\n').map_or(0, |end| end + 1) + 1,
+        message: message.to_owned(),
+    }
 }
 
 /// Parses a template as it stands: of what the end of the text cuts off, this error says where it began.

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use larder_boot::serve::core::Counts;
 use larder_boot::web::Web;
-use larder_provision::{Body, Mac, Provision, Step};
+use larder_provision::{Body, Mac, Machine, Provision, Step};
 use larder_proxy::record::{Record, Recorder};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,8 @@ pub struct Journey {
     pub address: Option<IpAddr>,
     /// How far its installation is: new, installing, installed.
     pub state: Option<String>,
+    /// Since when, in seconds since 1970.
+    pub since: Option<u64>,
     /// The group that it was last selected into.
     pub group: String,
     /// That group's profile.
@@ -55,6 +57,32 @@ pub struct Journey {
 
 fn once() -> u32 {
     1
+}
+
+impl Journey {
+    /// What the data directory remembers of machines that no running larder tells of.
+    pub fn remembered(machines: BTreeMap<Mac, Machine>) -> Vec<Self> {
+        let journeys = machines.into_iter().map(|(mac, machine)| {
+            let mut journey = Self {
+                mac: mac.to_string(),
+                ..Self::default()
+            };
+            journey.provisioned(machine);
+            journey
+        });
+        journeys.collect()
+    }
+
+    /// Adds what provisioning knows of the machine.
+    fn provisioned(&mut self, machine: Machine) {
+        self.address = machine.address.or(self.address);
+        self.state = Some(machine.state.as_str().to_owned());
+        self.since = (machine.since > 0).then_some(machine.since);
+        self.group = machine.group;
+        self.profile = machine.profile;
+        let events = machine.events.into_iter().map(provisioning);
+        self.events.extend(events);
+    }
 }
 
 /// The parts that know machines; either may be missing.
@@ -102,13 +130,7 @@ impl Journeys {
         let known = self.provision.get().map(|part| part.machines().all());
         for (mac, machine) in known.into_iter().flatten() {
             let journey = journeys.entry(mac.to_string()).or_default();
-            journey.address = machine.address.or(journey.address);
-            journey.state = Some(machine.state.as_str().to_owned());
-            journey.group = machine.group;
-            journey.profile = machine.profile;
-            journey
-                .events
-                .extend(machine.events.into_iter().map(provisioning));
+            journey.provisioned(machine);
         }
         for (mac, journey) in &mut journeys {
             journey.mac.clone_from(mac);
