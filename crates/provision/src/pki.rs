@@ -96,7 +96,11 @@ fn unfit(name: &str) -> Option<&'static str> {
             );
         }
     }
-    None
+    // The last part of no host name is a number (RFC 3696 §2): this is an address with a typing error.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.chars()
+        .all(|c| c.is_ascii_digit())
+        .then_some("looks like an address and is none")
 }
 
 /// The six PEM texts, in the order of [`FILES`].
@@ -206,6 +210,9 @@ mod tests {
             "*",
             "a.*.b",
             "10.0.0.0/8",
+            "10.0.0.300",
+            "10.0.0",
+            "10",
         ] {
             let refused = init(&pki, &["good.example".to_owned(), bad.to_owned()], 2026);
             assert!(matches!(refused, Err(Error::San(..))), "{bad:?}");
@@ -218,6 +225,8 @@ mod tests {
             "10.0.0.2",
             "fd00::1",
             "a_b.example",
+            "10.example",
+            "a1",
         ] {
             assert_eq!(unfit(good), None, "{good}");
         }
