@@ -193,7 +193,7 @@ where
             match accepted {
                 Ok((stream, client)) => {
                     let _ = stream.set_nodelay(true);
-                    let stream = Patient::new(stream, WRITE_TIMEOUT);
+                    let stream = Patient::new(stream, WRITE_TIMEOUT, stopped.clone());
                     let serving = connection(stream, client, stopped.clone());
                     connections.spawn(async move {
                         serving.await;
@@ -208,6 +208,11 @@ where
             }
         }
         drop(listener);
+        while connections.try_join_next().is_some() {}
+        if !connections.is_empty() {
+            let (count, most) = (connections.len(), DRAIN.as_secs());
+            tracing::info!(%address, "{count} connections may end by themselves, for {most} s at most");
+        }
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!(%address, "connections were cut after {} s", DRAIN.as_secs());
