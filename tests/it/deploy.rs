@@ -73,6 +73,9 @@ fn the_service_is_ready_when_it_says_so_and_owns_its_directories() {
         ("ProtectSystem", "strict"),
         ("CapabilityBoundingSet", "CAP_NET_BIND_SERVICE"),
         ("AmbientCapabilities", "CAP_NET_BIND_SERVICE"),
+        // The one without the other would end the program at the call that it may make.
+        ("LimitNICE", "-5"),
+        ("SystemCallFilter", "setpriority"),
     ] {
         assert!(has(&unit, "Service", key, value), "{key}={value}");
     }
