@@ -2,11 +2,15 @@
 
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE, SET_COOKIE};
+use http::Method;
+use http::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, RANGE, SET_COOKIE,
+};
 use larder_policy::freshness::Judgement;
 use larder_policy::headers::{CacheStatus, Forwarded};
 use larder_policy::key::CacheKey;
-use larder_policy::part::{Span, is_resumable};
+use larder_policy::meta::Meta;
+use larder_policy::part::{Span, is_resumable, strong_tag};
 use larder_policy::range::Spec;
 use larder_policy::reason::{NotStored, Pass};
 use larder_policy::validator::{conditional_fields, confirms, refreshed};
@@ -64,6 +68,10 @@ async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
     let spans = wanted(asked, &meta, partial.length());
     let verdict = verdict::before_fetch(&asked.control, Some(&meta), asked.rules(), asked.now);
     match verdict {
+        // No body is drawn for it, whatever the origin has by now.
+        BeforeFetch::Revalidate(..) if asked.method == Method::HEAD => {
+            return Led::Alone(Pass::ColdHead);
+        }
         // Who follows a fetch of the whole has what it brings.
         BeforeFetch::Revalidate(_, judged) if !is_being_fetched(asked, partial) => {
             if let Some(led) = confirm(asked, partial, judged).await {
@@ -154,7 +162,11 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
         return is_replaced.then_some(Led::Again);
     }
     let meta = partial.meta();
-    let mut fields = fill_fields(asked, None);
+    let mut fields = match &asked.ranges {
+        // Of another version no more is wanted than that (RFC 9110 §13.2.2).
+        Some(specs) if asked.policy.draws_blocks(asked.class) => fields_of_part(asked, specs),
+        _ => fill_fields(asked, None),
+    };
     fields.extend(conditional_fields(&meta, asked.url.as_str()));
     let asking = asked.shared.origins.fetch(asked, Outgoing::get(fields));
     match asking.await {
@@ -163,12 +175,21 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
                 *confirmed_at = Some(Instant::now());
                 confirmed(asked, partial, arrived)
             }
-            200 => {
+            206 if is_same_version(&meta, &arrived) => {
+                // It has not looked at the condition.
+                *confirmed_at = Some(Instant::now());
+                confirmed(asked, partial, arrived)
+            }
+            416 => {
+                // The other version is shorter.
+                partial.discard();
+                Some(Led::Passed(Box::new(arrived), NotStored::Status))
+            }
+            200 | 206 => {
                 partial.discard();
                 *confirmed_at = Some(Instant::now());
                 let (tell, told) = oneshot::channel();
-                let asked = asked.clone();
-                tokio::spawn(async move { draw::whole(&asked, arrived, Some(tell)).await });
+                tokio::spawn(replace(asked.clone(), arrived, tell));
                 Some(told.await.unwrap_or(Led::Again))
             }
             status if on_error(judged, asked.class, Some(status)) == OnError::ServeStale => None,
@@ -176,6 +197,25 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
         },
         Err(_) if on_error(judged, asked.class, None) == OnError::ServeStale => None,
         Err(error) => Some(Led::Failed(error)),
+    }
+}
+
+/// True if a part bears the strong tag of what is held.
+fn is_same_version(meta: &Meta, arrived: &Arrived) -> bool {
+    let tag = strong_tag(meta);
+    tag.is_some() && arrived.response.headers().get(ETAG) == tag
+}
+
+/// Begins on another version with the answer that brought it.
+async fn replace(asked: Asked, arrived: Arrived, tell: oneshot::Sender<Led>) {
+    if arrived.response.status() != 206 {
+        return draw::whole(&asked, arrived, Some(tell)).await;
+    }
+    let key = hit::key(&asked).await;
+    match asked.shared.store.join(&key) {
+        Join::Lead(slot) if !are_held(&asked, &key) => begin(&asked, slot, arrived, tell).await,
+        // Somebody else has begun on it.
+        Join::Lead(_) | Join::Follow(_) => drop(tell.send(Led::Again)),
     }
 }
 
@@ -189,7 +229,9 @@ fn confirmed(asked: &Asked, partial: &Partial, arrived: Arrived) -> Option<Led> 
         return Some(Led::Again);
     }
     let (fields, fetched) = head_of(asked, &arrived);
-    arrived.finish();
+    if arrived.response.status() == 304 {
+        arrived.finish();
+    }
     let meta = refreshed(&partial.meta(), &fields, fetched);
     let (length, key) = (partial.length(), partial.key());
     match after_confirmation(&meta, length, &asked.headers, key, asked.rules()) {
@@ -263,15 +305,8 @@ async fn first(asked: &Asked, slot: Slot) -> Led {
 }
 
 async fn fetch_first(asked: Asked, slot: Slot, tell: oneshot::Sender<Led>) {
-    let range = first_range(asked.ranges.as_deref().unwrap_or_default());
-    let fields = |at: &Asked| {
-        let mut fields = fill_fields(at, None);
-        if let Ok(range) = HeaderValue::from_str(&range) {
-            fields.insert(RANGE, range);
-        }
-        fields
-    };
-    let led = match fetch(&asked, fields).await {
+    let specs = asked.ranges.as_deref().unwrap_or_default();
+    let led = match fetch(&asked, |at| fields_of_part(at, specs)).await {
         Ok((at, arrived)) if arrived.response.status() == 206 => {
             return begin(&at, slot, arrived, tell).await;
         }
@@ -283,6 +318,15 @@ async fn fetch_first(asked: Asked, slot: Slot, tell: oneshot::Sender<Led>) {
     };
     // The client may have gone; there is nobody else to tell.
     drop(tell.send(led));
+}
+
+/// The fields of a request for the first of the wanted ranges.
+fn fields_of_part(asked: &Asked, specs: &[Spec]) -> HeaderMap {
+    let mut fields = fill_fields(asked, None);
+    if let Ok(range) = HeaderValue::from_str(&first_range(specs)) {
+        fields.insert(RANGE, range);
+    }
+    fields
 }
 
 /// The first of the wanted ranges in whole blocks.

@@ -339,8 +339,14 @@ async fn a_stale_part_is_asked_about_before_it_is_used() {
     );
     mirror.settled().await;
     assert_eq!(mirror.bytes(), MIB);
+    // Of another version no more is drawn than what is asked for, and for a HEAD nothing.
     mirror.change(fields(2));
+    let head = rig.ask("HEAD", &mirror.url(path), "").await;
+    assert_eq!(head.field("etag"), Some("\"v2\""));
+    assert_eq!(mirror.bytes(), MIB);
     assert!(get().await.body == body(2)[100..200]);
+    mirror.settled().await;
+    assert_eq!(mirror.bytes(), 2 * MIB);
 }
 
 /// Two mirrors with tags of their own break the transfer five times at these offsets.
