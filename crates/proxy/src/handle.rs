@@ -95,7 +95,10 @@ async fn resource(
         }
         (BeforeFetch::OfflineHit(judged), Some(entry)) => hit::offline(&asked, &entry, judged),
         (BeforeFetch::Revalidate(why, judged), Some(entry)) => {
-            revalidate::reply(&asked, entry, why, judged).await
+            match parts::newer(&asked, &entry).await {
+                Some(reply) => reply,
+                None => revalidate::reply(&asked, entry, why, judged).await,
+            }
         }
         (BeforeFetch::OnlyIfCached, _) => match parts::held(&asked).await {
             Some(reply) => reply,

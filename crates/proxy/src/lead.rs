@@ -25,11 +25,11 @@ use larder_store::{Entry, Fill, Join, Opening, Slot, Tail};
 use tokio::sync::oneshot;
 
 use crate::asked::Asked;
-use crate::draw;
 use crate::fetch::fetch;
 use crate::origin::{Arrived, OriginError};
 use crate::record::Hierarchy;
 use crate::supply::Supply;
+use crate::{draw, parts};
 
 /// Told to followers of a revalidation that failed: use what you hold.
 pub(crate) const KEPT_STALE: &str = "kept-stale";
@@ -353,7 +353,10 @@ async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
             drop(entry);
             asked.shared.store.remove(&asked.naming.key);
         }
-        Ok(_) => tracing::debug!(url, received, "stored"),
+        Ok(entry) => {
+            parts::forget_older(asked, &entry);
+            tracing::debug!(url, received, "stored");
+        }
         Err(error) => tracing::warn!(url, received, %error, "the fill is dropped"),
     }
 }

@@ -17,7 +17,7 @@ use larder_policy::validator::{conditional_fields, confirms, refreshed};
 use larder_policy::verdict::{
     self, AfterConfirmation, Answer, BeforeFetch, OnError, after_confirmation, on_error, selects,
 };
-use larder_store::{Join, Opening, Outcome as Followed, Partial, Slot, Tail};
+use larder_store::{Entry, Join, Opening, Outcome as Followed, Partial, Slot, Tail};
 use tokio::sync::oneshot;
 
 use crate::asked::Asked;
@@ -60,6 +60,32 @@ pub(crate) async fn reply(asked: &Asked) -> Option<Reply> {
 pub(crate) fn are_held(asked: &Asked, key: &CacheKey) -> bool {
     let partial = asked.shared.store.partial(key);
     partial.is_some_and(|partial| selects(&asked.headers, &partial.meta()))
+}
+
+/// Answers from the parts of a newer version than the whole that is held, which a broken fetch has
+/// left. `None`: there are none, or nobody goes on with them.
+pub(crate) async fn newer(asked: &Asked, entry: &Entry) -> Option<Reply> {
+    let partial = asked.shared.store.partial(entry.key())?;
+    let meta = partial.meta();
+    if !is_older(entry.meta(), &meta) || !selects(&asked.headers, &meta) {
+        return None;
+    }
+    match from_parts(asked, &partial).await {
+        Led::Filling(tail, source) => Some(told(asked, &tail, source)),
+        _ => None,
+    }
+}
+
+/// What has been stored as a whole takes the place of older parts.
+pub(crate) fn forget_older(asked: &Asked, entry: &Entry) {
+    let partial = asked.shared.store.partial(entry.key());
+    if let Some(partial) = partial.filter(|partial| is_older(&partial.meta(), entry.meta())) {
+        partial.discard();
+    }
+}
+
+fn is_older(meta: &Meta, other: &Meta) -> bool {
+    meta.inputs().response_time < other.inputs().response_time
 }
 
 /// What the parts that are held come to for a request.

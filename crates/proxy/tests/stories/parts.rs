@@ -317,6 +317,33 @@ async fn an_error_instead_of_a_part_reaches_the_client_and_costs_no_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_break_has_left_of_a_new_version_is_gone_on_with_beside_the_old_one() {
+    let mirror = Mirror::start(version(1));
+    let rig = Rig::forward();
+    let url = mirror.url(PATH);
+    assert!(rig.get(&url, "").await.body == body(1));
+    // Times are told in seconds: what comes is newer.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    mirror.change(version(2));
+    mirror.plan(|plan| {
+        plan.breaks = [2 * MIB].into();
+        plan.then = Some(503);
+    });
+    let ask = "Cache-Control: no-cache\r\n";
+    assert!(!rig.get(&url, ask).await.whole);
+    mirror.plan(|plan| {
+        plan.breaks.clear();
+        plan.then = None;
+        plan.status = None;
+    });
+    let before = mirror.bytes();
+    let again = rig.get(&url, ask).await;
+    assert!(again.whole && again.body == body(2), "{}", again.head);
+    let drawn = mirror.bytes() - before;
+    assert!(drawn <= LENGTH - 2 * MIB + (64 << 10), "{drawn}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stale_part_is_asked_about_before_it_is_used() {
     let path = "/p/big.iso.zsync";
     let fields = |seed: usize| {
