@@ -199,29 +199,30 @@ fn remove_quietly(path: &Path) {
 /// along.
 pub(crate) const FOLDER_TRIES: u32 = 16;
 
-/// Puts a finished part file (or any file on the same file system) in place. Returns how many
-/// folders were made for it.
-pub(crate) fn place(disk: &Disk, part: &Path, root: &Path, digest: &Digest) -> io::Result<u64> {
+/// Puts a finished part file (or any file on the same file system) in place. `made` grows by the
+/// folders made for it, also where it fails.
+pub(crate) fn place(
+    disk: &Disk,
+    part: &Path,
+    root: &Path,
+    digest: &Digest,
+    made: &mut u64,
+) -> io::Result<()> {
     disk.pass()?;
     let target = root.join(digest.content_path());
     let folder = target.parent().unwrap_or(root);
-    let mut made = 0;
     let mut tries = 0;
     loop {
         let step = match fs::rename(part, &target) {
-            Ok(()) => return Ok(made),
+            Ok(()) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound && tries < FOLDER_TRIES => {
-                make_folders(folder, &mut made)
+                make_folders(folder, made).and_then(|()| disk.pass())
             }
             Err(e) => Err(e),
         };
         tries += 1;
         match step {
             Err(e) if e.kind() != io::ErrorKind::NotFound || tries >= FOLDER_TRIES => {
-                // Nobody counts what was made for nothing.
-                if made > 0 {
-                    let _in_use = fs::remove_dir(folder);
-                }
                 return Err(e);
             }
             // Made, or taken away again by the removal of a neighbour.
@@ -357,10 +358,9 @@ mod tests {
         let part = folder.path().join("part");
         fs::write(&part, b"body").expect("written");
         let digest = Digest::of(b"body");
-        assert_eq!(
-            place(&Disk::default(), &part, folder.path(), &digest).expect("placed"),
-            2
-        );
+        let mut made = 0;
+        place(&Disk::default(), &part, folder.path(), &digest, &mut made).expect("placed");
+        assert_eq!(made, 2);
         let path = folder.path().join(digest.content_path());
         assert!(hash_agrees(&File::open(&path).expect("there"), 4, &digest).expect("read"));
         fs::write(&path, b"bodz").expect("written");

@@ -432,10 +432,16 @@ impl Core {
         true
     }
 
-    /// Ends what [`Core::begin_placing`] began; `folders`: how many were made for the file.
-    pub(crate) fn end_placing(&self, digest: &Digest, folders: u64) {
+    /// Counts folders that were made for a body.
+    pub(crate) fn count_folders(&self, made: u64) {
+        if made > 0 {
+            lock(&self.state).limits.folders += made;
+        }
+    }
+
+    /// Ends what [`Core::begin_placing`] began.
+    pub(crate) fn end_placing(&self, digest: &Digest) {
         let mut state = lock(&self.state);
-        state.limits.folders += folders;
         state.end_busy(digest);
         drop(state);
         self.idle.notify_all();

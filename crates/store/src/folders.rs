@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::body::{self, FOLDER_TRIES};
 use crate::digest::Digest;
+use crate::disk::Disk;
 
 /// A bit for each of the 65,536 folders. Only a hint: others may remove a folder at any time.
 #[derive(Debug)]
@@ -44,13 +45,22 @@ impl Folders {
 
     /// Makes a body's file in its place, and the folders above it; counts those that were new.
     /// What lies there without a name makes way; whoever has it open goes on with what it was.
-    pub(crate) fn create(&self, root: &Path, digest: &Digest, made: &mut u64) -> io::Result<File> {
+    /// `made` grows also where it fails.
+    pub(crate) fn create(
+        &self,
+        disk: &Disk,
+        root: &Path,
+        digest: &Digest,
+        made: &mut u64,
+    ) -> io::Result<File> {
+        disk.pass()?;
         let (path, number) = (root.join(digest.content_path()), digest.folder_number());
         let mut tries = 0;
         loop {
             if !self.is_known(number) {
                 body::make_folders(&root.join(digest.content_folder()), made)?;
                 self.know(number, true);
+                disk.pass()?;
             }
             let mut how = OpenOptions::new();
             let opened = how.create_new(true).write(true).mode(0o640).open(&path);
@@ -80,23 +90,21 @@ mod tests {
         fs::create_dir_all(root.join("content-v2/sha256")).expect("made");
         let (folders, digest) = (Folders::default(), Digest::of(b"body"));
         let path = root.join(digest.content_path());
+        let disk = Disk::default();
+        let create = |made: &mut u64| folders.create(&disk, root, &digest, made);
         let mut made = 0;
-        let mut file = folders.create(root, &digest, &mut made).expect("made");
+        let mut file = create(&mut made).expect("made");
         file.write_all(b"body").expect("written");
         assert_eq!(made, 2);
         let reader = File::open(&path).expect("there");
-        folders
-            .create(root, &digest, &mut made)
-            .expect("made again");
+        create(&mut made).expect("made again");
         assert_eq!(
             reader.metadata().expect("open").len(),
             4,
             "cut under a reader"
         );
         assert_eq!(body::remove(root, &digest).expect("removed"), 1);
-        folders
-            .create(root, &digest, &mut made)
-            .expect("made in a new folder");
+        create(&mut made).expect("made in a new folder");
         assert_eq!(made, 3);
         assert!(path.exists());
     }

@@ -174,7 +174,7 @@ fn restore(core: &Core, hash: KeyHash, record: &Arc<[u8]>, heat: &HashMap<Digest
             Some(false)
         };
         if placing {
-            core.end_placing(&digest, 0);
+            core.end_placing(&digest);
         }
         if let Some(named) = named {
             return named;
@@ -282,7 +282,7 @@ fn collect(core: &Core, path: &Path) -> io::Result<u64> {
             state.limits.lose_unnamed(bytes);
         }
     }
-    core.end_placing(&digest, 0);
+    core.end_placing(&digest);
     removed.map(|_folders| bytes)
 }
 

@@ -75,22 +75,26 @@ pub(crate) fn settle(core: &Core, wish: &Wish, whole: &Whole) -> io::Result<Opti
         };
         match &claim {
             Claim::Ours => {
-                let mut made = match place(core, whole, body.as_deref(), &digest) {
-                    Ok((made, asked, file)) => {
+                let placing = Placing(core, &digest);
+                let mut made = 0;
+                let put = place(core, whole, body.as_deref(), &digest, &mut made);
+                // Once it can be found it can leave, and take folders along: they count before.
+                core.count_folders(made);
+                match put {
+                    Ok((asked, file)) => {
                         placed.blocks = asked.unwrap_or(placed.blocks);
                         placed.file = file;
-                        made
                     }
                     Err(e) => {
-                        core.end_placing(&digest, 0);
+                        take_back(core, &digest);
                         return Err(e);
                     }
-                };
+                }
                 let admitted = core.admit(&placed);
                 if matches!(admitted, Admitted::Purged) {
-                    made = made.saturating_sub(body::remove(core.root(), &digest).unwrap_or(0));
+                    take_back(core, &digest);
                 }
-                core.end_placing(&digest, made);
+                drop(placing);
                 match admitted {
                     Admitted::Found(hot) => return open(core, hot, placed.file).map(Some),
                     Admitted::Left | Admitted::Purged => return Ok(None),
@@ -124,6 +128,15 @@ enum Claim {
     },
 }
 
+/// The right to place a body; others wait for it to end, also where that is in disorder.
+struct Placing<'a>(&'a Core, &'a Digest);
+
+impl Drop for Placing<'_> {
+    fn drop(&mut self) {
+        self.0.end_placing(self.1);
+    }
+}
+
 /// Takes the right to place a body, or finds that one with its digest is in place. A body of an
 /// earlier run is hashed before another key names it, and makes way for ours if it is damaged.
 fn claim(core: &Core, digest: &Digest) -> Claim {
@@ -150,15 +163,31 @@ fn open(core: &Core, hot: Arc<Hot>, file: Option<Arc<BodyFile>>) -> io::Result<S
     Ok((hot, file))
 }
 
-type Made = (u64, Option<u32>, Option<Arc<BodyFile>>);
+/// Removes what was put in place, or begun there, for nothing; and its folder, if nothing else is in
+/// it. Errors stay unsaid: what stays has no name and is collected.
+fn take_back(core: &Core, digest: &Digest) {
+    match body::remove(core.root(), digest) {
+        Ok(folders) => lock(&core.state).limits.lose_folders(folders),
+        Err(error) => tracing::debug!(%error, "what was put in place for nothing stays"),
+    }
+}
 
-fn place(core: &Core, whole: &Whole, body: Option<&[u8]>, digest: &Digest) -> io::Result<Made> {
+/// The blocks of the file if they were asked for, and its handle if there is one.
+type Put = (Option<u32>, Option<Arc<BodyFile>>);
+
+/// Puts the body in place; `made` grows by the folders made for it, also where it fails.
+fn place(
+    core: &Core,
+    whole: &Whole,
+    body: Option<&[u8]>,
+    digest: &Digest,
+    made: &mut u64,
+) -> io::Result<Put> {
     match whole {
-        Whole::Memory { .. } => Ok((
-            write_new(core, body.unwrap_or_default(), digest)?,
-            None,
-            None,
-        )),
+        Whole::Memory { .. } => {
+            write_new(core, body.unwrap_or_default(), digest, made)?;
+            Ok((None, None))
+        }
         Whole::Part { file, .. } => {
             let path = file
                 .part_path()
@@ -169,33 +198,25 @@ fn place(core: &Core, whole: &Whole, body: Option<&[u8]>, digest: &Digest) -> io
                 .then(|| u32::try_from((data.blocks() * 512).div_ceil(BLOCK)).unwrap_or(u32::MAX));
             // Delayed allocation may still add to what is reported now.
             let blocks = asked.map(|asked| asked.max(blocks_of(data.len())));
-            let folders = body::place(&core.disk, &path, core.root(), digest)?;
+            body::place(&core.disk, &path, core.root(), digest, made)?;
             if core.is_full_durability() {
                 body::sync_in_place(&core.disk, held, core.root(), digest)?;
             }
-            Ok((folders, blocks, Some(Arc::clone(file))))
+            Ok((blocks, Some(Arc::clone(file))))
         }
     }
 }
 
 /// Writes a body in its place: nothing finds it there before it is named, and what a crash leaves
-/// there has no name. Returns how many folders were made for it.
-fn write_new(core: &Core, body: &[u8], digest: &Digest) -> io::Result<u64> {
-    let mut made = 0;
+/// there has no name. `made` grows by the folders made for it.
+fn write_new(core: &Core, body: &[u8], digest: &Digest, made: &mut u64) -> io::Result<()> {
+    let mut file = core.folders.create(&core.disk, core.root(), digest, made)?;
     core.disk.pass()?;
-    let mut file = core.folders.create(core.root(), digest, &mut made)?;
-    let written = core.disk.pass().and_then(|()| file.write_all(body));
-    let synced = written.and_then(|()| {
-        if core.is_full_durability() {
-            body::sync_in_place(&core.disk, &file, core.root(), digest)?;
-        }
-        Ok(())
-    });
-    if synced.is_err() {
-        // The error is what matters; what stays has no name and is collected.
-        let _ = body::remove(core.root(), digest);
+    file.write_all(body)?;
+    if core.is_full_durability() {
+        body::sync_in_place(&core.disk, &file, core.root(), digest)?;
     }
-    synced.map(|()| made)
+    Ok(())
 }
 
 /// A copy even of a single chunk: that may be a small part of a large network buffer, which the

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub reserved_bytes: u64,
     /// Of the used bytes: index and journal, with what their next commit may need.
     pub index_bytes: u64,
+    /// Folders that bodies lie in, as they are counted.
+    pub folders: u64,
     /// Memory that heads and small bodies take.
     pub hot_bytes: u64,
     /// Look-ups that found an entry.
@@ -94,6 +96,7 @@ impl Core {
             max_bytes: state.limits.bytes_max,
             reserved_bytes: self.space.reserved(),
             index_bytes: state.limits.index_bytes,
+            folders: state.limits.folders,
             hot_bytes: self.hot.bytes(),
             hits: counters.hits.get(),
             misses: counters.misses.get(),

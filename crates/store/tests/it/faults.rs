@@ -1,7 +1,7 @@
 //! A disk that fails: at every operation of a session, once, for a while, or for good.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use larder_store::{Disk, Fault, Join, OpenError, Store};
@@ -83,6 +83,23 @@ async fn afterwards(directory: &Path) {
     assert!(store.snapshot().used_bytes <= store.snapshot().max_bytes);
 }
 
+/// What was made for a body that could not be put in place went with it, or counts.
+fn folders_agree(store: &Store, directory: &Path, fail_at: u64) {
+    let inside = |path: &Path| -> Vec<PathBuf> {
+        let listed = std::fs::read_dir(path).into_iter().flatten();
+        listed
+            .map(|entry| entry.expect("readable").path())
+            .collect()
+    };
+    let upper = inside(&directory.join("content-v2/sha256"));
+    let lower: Vec<PathBuf> = upper.iter().flat_map(|path| inside(path)).collect();
+    // Nobody looks at the folders of a disk that still fails.
+    let empty = lower.iter().find(|path| inside(path).is_empty());
+    assert_eq!(empty, None, "empty after failing at operation {fail_at}");
+    let there = (upper.len() + lower.len()) as u64;
+    assert_eq!(store.snapshot().folders, there, "at operation {fail_at}");
+}
+
 async fn operations_of_a_session() -> u64 {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = Disk::failing(u64::MAX, 0, ErrorKind::Other);
@@ -106,6 +123,7 @@ async fn sweep(failures: u64, kind: ErrorKind, step: usize) {
             Ok(store) => {
                 session(&store).await;
                 store.close().await;
+                folders_agree(&store, folder.path(), fail_at);
             }
             // A server goes on without a cache then (`Store::open_or_less`).
             Err(OpenError::NotWritable { source, .. } | OpenError::File { source, .. }) => {
