@@ -34,6 +34,7 @@ use crate::partial::Shelf;
 use crate::room::{Limits, Space};
 use crate::slices::Slices;
 use crate::table::{Facts, Table};
+use crate::unwritable::Unwritable;
 use crate::vary::Vary;
 
 /// Heads that wait for an index file that cannot be had; beyond it nothing is stored.
@@ -135,7 +136,7 @@ pub(crate) struct Core {
     /// Folders of bodies that are there.
     pub(crate) folders: Folders,
     /// Small bodies on their way to their places.
-    pub(crate) line: Line,
+    pub(crate) line: Arc<Line>,
     /// Bodies that are being hashed before they are trusted.
     pub(crate) checks: Checks,
     pub(crate) next_part: AtomicU64,
@@ -147,6 +148,8 @@ pub(crate) struct Core {
     pub(crate) failing: AtomicBool,
     /// Why nothing is changed on disk, if that is so.
     pub(crate) why_frozen: Option<Arc<str>>,
+    /// The same, since it could not be written any more.
+    pub(crate) unwritable: Unwritable,
 }
 
 /// What is mended in the background after a start.
@@ -219,8 +222,13 @@ impl Core {
             // Nothing takes it over, and it takes the room of bodies.
             return;
         }
+        if self.is_unwritable() {
+            // The next group commit writes it all, as soon as there can be one.
+            return;
+        }
         if let Err(e) = journal.append(changes) {
             self.counters.fault(Fault::Journal, &e);
+            self.judge_disk(&e);
             self.nudge.commit();
         }
     }

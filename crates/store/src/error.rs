@@ -149,6 +149,28 @@ pub enum FillError {
     Write(#[source] io::Error),
 }
 
+impl FillError {
+    /// A short word for logs and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Gone => "other-version",
+            Self::TooLong { .. } => "too-long",
+            Self::TooShort { .. } => "too-short",
+            Self::NoRoom => "no-room",
+            Self::Purged => "purged",
+            Self::Write(_) => "disk-fault",
+        }
+    }
+
+    /// True for what is nobody's fault: an administrator's wish, or a cache that is in full use.
+    pub fn is_in_order(&self) -> bool {
+        match self {
+            Self::Gone | Self::NoRoom | Self::Purged => true,
+            Self::TooLong { .. } | Self::TooShort { .. } | Self::Write(_) => false,
+        }
+    }
+}
+
 /// Why a reader ends early; the client's connection has to be cut.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -27,7 +27,7 @@ const STEP: usize = 256;
 impl Core {
     /// Sets room aside without evicting anything. `None`: something has to leave first.
     pub(crate) fn reserve_free(&self, bytes: u64) -> Result<Option<Reservation>, BeginError> {
-        if self.disk.is_frozen() {
+        if self.is_unwritable() {
             return Err(BeginError::ReadOnly);
         }
         let state = lock(&self.state);
@@ -102,7 +102,7 @@ impl Core {
 
     /// One step of background eviction. True if there may be more to do. Blocking.
     pub(crate) fn evict_in_background(&self) -> bool {
-        if self.disk.is_frozen() {
+        if self.is_unwritable() {
             return false;
         }
         let mut journal = lock(&self.journal);

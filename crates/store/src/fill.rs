@@ -20,9 +20,9 @@ use tokio::task::spawn_blocking;
 use crate::body::BodyFile;
 use crate::collapse::{Lead, Outcome};
 use crate::core::Core;
-use crate::counters::Fault;
 use crate::entry::Entry;
 use crate::error::{BeginError, FillError};
+use crate::line::Leave;
 use crate::partial::{Claim, Partial, Promise};
 use crate::pump::Pump;
 use crate::room::{BLOCK, Reservation, blocks_of};
@@ -57,6 +57,8 @@ pub struct Fill {
     is_for_clients: bool,
     /// Where the fill is a run of a partial object.
     run: Option<Run>,
+    /// Where its body is to wait in line.
+    leave: Option<Leave>,
 }
 
 /// A fill's place in a partial object.
@@ -79,9 +81,7 @@ impl Fill {
         origin: Option<String>,
     ) -> Result<Self, BeginError> {
         let room = length.map_or(STEP, |length| u64::from(blocks_of(length)) * BLOCK);
-        if !core.line.has_place().await {
-            return Err(BeginError::Behind);
-        }
+        let leave = core.line.leave().await.ok_or(BeginError::Behind)?;
         if !core.is_worth_room(&key, room) {
             return Err(BeginError::NotAdmitted);
         }
@@ -105,13 +105,17 @@ impl Fill {
             lead: None,
             is_for_clients: true,
             run: None,
+            leave: Some(leave),
         };
         if let Some(length) = length.filter(|length| *length > MEMORY_MAX) {
             let moved = match origin {
                 Some(origin) => fill.become_run(length, origin).await,
                 None => fill.move_to_file().await,
             };
-            moved.map_err(BeginError::Part)?;
+            moved.map_err(|error| {
+                core.write_failed(&error);
+                BeginError::Part(error)
+            })?;
         }
         Ok(fill)
     }
@@ -259,7 +263,8 @@ impl Fill {
             // Another version has come, or it was purged: its readers have it, nobody else will.
             return Err(FillError::Gone);
         }
-        let settled = Core::settled_in_turn(&self.core, wish, whole).await;
+        let leave = self.leave.take();
+        let settled = Core::settled_in_turn(&self.core, wish, whole, leave).await;
         if let (Some(run), false) = (&self.run, matches!(settled, Ok(Some(_)))) {
             run.partial.leave(&self.core);
         }
@@ -304,6 +309,7 @@ impl Fill {
         let Sink::Memory(reservation) = std::mem::replace(&mut self.sink, Sink::None) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
+        self.leave = None;
         let (core, running) = (Arc::clone(&self.core), Arc::clone(&self.running));
         let moved = spawn_blocking(move || {
             let file = Arc::new(BodyFile::create(&core.disk, core.part_path(), reservation)?);
@@ -321,6 +327,7 @@ impl Fill {
         let Sink::Memory(reservation) = std::mem::replace(&mut self.sink, Sink::None) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
+        self.leave = None;
         let (core, running) = (Arc::clone(&self.core), Arc::clone(&self.running));
         let key = self.key.clone();
         let made = spawn_blocking(move || {
@@ -340,11 +347,7 @@ impl Fill {
     }
 
     fn disk_fault(&self, error: io::Error) -> FillError {
-        if error.kind() == io::ErrorKind::StorageFull {
-            self.core.disk_is_full(&error);
-        } else {
-            self.core.counters.fault(Fault::Write, &error);
-        }
+        self.core.write_failed(&error);
         FillError::Write(error)
     }
 }

@@ -229,8 +229,8 @@ fn keep(core: &Core) {
         } else {
             wanted.commit || committed.elapsed() >= COMMIT_INTERVAL
         };
-        let full = !failing && !core.disk.is_frozen() && lock(&core.journal).len() > JOURNAL_MAX;
-        if full || (due && core.has_pending()) {
+        let full = !failing && lock(&core.journal).len() > JOURNAL_MAX;
+        if !core.is_unwritable() && (full || (due && core.has_pending())) {
             failing = !core.commit(false);
             committed = Instant::now();
         }
@@ -257,7 +257,8 @@ impl Core {
 
     /// Sees to it that the bodies admitted so far are on the disk.
     pub(crate) fn checkpoint(&self) {
-        if self.disk.is_frozen() {
+        self.try_disk_again();
+        if self.is_unwritable() {
             return;
         }
         let last_id = {
@@ -277,7 +278,7 @@ impl Core {
                 lock(&self.state).facts.synced_id = last_id;
                 self.nudge.changed();
             }
-            Err(e) => self.counters.fault(Fault::Write, &e),
+            Err(e) => self.write_failed(&e),
         }
     }
 
@@ -291,6 +292,7 @@ impl Core {
             Ok(taken) => taken,
             Err(e) => {
                 self.counters.fault(Fault::Journal, &e);
+                self.judge_disk(&e);
                 return false;
             }
         };
@@ -314,6 +316,9 @@ impl Core {
             }
             Err(e) => {
                 self.counters.fault(Fault::Index, &e);
+                if let Some(error) = e.of_the_disk() {
+                    self.judge_disk(&error);
+                }
                 self.put_back(batch);
             }
         }

@@ -64,6 +64,7 @@ mod store;
 mod table;
 #[cfg(test)]
 mod test_support;
+mod unwritable;
 mod vary;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

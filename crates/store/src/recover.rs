@@ -29,13 +29,13 @@ use crate::index::{Gone, Index, SUSPECT, Unlinked, VERIFIED};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
 use crate::layout::{FileSystem, Layout, is_in_memory, subfolders};
-use crate::line::Line;
 use crate::partial::Shelf;
 use crate::patience::Patience;
 use crate::rank::Ranking;
 use crate::room::{Limits, Space};
 use crate::slices::Slices;
 use crate::table::{ENDED_UNTIDY, Facts, Loaded, RUNNING, Table, TableError};
+use crate::unwritable::Unwritable;
 use crate::vary::Vary;
 
 /// redb's page cache, where `memory_max` allows it.
@@ -158,13 +158,14 @@ impl Parts {
             nowait: AtomicBool::new(true),
             in_memory: is_in_memory(layout.root()),
             folders: Folders::default(),
-            line: Line::default(),
+            line: Arc::default(),
             checks: Checks::default(),
             next_part: AtomicU64::new(1),
             mending: Mutex::new(self.mending),
             stopping: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             why_frozen: self.why_frozen,
+            unwritable: Unwritable::default(),
             config,
             disk,
             layout,

@@ -88,7 +88,7 @@ impl Core {
         let state = lock(&self.state);
         let facts = state.facts;
         Snapshot {
-            read_only: self.why_frozen.clone(),
+            read_only: self.why_unwritable(),
             objects: state.index.objects() as u64,
             bodies: state.index.bodies() as u64,
             body_bytes: state.index.allocated(),

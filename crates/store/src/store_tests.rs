@@ -126,11 +126,26 @@ async fn a_disk_that_is_behind_holds_back_what_is_to_come_and_loses_nothing() {
         .into_iter()
         .map(|fill| tokio::spawn(fill.commit()))
         .collect();
-    while core.line.is_open() {
+    // Each job has taken one, and waits with it.
+    while core.line.is_open() || core.line.moved() < 4 {
         tokio::task::yield_now().await;
     }
     let late = Fill::begin(&core, sample_meta("u"), Some(2), key("late"), None).await;
     assert_eq!(late.expect_err("far behind").as_str(), "disk-behind");
+    // Nothing has moved all the while: nobody waits for that again.
+    let mut next = Box::pin(Fill::begin(
+        &core,
+        sample_meta("u"),
+        Some(2),
+        key("next"),
+        None,
+    ));
+    let ended = std::future::poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx))).await;
+    assert!(matches!(
+        ended,
+        std::task::Poll::Ready(Err(BeginError::Behind))
+    ));
+    drop(next);
     let_go.send(()).expect("heard");
     for fill in fills {
         fill.await.expect("ends").expect("stored");

@@ -74,11 +74,7 @@ impl Partial {
 
     pub(crate) fn disk_fault(&self, error: io::Error) -> FillError {
         if let Some(core) = self.inner.core.upgrade() {
-            if error.kind() == io::ErrorKind::StorageFull {
-                core.disk_is_full(&error);
-            } else {
-                core.counters.fault(Fault::Write, &error);
-            }
+            core.write_failed(&error);
         }
         FillError::Write(error)
     }
@@ -90,7 +86,7 @@ impl Partial {
             return;
         };
         if let Err(e) = self.write_record() {
-            core.counters.fault(Fault::Write, &e);
+            core.write_failed(&e);
         }
     }
 

@@ -27,7 +27,6 @@ use tokio::task::spawn_blocking;
 
 use crate::body::BodyFile;
 use crate::core::Core;
-use crate::counters::Fault;
 use crate::entry::Entry;
 use crate::error::{BeginError, FillError};
 use crate::lock;
@@ -359,7 +358,7 @@ impl Partial {
                 Ok(stored.map(|(hot, file)| Entry::new(&core, hot, file)))
             }
             Err(e) => {
-                core.counters.fault(Fault::Write, &e);
+                core.write_failed(&e);
                 self.leave(&core);
                 Err(FillError::Write(e))
             }
@@ -429,6 +428,7 @@ impl Partial {
             let reservation = shared.reserve(room_of(end - start))?;
             let path = disk::new_path(&shared, &key);
             let file = BodyFile::kept(&shared.disk, path, head.length, reservation);
+            let file = file.inspect_err(|error| shared.write_failed(error));
             let file = Arc::new(file.map_err(BeginError::Part)?);
             let meta = Arc::new(head.meta);
             let running = Running::in_parts(&shared, meta, head.length, Arc::clone(&file));

@@ -151,6 +151,47 @@ async fn a_disk_that_fails_for_a_while_is_used_again_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_becomes_read_only_is_left_alone_until_it_can_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kind = ErrorKind::ReadOnlyFilesystem;
+    let disk = Disk::failing(u64::MAX, 0, kind);
+    let store = Store::open_on(config(folder.path()), disk.clone()).expect("opens");
+    let whole = body("held", 100_000);
+    crate::support::put(&store, "held", &whole).await;
+    assert_eq!(store.snapshot().read_only, None);
+    disk.set_failing(Some(0));
+    // Whoever writes first finds out.
+    store.sync().await;
+    let slot = crate::support::lead(&store, &key("first"));
+    if let Ok(mut fill) = slot.begin(meta("first"), None, key("first")).await {
+        let _wrong = fill.write(whole.clone()).await;
+        assert!(fill.commit().await.is_err());
+    }
+    let why = store.snapshot().read_only.expect("said");
+    assert!(why.contains("read-only"), "{why}");
+    let (operations, faults) = (disk.operations(), store.faults(Fault::Write));
+    for number in 0..50 {
+        let name = format!("n{number}");
+        let slot = crate::support::lead(&store, &key(&name));
+        let refused = slot.begin(meta(&name), Some(9), key(&name)).await;
+        assert_eq!(refused.expect_err("only read").as_str(), "no-cache");
+    }
+    assert_eq!(
+        store.faults(Fault::Write),
+        faults,
+        "it is tried again and again"
+    );
+    assert!(disk.operations() < operations + 50);
+    disk.set_failing(None);
+    store.sync().await;
+    assert_eq!(store.snapshot().read_only, None);
+    crate::support::put(&store, "later", &whole).await;
+    drop(store);
+    let store = open(folder.path());
+    assert!(crate::support::get(&store, "later").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_disk_has_failed_the_running_store_writes_its_index_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = Disk::failing(u64::MAX, 0, ErrorKind::Other);
