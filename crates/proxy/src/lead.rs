@@ -25,6 +25,7 @@ use larder_store::{Entry, Fill, Join, Opening, Slot, Tail};
 use tokio::sync::oneshot;
 
 use crate::asked::Asked;
+use crate::dropped;
 use crate::fetch::fetch;
 use crate::origin::{Arrived, OriginError};
 use crate::record::Hierarchy;
@@ -325,14 +326,14 @@ async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
             Ok(Some(data)) => data,
             Ok(None) => break,
             Err(error) => {
-                tracing::warn!(url, received, %error, "the fill is dropped");
+                dropped::say(url, received, "origin", &error);
                 written(&fill.tail(), received).await;
                 drop(fill.into_partial().await);
                 return;
             }
         };
         if let Err(error) = fill.write(data).await {
-            tracing::warn!(url, received, %error, "the fill is dropped");
+            dropped::of_store(url, received, &error);
             fill.discard();
             return;
         }
@@ -357,7 +358,7 @@ async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
             parts::forget_older(asked, &entry);
             tracing::debug!(url, received, "stored");
         }
-        Err(error) => tracing::warn!(url, received, %error, "the fill is dropped"),
+        Err(error) => dropped::of_store(url, received, &error),
     }
 }
 

@@ -15,6 +15,7 @@ mod body;
 pub mod config;
 mod connection;
 mod draw;
+mod dropped;
 mod fetch;
 mod handle;
 mod hit;
