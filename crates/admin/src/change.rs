@@ -311,12 +311,14 @@ async fn take(
     if wanted.is_some_and(|wanted| wanted != digest) {
         return Err(format!("its SHA-256 is {digest}, not what was announced"));
     }
+    // Its head is as of now all the same.
+    let was_held = is_held(store, &key, digest).await;
     fill.commit().await.map_err(|error| error.to_string())?;
     if key.has_variant() {
         // As a request's look-up finds it: first by which fields responses differ.
         store.remember_vary(&key.base(), names);
     }
-    Ok("stored")
+    Ok(if was_held { "held" } else { "stored" })
 }
 
 /// No client asks here: nothing is counted.

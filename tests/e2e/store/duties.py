@@ -107,11 +107,33 @@ def read_only_disk(larder, mount, origin, bodies):
         done = run("cache", *words, "--config", larder.config)
         check(f"read-only disk: cache {words[0]} works", done.returncode == 0 and done.stdout, done.stderr)
     subprocess.run(["mount", "-o", "remount,rw", mount], check=True)
+    version = (mount / "cache/VERSION").read_text(encoding="utf-8")
     (mount / "cache/VERSION").write_text("larder cache 2\n", encoding="utf-8")
     larder.start("--admin", "off")
     said = larder.said()
     check("later version: said, and it serves", "larder cache 2" in said and pull(larder, bodies, [1, 2]) == ([], []), said)
     check("later version: it ends in order", larder.stop() == 0)
+    (mount / "cache/VERSION").write_text(version, encoding="utf-8")
+    became_read_only(larder, mount, origin, bodies)
+
+
+def became_read_only(larder, mount, origin, bodies):
+    """The same disk, given up by its file system while larder serves: said, and nothing fails."""
+    larder.start("--admin", "off")
+    check("disk given up: before", pull(larder, bodies, range(100)) == ([], []))
+    aborted = subprocess.run(["mount", "-o", "remount,abort", mount], capture_output=True, check=False)
+    if aborted.returncode not in (0, 32):
+        skip("disk given up", f"remount,abort: {aborted.stderr}")
+        return
+    gone = range(100, 400)
+    check("disk given up: all answers are right", pull(larder, bodies, gone) == ([], []))
+    status = larder.command("status").stdout
+    check("disk given up: status says so", "read-only" in status, status)
+    lines = larder.said().count("the fill is dropped")
+    check("disk given up: said, and not at each miss", lines <= 2 and "cannot be written any more" in larder.said(), f"{lines}: {larder.said()[-900:]}")
+    origin.forget()
+    check("disk given up: hits are right", pull(larder, bodies, range(50)) == ([], []))
+    larder.stop()
 
 
 def variants(room, origin, draw):
@@ -205,6 +227,37 @@ def unverified(room):
     tries("a link that leads out", "1 refused", link)
 
 
+def handed_over(room):
+    """The first act at a site without a network: a folder into a cache that is not there yet."""
+    config, tree = room / "site.toml", room / "packages"
+    config.write_text(f'[cache]\ndirectory = "{room}/site"\n', encoding="utf-8")
+    tree.mkdir()
+    for number in range(5):
+        (tree / f"{number}.rpm").write_bytes(b"%d" % number * 1000)
+
+    def does(*words):
+        done = run("cache", *words, "--config", config)
+        return done.returncode, done.stdout + done.stderr
+
+    base = ["--as", "http://h.example/"]
+    code, said = does("ls")
+    check("hand over: nobody else makes the directory", code == 1 and not (room / "site").exists(), said)
+    code, said = does("import", tree, *base)
+    check("hand over: into a directory that is made", code == 0 and "5 objects stored" in said, said)
+    code, said = does("import", tree, *base)
+    check("hand over: once more is held already", "0 objects stored, 5 held already" in said, said)
+    (tree / "0.rpm").write_bytes(b"new")
+    code, said = does("import", tree, *base)
+    check("hand over: what has changed is stored", "1 objects stored, 4 held already" in said, said)
+    code, said = does("export", "--format", "cacache", room / "cc")
+    check("hand over: an empty place needs no notice", code == 0 and "not empty" not in said, said)
+    for words in ([room / "cc"], [room / "cc", *base], [room / "site", *base]):
+        code, said = does("import", *words)
+        check("hand over: a cache is no folder of packages", code == 2 and "cacache" in said, said)
+    code, said = does("export", tree)
+    check("hand over: who is there already is spoken of", code == 0 and "not empty" in said, said)
+
+
 def cut_short(room, origin, draw):
     """An audit during which larder ends, and one whose repair is cut short."""
     origin.answers.clear()
@@ -256,6 +309,7 @@ def main():
         churned_disk(rooms[0], origin, draw)
         variants(rooms[1], origin, draw)
         unverified(rooms[2])
+        handed_over(rooms[2])
         cut_short(rooms[3], origin, draw)
         origin.close()
     end()

@@ -56,6 +56,12 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
         move |error: io::Error| Failure::step(step, error)
     };
     let is_tar = args.to.extension().is_some_and(|end| end == "tar") && args.format == Format::Tree;
+    if !is_tar && fs::read_dir(&args.to).is_ok_and(|mut there| there.next().is_some()) {
+        let to = args.to.display();
+        output::notice(&format!(
+            "{to} is not empty: what is there stays beside what is written\n"
+        ));
+    }
     // A name that no other run has, beside what is written.
     let spare = args
         .to

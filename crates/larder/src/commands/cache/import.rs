@@ -74,6 +74,10 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
                 "{} has no manifest: say with --as which URL it stands for",
                 from.display()
             )),
+            Wrong::Cacache => Failure::Usage(format!(
+                "{} is a cacache cache, which says of no file under which URL it was: export a folder or a tar file and import that",
+                from.display()
+            )),
             Wrong::Failed(failure) => failure,
         })?;
     }
@@ -96,6 +100,7 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
 enum Wrong {
     Io(io::Error),
     NoBase,
+    Cacache,
     Failed(Failure),
 }
 
@@ -121,6 +126,9 @@ fn folder(session: &Session, top: &Path, base: Option<&str>, sum: &mut Sum) -> R
         }
         return Ok(());
     }
+    if is_cacache(top) {
+        return Err(Wrong::Cacache);
+    }
     let base = base.ok_or(Wrong::NoBase)?;
     let mut files = Vec::new();
     list(top, &mut files)?;
@@ -142,6 +150,12 @@ fn folder(session: &Session, top: &Path, base: Option<&str>, sum: &mut Sum) -> R
         }
     }
     Ok(())
+}
+
+/// True for a cache itself, another program's or larder's: its files are no packages.
+fn is_cacache(top: &Path) -> bool {
+    let has = |name: &str| top.join(name).exists();
+    has("content-v2") && (has("index-v5") || has("index.redb"))
 }
 
 /// What is announced of a file; where folders contradict each other, nothing has such a digest.

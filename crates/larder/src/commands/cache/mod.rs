@@ -71,7 +71,8 @@ enum What {
 pub fn run(args: &Args, sources: &Sources) -> Result<ExitCode, Failure> {
     let access = match args.what {
         What::Stats | What::Ls(_) | What::Show(_) | What::Export(_) => Access::Look,
-        What::Purge(_) | What::Verify(_) | What::Import(_) => Access::Change,
+        What::Purge(_) | What::Verify(_) => Access::Change,
+        What::Import(_) => Access::Fill,
     };
     let session = Session::open(&args.which, sources, access)?;
     let done = match &args.what {

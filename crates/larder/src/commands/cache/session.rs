@@ -1,6 +1,7 @@
 //! The line to a cache: a running larder's socket, or the cache opened here where nobody has it.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -53,6 +54,8 @@ pub enum Access {
     Look,
     /// It changes it.
     Change,
+    /// It fills it: one that is not there is made.
+    Fill,
 }
 
 impl Session {
@@ -256,10 +259,14 @@ async fn has_cache(client: &Client, directory: &Path) -> bool {
         .any(|ours| ours == theirs)
 }
 
-/// Opens a cache that nobody has open. A directory that is not there is not made.
+/// Opens a cache that nobody has open. A directory that is not there is made only to be filled.
 fn open_stopped(settings: &Settings, directory: &Path, access: Access) -> Result<Store, Failure> {
     let step = || format!("cannot open the cache in {}", directory.display());
-    let data = std::fs::metadata(directory).map_err(|error| Failure::step(step(), error))?;
+    let owner = match std::fs::metadata(directory) {
+        Ok(data) => Some(data.uid()),
+        Err(error) if error.kind() == ErrorKind::NotFound && access == Access::Fill => None,
+        Err(error) => return Err(Failure::step(step(), error)),
+    };
     let failed = |error| match error {
         OpenError::Held { .. } => Failure::step(
             step(),
@@ -274,9 +281,10 @@ fn open_stopped(settings: &Settings, directory: &Path, access: Access) -> Result
             looked => return looked.map_err(failed),
         }
     }
-    if rustix::process::geteuid().is_root() && data.uid() != 0 {
+    if let Some(owner) = owner.filter(|&owner| owner != 0)
+        && rustix::process::geteuid().is_root()
+    {
         // What root makes there the owner could not read again.
-        let owner = data.uid();
         let why =
             format!("it belongs to user {owner}: run this as that user (sudo -u '#{owner}' …)");
         return Err(Failure::step(step(), why));
