@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use larder_policy::key::CacheKey;
 use larder_policy::meta::{Fetched, Meta, UnixTime};
-use larder_store::{Checked, Digest, Join, Object, Order, Store};
+use larder_store::{Checked, Digest, Join, Object, Order, PartialAudit, Store};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -157,14 +157,30 @@ pub(crate) fn verify(admin: &Arc<Admin>, place: OwnedSemaphorePermit, query: &Qu
                 }
             }
         });
+        let (mut parts, mut parts_heard) = (PartialAudit::default(), true);
+        if let Ok(progress) = &ended
+            && progress.bodies == progress.bodies_total
+        {
+            parts = admin.store.verify_partials(|parts| {
+                let (bodies, of) = (progress.bodies, progress.bodies_total);
+                let so_far = || json!({"bodies": bodies, "of": of, "blocks": parts.blocks});
+                parts_heard = teller.progress(so_far);
+                parts_heard
+            });
+        }
         let last = match ended {
             Ok(progress) => json!({"done": {
-                "complete": progress.bodies == progress.bodies_total,
+                "complete": progress.bodies == progress.bodies_total && parts_heard,
+                "partial": {
+                    "objects": parts.objects,
+                    "blocks": parts.blocks,
+                    "damaged": parts.damaged,
+                },
                 "bodies": progress.bodies,
                 "of": progress.bodies_total,
                 "bytes": progress.bytes,
                 "damaged": progress.damaged,
-                "unread": progress.unread,
+                "unread": progress.unread + parts.unread,
             }}),
             Err(error) => json!({"error": error.to_string()}),
         };

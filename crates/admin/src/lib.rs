@@ -16,6 +16,7 @@ mod events;
 mod machines;
 mod metrics;
 mod objects;
+mod parts;
 mod routes;
 mod serve;
 mod through;

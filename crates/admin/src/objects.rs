@@ -1,6 +1,6 @@
 //! What is told of objects, and of the cache as a whole.
 //!
-//! An object's line: `key`, `variant` (where its response varies), `url` (where it came from),
+//! An object's line: `state` (`whole`, or `partial` as in [`crate::parts`]), `key`, `variant` (where its response varies), `url` (where it came from),
 //! `mirror`, `extension`, `status`, `type`, `bytes`, `allocated`, `sha256`, `names` (keys of this
 //! body), `uses`, `used`, `added`, `fetched` (unix seconds), and with `head=1` also `head`, a list
 //! of pairs, `requested` (unix seconds) and `authorized` (the request carried credentials).
@@ -12,14 +12,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use glob::{MatchOptions, Pattern};
 use larder_policy::key::CacheKey;
+use larder_policy::meta::Meta;
 use larder_policy::url::Url;
 use larder_store::{Digest, Fault, Object, Order, Snapshot, Store};
 use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::Admin;
 use crate::events::{self, Lines, Teller};
 use crate::routes::Query;
+use crate::{Admin, parts};
 
 /// Entries of each list in `stats`.
 const TOP: usize = 10;
@@ -234,10 +235,20 @@ pub(crate) fn list(
     let (mut teller, lines) = events::channel();
     let admin = Arc::clone(admin);
     tokio::task::spawn_blocking(move || {
-        let told = match order {
-            Some(order) => in_order(&admin.store, &filter, order, (limit, head), &mut teller),
-            None => by_key(&admin.store, &filter, (limit, head), &mut teller),
+        let store = &admin.store;
+        let mut told = 0;
+        if order == Some(Order::Leaving) {
+            // What is not whole leaves before all that is.
+            told += parts::tell(store, &filter, (limit, head), &mut teller);
+        }
+        let rest = limit - told;
+        told += match order {
+            Some(order) => in_order(store, &filter, order, (rest, head), &mut teller),
+            None => by_key(store, &filter, (rest, head), &mut teller),
         };
+        if order != Some(Order::Leaving) {
+            told += parts::tell(store, &filter, (limit - told, head), &mut teller);
+        }
         teller.say(&json!({"end": {"objects": told}}));
         drop(place);
     });
@@ -343,22 +354,34 @@ pub(crate) async fn one(admin: &Arc<Admin>, query: &Query) -> Result<Value, Stri
 }
 
 fn line(object: &Object, head: bool) -> Value {
-    let meta = &object.meta;
-    let (base, variant) = parts(&object.key);
+    let mut line = described(&object.key, &object.meta, head);
+    if let Some(fields) = line.as_object_mut() {
+        for (name, value) in [
+            ("state", json!("whole")),
+            ("bytes", json!(object.len)),
+            ("allocated", json!(object.allocated)),
+            ("sha256", json!(object.digest.to_string())),
+            ("names", json!(object.names)),
+            ("uses", json!(object.uses)),
+            ("used", json!(object.used_at)),
+            ("added", json!(object.added_at)),
+        ] {
+            fields.insert(name.to_owned(), value);
+        }
+    }
+    line
+}
+
+/// What key and head say of an object; the whole head, if that is wanted.
+pub(crate) fn described(key: &CacheKey, meta: &Meta, head: bool) -> Value {
+    let (base, variant) = parts_of(key);
     let mut line = json!({
         "key": base,
         "url": meta.url(),
         "mirror": mirror(meta.url()),
         "extension": extension(meta.url()),
         "status": meta.status(),
-        "type": text_of(object, "content-type"),
-        "bytes": object.len,
-        "allocated": object.allocated,
-        "sha256": object.digest.to_string(),
-        "names": object.names,
-        "uses": object.uses,
-        "used": object.used_at,
-        "added": object.added_at,
+        "type": text_of(meta, "content-type"),
         "fetched": meta.fetched().response_time.0,
     });
     if let (Some(variant), Some(fields)) = (variant, line.as_object_mut()) {
@@ -379,7 +402,7 @@ fn line(object: &Object, head: bool) -> Value {
 }
 
 /// A key's text without its variant, and the variant.
-fn parts(key: &CacheKey) -> (String, Option<String>) {
+fn parts_of(key: &CacheKey) -> (String, Option<String>) {
     let whole = key.to_string();
     match whole.split_once('\n') {
         Some((base, variant)) => (base.to_owned(), Some(variant.to_owned())),
@@ -387,8 +410,8 @@ fn parts(key: &CacheKey) -> (String, Option<String>) {
     }
 }
 
-fn text_of(object: &Object, name: &str) -> Option<String> {
-    let value = object.meta.headers().get(name)?;
+fn text_of(meta: &Meta, name: &str) -> Option<String> {
+    let value = meta.headers().get(name)?;
     value.to_str().ok().map(str::to_owned)
 }
 
@@ -466,6 +489,7 @@ pub(crate) fn stats(admin: &Arc<Admin>, place: OwnedSemaphorePermit) -> Lines {
             "cache": cache(&snapshot),
             "lookups": {"hits": hits, "misses": misses, "ratio": ratio(hits, misses)},
             "delivered": {"hit_bytes": hit_bytes, "stored_bytes": fill_bytes, "ratio": ratio(hit_bytes, fill_bytes)},
+            "partial": parts::sum(&admin.store),
             "saved_by_deduplication": snapshot.named_bytes - snapshot.content_bytes,
             "top": top,
             "extensions": extensions.top(),

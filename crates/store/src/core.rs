@@ -497,8 +497,11 @@ impl Core {
 
 /// Unix seconds; a clock before 1970 counts as 1970.
 pub(crate) fn now_u32() -> u32 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
+    #[cfg(not(test))]
+    let now = SystemTime::now();
+    #[cfg(test)]
+    let now = crate::test_support::jumped(SystemTime::now());
+    now.duration_since(UNIX_EPOCH)
         .map_or(0, |since| {
             u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
         })

@@ -80,7 +80,7 @@ pub use disk::{Disk, Unsynced};
 pub use entry::Entry;
 pub use error::{BeginError, FillError, OpenError, ReadError};
 pub use fill::Fill;
-pub use partial::{Draw, Opening, Partial, Promise};
+pub use partial::{Draw, Opening, Partial, PartialAudit, PartialObject, Promise};
 pub use reader::Reader;
 pub use running::Tail;
 pub use snapshot::Snapshot;

@@ -194,6 +194,11 @@ impl Running {
         wake(progress);
     }
 
+    /// What was there is no good any more.
+    pub(crate) fn retract(&self, start: u64, end: u64) {
+        lock(&self.progress).there.remove(start, end);
+    }
+
     pub(crate) fn finish(&self) {
         let mut progress = lock(&self.progress);
         progress.phase = Phase::Whole;

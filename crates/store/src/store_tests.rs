@@ -156,3 +156,45 @@ async fn a_disk_that_is_behind_holds_back_what_is_to_come_and_loses_nothing() {
         .expect("stored");
     assert_eq!(crate::lock(&core.state).index.objects(), 81);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_jumps_costs_no_object_and_keeps_the_order_of_leaving() {
+    const YEAR: i64 = 365 * 86_400;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config {
+        size_max: 6 << 20,
+        ..Config::new(folder.path())
+    };
+    let store = Store::open(config.clone()).expect("opens");
+    let body = |number: i64| Bytes::from(vec![number as u8; 100_000]);
+    let favourite = put(&store.core, "favourite", body(99)).await;
+    let favourite = favourite.expect("stored");
+    // Before 1970, beyond 2106, and back.
+    let jumps = [0, -10, -80, 0, 50, 200, -1, 0];
+    for (number, years) in (0_i64..).zip(jumps) {
+        crate::test_support::JUMPED.store(years * YEAR, Ordering::Relaxed);
+        for more in 0..10 {
+            let name = format!("{number}-{more}");
+            let stored = put(&store.core, &name, body(number * 10 + more)).await;
+            store.touch(&stored.expect("stored"));
+            store.touch(&favourite);
+            store.touch_slice(&favourite, std::net::IpAddr::from([10, 0, 0, 1]));
+            store.core.apply_touches(&store.core.touches.take());
+        }
+        store.sync().await;
+    }
+    crate::test_support::JUMPED.store(0, Ordering::Relaxed);
+    assert!(store.snapshot().evictions > 10);
+    let (objects, faults) = (store.snapshot().objects, store.snapshot().faults_total());
+    assert_eq!(faults, 0);
+    assert!(store.lookup(&key("favourite")).await.is_some());
+    drop(favourite);
+    store.close().await;
+    drop(store);
+    let store = Store::open(config).expect("opens");
+    assert_eq!(store.snapshot().objects, objects);
+    let found = store.lookup(&key("favourite")).await;
+    assert_eq!(found.expect("the most used").len, 100_000);
+    let audit = store.verify(true, |_, _| true).expect("reads");
+    assert_eq!((audit.bodies, audit.damaged, audit.unread), (objects, 0, 0));
+}

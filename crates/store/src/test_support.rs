@@ -1,5 +1,23 @@
 //! What the unit tests share: random numbers that a printed seed repeats.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Seconds by which the wall clock has jumped.
+pub(crate) static JUMPED: AtomicI64 = AtomicI64::new(0);
+
+/// What a clock shows that has jumped.
+pub(crate) fn jumped(now: SystemTime) -> SystemTime {
+    let by = JUMPED.load(Ordering::Relaxed);
+    let far = Duration::from_secs(by.unsigned_abs());
+    let there = if by < 0 {
+        now.checked_sub(far)
+    } else {
+        now.checked_add(far)
+    };
+    there.unwrap_or(UNIX_EPOCH)
+}
+
 /// SplitMix64.
 #[derive(Debug)]
 pub(crate) struct Random(u64);

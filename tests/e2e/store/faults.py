@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -140,6 +141,48 @@ def flipped_bodies(room, origin, draw):
     flipped_index(larder, bodies, cache, draw)
 
 
+def few_files(room, origin, draw):
+    """A larder that may open hardly any more files: hits go on or end clearly, and nothing is lost."""
+    bodies = [draw.randbytes(90_000) for _ in range(120)]
+    for number, body in enumerate(bodies):
+        origin.put(package(number), Answer(body=body))
+    larder = Larder(room, f'[cache]\ndirectory = "{room}/cache"\nmemory = "1 MB"\n', "--admin", "off")
+    check("few files: stored", pull(larder, bodies, range(120)) == ([], []))
+    larder.stop()
+    larder.start("--admin", "off")
+    process = larder.process.pid
+    soft, hard = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    held = len(os.listdir(f"/proc/{process}/fd"))
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (held + 9, hard))
+    origin.forget()
+    ends, lock = [], threading.Lock()
+
+    def client(mine):
+        for number in mine:
+            try:
+                reply = wire.get(larder.forward, f"http://{ORIGIN[0]}:{ORIGIN[1]}{package(number)}")
+                right = reply.whole and reply.status == 200 and reply.body == bodies[number]
+                clear = not reply.whole or reply.status in (502, 503)
+                end = "right" if right else "clear" if clear else f"wrong: {reply.status}"
+            except OSError:
+                end = "clear"
+            with lock:
+                ends.append(end)
+
+    clients = [threading.Thread(target=client, args=(range(number, 120, 20),)) for number in range(20)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    right, clear = ends.count("right"), ends.count("clear")
+    figure(f"few files: {right} right, {clear} refused or cut, of {len(ends)}")
+    check("few files: no wrong answer", right + clear == 120 and right, str(set(ends)))
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (soft, hard))
+    origin.forget()
+    check("few files: nothing was lost", pull(larder, bodies, range(120)) == ([], []) and not origin.requests, f"{len(origin.requests)} requests")
+    check("few files: it ends in order", larder.stop() == 0)
+
+
 def flipped_index(larder, bodies, cache, draw):
     """A byte of the index: no wrong byte, and service goes on."""
     worst = ""
@@ -265,7 +308,7 @@ def main():
     print(f"   seed {SEED}")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         origin = Origin(*ORIGIN)
-        for number, part in enumerate([flipped_bodies, small_disk, pulled_away]):
+        for number, part in enumerate([flipped_bodies, small_disk, pulled_away, few_files]):
             room = pathlib.Path(folder, str(number))
             room.mkdir()
             part(room, origin, draw)

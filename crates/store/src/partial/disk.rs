@@ -17,10 +17,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use larder_policy::key::CacheKey;
 use tokio::task::spawn_blocking;
 
+use super::admin::Verdict;
 use super::claims::BLOCK;
 use super::{Partial, block_of, room_of};
 use crate::body::BodyFile;
-use crate::codec::{self, Scan};
+use crate::codec::{self, Head, Scan};
 use crate::core::Core;
 use crate::counters::Fault;
 use crate::digest::{Digest, KeyHash};
@@ -202,6 +203,71 @@ impl Partial {
         }
         self.inner.moved.notify_waiters();
     }
+
+    /// Compares the first block from number `from` on with what was noted of it; one that is not
+    /// that is missing from now on. `None`: there is none. Blocking.
+    pub(super) fn verify_from(&self, from: u32) -> Option<(u32, Verdict)> {
+        // What others work beside stays as it is.
+        let is_idle = self.is_idle();
+        let mut kept = lock(&self.inner.kept);
+        if self.is_over() {
+            return None;
+        }
+        let earlier = kept.unchecked.range(from..).next();
+        let of_now = kept.sums.range(from..).next().filter(|_| is_idle);
+        let (&block, &expected) = earlier.into_iter().chain(of_now).min()?;
+        let span = self.span_of(block);
+        let found = self.inner.file.file().and_then(|file| sum_of(file, span));
+        let verdict = match found {
+            Ok(found) if found == expected => Verdict::Whole,
+            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => Verdict::Unread(e),
+            _ => {
+                if kept.unchecked.remove(&block).is_none() {
+                    kept.sums.remove(&block);
+                    self.inner.running.retract(span.0, span.1);
+                }
+                if let Some(core) = self.inner.core.upgrade() {
+                    core.counters.fault(Fault::Flipped, &self.inner.key);
+                }
+                Verdict::Damaged
+            }
+        };
+        Some((block, verdict))
+    }
+}
+
+/// What a record says.
+pub(super) struct Record {
+    pub(super) head: Head,
+    pub(super) origin: String,
+    /// Checksums of the blocks that are there.
+    pub(super) blocks: BTreeMap<u32, u32>,
+}
+
+/// Reads the record beside a file, if it is one.
+pub(super) fn read_record(path: &Path) -> Option<Record> {
+    let record = fs::read(record_path(path)).ok()?;
+    let mut scan = Scan(codec::payload(MAGIC, &record)?);
+    let head = codec::decode_head(scan.bytes()?)?;
+    let origin = scan.text()?.to_owned();
+    let mut blocks = BTreeMap::new();
+    while let Some(block) = scan.array() {
+        let block = u32::from_le_bytes(block);
+        let sum = u32::from_le_bytes(scan.array()?);
+        let is_within = u64::from(block) < head.len.div_ceil(BLOCK);
+        blocks.extend(is_within.then_some((block, sum)));
+    }
+    Some(Record {
+        head,
+        origin,
+        blocks,
+    })
+}
+
+/// The bytes of a block in an object of this length.
+pub(super) fn span_of(block: u32, length: u64) -> (u64, u64) {
+    let start = u64::from(block) * BLOCK;
+    (start, (start + BLOCK).min(length))
 }
 
 fn sum_of(file: &fs::File, (start, end): (u64, u64)) -> io::Result<u32> {
@@ -235,20 +301,14 @@ impl Core {
     }
 
     fn load_partial(self: &Arc<Self>, path: &Path) -> Option<()> {
-        let record = fs::read(record_path(path)).ok()?;
-        let mut scan = Scan(codec::payload(MAGIC, &record)?);
-        let head = codec::decode_head(scan.bytes()?)?;
-        let origin = scan.text()?.to_owned();
+        let Record {
+            head,
+            origin,
+            blocks: unchecked,
+        } = read_record(path)?;
         let data = fs::metadata(path)
             .ok()
             .filter(|data| data.len() == head.len)?;
-        let mut unchecked = BTreeMap::new();
-        while let Some(block) = scan.array() {
-            let block = u32::from_le_bytes(block);
-            let sum = u32::from_le_bytes(scan.array()?);
-            let is_within = u64::from(block) < head.len.div_ceil(BLOCK);
-            unchecked.extend(is_within.then_some((block, sum)));
-        }
         let room = room_of(data.blocks() * 512);
         let reservation = Reservation::take(&self.space, room);
         let file = BodyFile::kept(&self.disk, path.to_owned(), head.len, reservation).ok()?;

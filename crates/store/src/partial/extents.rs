@@ -30,6 +30,20 @@ impl Extents {
         self.spans.insert(start, end);
     }
 
+    /// Takes `start..end` out.
+    pub(crate) fn remove(&mut self, start: u64, end: u64) {
+        let before = self.spans.range(..end).rev();
+        let touched: Vec<(u64, u64)> = before
+            .map(|(&from, &to)| (from, to))
+            .take_while(|(_, to)| *to > start)
+            .collect();
+        for (from, to) in touched {
+            self.spans.remove(&from);
+            self.insert(from, to.min(start));
+            self.insert(from.max(end), to);
+        }
+    }
+
     /// Where the span that holds `position` ends; `None`: the position is not in the set.
     pub(crate) fn end_at(&self, position: u64) -> Option<u64> {
         let (_, &end) = self.spans.range(..=position).next_back()?;
@@ -92,7 +106,7 @@ mod tests {
     const SIZE: u64 = 64;
 
     #[test]
-    fn any_order_of_insertions_is_the_same_set_as_a_list_of_positions() {
+    fn any_order_of_changes_is_the_same_set_as_a_list_of_positions() {
         let mut seed = 7u64;
         let mut next = move |below: u64| {
             seed = seed
@@ -104,9 +118,14 @@ mod tests {
             let (mut extents, mut model) = (Extents::default(), Model(vec![false; 64]));
             for _ in 0..next(12) {
                 let (a, b) = (next(SIZE + 1), next(SIZE + 1));
-                extents.insert(a.min(b), a.max(b));
+                let is_added = next(4) > 0;
+                if is_added {
+                    extents.insert(a.min(b), a.max(b));
+                } else {
+                    extents.remove(a.min(b), a.max(b));
+                }
                 for at in a.min(b)..a.max(b) {
-                    model.0[at as usize] = true;
+                    model.0[at as usize] = is_added;
                 }
             }
             let held = |at: u64| model.0.get(at as usize).copied().unwrap_or(false);

@@ -7,6 +7,7 @@
 //! of an earlier run are compared with their checksums before they are used. Partial objects are
 //! the first to leave when room is short.
 
+mod admin;
 pub(crate) mod claims;
 mod disk;
 mod draw;
@@ -34,6 +35,7 @@ use crate::room::{BLOCK as DISK_BLOCK, Reservation};
 use crate::running::{Running, Tail};
 use crate::settle::{Whole, Wish, settle};
 
+pub use admin::{PartialAudit, PartialObject};
 use claims::{BLOCK, Claimed, Claims};
 pub use draw::Draw;
 pub(crate) use shelf::Shelf;
@@ -167,15 +169,24 @@ impl Partial {
 
     /// True if all of these spans is there, or lies on the disk since an earlier run.
     pub fn holds(&self, spans: &[(u64, u64)]) -> bool {
+        let held = self.held();
+        spans.iter().all(|(start, end)| held.covers(*start, *end))
+    }
+
+    /// What is there, or lies on the disk since an earlier run.
+    fn held(&self) -> extents::Extents {
         let kept = lock(&self.inner.kept);
-        self.inner.running.with_extents(|there| {
-            let mut there = there.clone();
-            for block in kept.unchecked.keys() {
-                let (start, end) = self.span_of(*block);
-                there.insert(start, end);
-            }
-            spans.iter().all(|(start, end)| there.covers(*start, *end))
-        })
+        let mut there = self.inner.running.with_extents(Clone::clone);
+        for block in kept.unchecked.keys() {
+            let (start, end) = self.span_of(*block);
+            there.insert(start, end);
+        }
+        there
+    }
+
+    /// Bytes of that.
+    fn held_bytes(&self) -> u64 {
+        self.held().total()
     }
 
     /// True if all of these spans can be read at once.
@@ -398,8 +409,7 @@ impl Partial {
     }
 
     fn span_of(&self, block: u32) -> (u64, u64) {
-        let start = u64::from(block) * BLOCK;
-        (start, (start + BLOCK).min(self.inner.length))
+        disk::span_of(block, self.inner.length)
     }
 
     /// Hashes the whole, going on from what was hashed as it came. Blocking.

@@ -265,3 +265,75 @@ async fn forgetting_a_key_forgets_its_parts() {
     assert!(store.partial(&key("a")).is_none());
     assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
 }
+
+/// Flips a bit in the file of the only object there is.
+fn flip(directory: &Path, at: u64) {
+    let path = files(directory).remove(0);
+    let mut bytes = fs::read(&path).expect("readable");
+    bytes[at as usize] ^= 1;
+    // The same file: it may be open.
+    fs::write(path, bytes).expect("writable");
+}
+
+#[tokio::test]
+async fn what_is_held_in_parts_is_listed_running_and_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let partial = with_block(&store, "b", 1).await;
+    with_block(&store, "a", 5).await;
+    let listed = |store: &Store| -> Vec<(String, u64, u64)> {
+        let all = store.partials().into_iter();
+        all.map(|it| (it.key.subject().to_owned(), it.held, it.len))
+            .collect()
+    };
+    let wanted = [
+        ("http://mirror.example/a".to_owned(), 123, LENGTH as u64),
+        ("http://mirror.example/b".to_owned(), MIB, LENGTH as u64),
+    ];
+    assert_eq!(listed(&store), wanted);
+    drop(partial);
+    store.close().await;
+    drop(store);
+    let before = files(folder.path());
+    let looked = Store::look(config(folder.path())).expect("there");
+    assert_eq!(listed(&looked), wanted);
+    drop(looked);
+    assert_eq!(files(folder.path()), before);
+    assert_eq!(listed(&open(folder.path())), wanted);
+}
+
+#[tokio::test]
+async fn an_audit_drops_the_block_that_is_damaged_and_not_the_object() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    draw_most(&with_block(&store, "a", 0).await, "a").await;
+    store.close().await;
+    drop(store);
+    flip(folder.path(), MIB + 77);
+    let audited = |store: &Store| {
+        let audit = store.verify_partials(|_| true);
+        (audit.objects, audit.blocks, audit.damaged)
+    };
+    for _ in 0..2 {
+        let store = open(folder.path());
+        let partial = store.partial(&key("a")).expect("it stays");
+        if partial.holds(&[(MIB, 2 * MIB)]) {
+            assert_eq!(audited(&store), (1, 4, 1));
+        }
+        assert_eq!(audited(&store), (1, 3, 0), "noted as missing");
+        assert!(partial.holds(&[(0, MIB), (2 * MIB, 4 * MIB)]));
+        assert!(!partial.holds(&[(MIB, MIB + 1)]));
+        drop(store);
+    }
+    // What this run has drawn and noted is judged too; the rest is drawn as ever.
+    let store = open(folder.path());
+    let partial = store.partial(&key("a")).expect("it stays");
+    assert!(partial.checked(&[(2 * MIB, 3 * MIB)]).await);
+    flip(folder.path(), 3 * MIB - 1);
+    assert_eq!(audited(&store), (1, 3, 1));
+    assert!(!partial.is_there(&[(3 * MIB - 1, 3 * MIB)]));
+    draw_rest(&partial, "a").await;
+    let entry = partial.complete().await.expect("no fault").expect("whole");
+    let read = read_all(entry.reader(0, entry.len())).await;
+    assert!(read.expect("whole") == body("a", LENGTH));
+}

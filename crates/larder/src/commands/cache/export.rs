@@ -131,7 +131,8 @@ fn listed(session: &Session, args: &Args) -> Result<(File, u64), Failure> {
         &format!("/api/v1/objects?{}", query.join("&")),
         None,
         |line| {
-            if progress.takes(&line) {
+            // What is not whole is nothing to hand over.
+            if progress.takes(&line) || text(&line, "state") == "partial" {
                 return true;
             }
             of += 1;

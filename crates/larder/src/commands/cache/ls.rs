@@ -80,11 +80,16 @@ fn words(object: &Value) -> String {
     } else {
         ' '
     };
+    let size = show_size(number(object, "bytes"));
+    let url = text(object, "url");
+    if text(object, "state") == "partial" {
+        // Nobody counts their deliveries: what is there of it is said instead.
+        let held = show_size(number(object, "held"));
+        return format!("{size:>10} {:>6} {held:>9} {shared} {url}", "partial");
+    }
     format!(
-        "{:>10} {:>6} {:>9} {shared} {}",
-        show_size(number(object, "bytes")),
+        "{size:>10} {:>6} {:>9} {shared} {url}",
         number(object, "uses"),
         ago(number(object, "used")),
-        text(object, "url"),
     )
 }

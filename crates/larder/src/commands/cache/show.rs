@@ -108,19 +108,26 @@ fn words(object: &Value) -> String {
     say("from", text(object, "url"));
     let bytes = number(object, "bytes");
     say("size", &format!("{bytes} bytes ({})", show_size(bytes)));
-    say("sha256", text(object, "sha256"));
+    let is_partial = text(object, "state") == "partial";
+    if is_partial {
+        let held = number(object, "held");
+        let share = format!("{held} bytes of it ({})", show_size(held));
+        say("partial", &share);
+    } else {
+        say("sha256", text(object, "sha256"));
+    }
     if number(object, "names") > 1 {
         say(
             "shared",
             &format!("{} keys have this body", number(object, "names")),
         );
     }
-    let uses = number(object, "uses");
-    say(
-        "uses",
-        &format!("{uses}, last {}", ago(number(object, "used"))),
-    );
-    say("stored", &ago(number(object, "added")));
+    if !is_partial {
+        let uses = number(object, "uses");
+        let used = ago(number(object, "used"));
+        say("uses", &format!("{uses}, last {used}"));
+        say("stored", &ago(number(object, "added")));
+    }
     say("fetched", &ago(number(object, "fetched")));
     say("status", &number(object, "status").to_string());
     for pair in object["head"].as_array().into_iter().flatten() {

@@ -42,6 +42,13 @@ fn words(stats: &Value) -> String {
             show_size(number(cache, "bytes"))
         ),
     );
+    let partial = &stats["partial"];
+    if number(partial, "objects") > 0 {
+        let (held, bytes) = (number(partial, "held"), number(partial, "bytes"));
+        let (held, bytes) = (show_size(held), show_size(bytes));
+        let objects = number(partial, "objects");
+        say("in parts", format!("{objects} ({held} of {bytes})"));
+    }
     let (used, max) = (number(cache, "used"), number(cache, "max"));
     say(
         "on disk",

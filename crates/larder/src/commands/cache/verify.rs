@@ -139,6 +139,14 @@ fn summary(done: &Value) -> String {
     if number(done, "unread") > 0 {
         let _ = write!(out, ", {} could not be read", number(done, "unread"));
     }
+    let partial = &done["partial"];
+    if number(partial, "blocks") > 0 {
+        let (blocks, bad) = (number(partial, "blocks"), number(partial, "damaged"));
+        let _ = write!(
+            out,
+            "; {blocks} blocks of what is held in parts: {bad} damaged and dropped"
+        );
+    }
     let (lost, repaired) = (
         number(done, "objects_damaged"),
         number(done, "objects_repaired"),
