@@ -143,11 +143,11 @@ def flipped_bodies(room, origin, draw):
 
 def few_files(room, origin, draw):
     """A larder that may open hardly any more files: hits go on or end clearly, and nothing is lost."""
-    bodies = [draw.randbytes(90_000) for _ in range(120)]
+    bodies = [draw.randbytes(90_000) for _ in range(60)]
     for number, body in enumerate(bodies):
         origin.put(package(number), Answer(body=body))
     larder = Larder(room, f'[cache]\ndirectory = "{room}/cache"\nmemory = "1 MB"\n', "--admin", "off")
-    check("few files: stored", pull(larder, bodies, range(120)) == ([], []))
+    check("few files: stored", pull(larder, bodies, range(60)) == ([], []))
     larder.stop()
     larder.start("--admin", "off")
     process = larder.process.pid
@@ -169,17 +169,17 @@ def few_files(room, origin, draw):
             with lock:
                 ends.append(end)
 
-    clients = [threading.Thread(target=client, args=(range(number, 120, 20),)) for number in range(20)]
+    clients = [threading.Thread(target=client, args=(range(number, 60, 12),)) for number in range(12)]
     for thread in clients:
         thread.start()
     for thread in clients:
         thread.join()
     right, clear = ends.count("right"), ends.count("clear")
     figure(f"few files: {right} right, {clear} refused or cut, of {len(ends)}")
-    check("few files: no wrong answer", right + clear == 120 and right, str(set(ends)))
+    check("few files: no wrong answer", right + clear == 60 and right, str(set(ends)))
     resource.prlimit(process, resource.RLIMIT_NOFILE, (soft, hard))
     origin.forget()
-    check("few files: nothing was lost", pull(larder, bodies, range(120)) == ([], []) and not origin.requests, f"{len(origin.requests)} requests")
+    check("few files: nothing was lost", pull(larder, bodies, range(60)) == ([], []) and not origin.requests, f"{len(origin.requests)} requests")
     check("few files: it ends in order", larder.stop() == 0)
 
 
