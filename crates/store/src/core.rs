@@ -443,7 +443,7 @@ impl Core {
     /// Counts folders that were made for a body.
     pub(crate) fn count_folders(&self, made: u64) {
         if made > 0 {
-            lock(&self.state).limits.folders += made;
+            lock(&self.state).limits.add_folders(made);
         }
     }
 
@@ -501,8 +501,7 @@ pub(crate) fn now_u32() -> u32 {
     let now = SystemTime::now();
     #[cfg(test)]
     let now = crate::test_support::jumped(SystemTime::now());
-    now.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
-        })
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+    })
 }

@@ -241,7 +241,7 @@ impl Core {
         let (bytes, files) = {
             let state = lock(&self.state);
             let bodies = state.index.allocated();
-            let files = state.index.bodies() as u64 + state.limits.folders + self.space.files();
+            let files = state.index.bodies() as u64 + state.limits.folders() + self.space.files();
             (state.limits.in_place(bodies, &self.space), files)
         };
         let held = bytes + self.layout.index_bytes() + self.layout.parts_bytes();

@@ -430,7 +430,7 @@ fn limits(
         bytes_max,
         files_max: system.files_max,
         index_bytes,
-        folders,
+        folders: i64::try_from(folders).unwrap_or(i64::MAX),
         folder_bytes: system.folder_bytes,
         leaving_bytes: 0,
         stranded_bytes: 0,

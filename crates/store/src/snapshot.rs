@@ -96,7 +96,7 @@ impl Core {
             max_bytes: state.limits.bytes_max,
             reserved_bytes: self.space.reserved(),
             index_bytes: state.limits.index_bytes,
-            folders: state.limits.folders,
+            folders: state.limits.folders(),
             hot_bytes: self.hot.bytes(),
             hits: counters.hits.get(),
             misses: counters.misses.get(),

@@ -187,6 +187,54 @@ def variants(room, origin, draw):
     elsewhere.stop()
 
 
+def held_in_parts(room, origin, draw):
+    """What is held in parts is seen, audited and purged like anything else."""
+    origin.answers.clear()
+    body, path = draw.randbytes(5 * MIB), "/iso/dvd.iso"
+    origin.put(path, Answer(body=body))
+    larder = Larder(room, f'[cache]\ndirectory = "{room}/cache"\n', "--admin", "off")
+
+    def asks(first, last):
+        reply = wire.get(larder.forward, url(path), headers={"Range": f"bytes={first}-{last}"})
+        return (reply.status, reply.body) == (206, body[first:last + 1])
+
+    check("parts: two blocks come", asks(0, 999) and asks(3 * MIB, 3 * MIB + 9))
+
+    def lines(*words):
+        done = larder.command("cache", *words)
+        return done.returncode, done.stdout
+
+    def is_listed(when):
+        code, said = lines("ls", "--json")
+        line = json.loads(said or "{}")
+        known = line.get("state"), line.get("held"), line.get("bytes"), line.get("url")
+        check(f"parts: ls, {when}", code == 0 and known == ("partial", 2 * MIB, 5 * MIB, url(path)), said)
+        check(f"parts: ls for people, {when}", " partial " in lines("ls", "dvd")[1])
+        code, said = lines("show", url(path))
+        check(f"parts: show, {when}", code == 0 and f"{2 * MIB} bytes of it" in said, said)
+        said = json.loads(lines("stats", "--json")[1])["partial"]
+        check(f"parts: stats, {when}", said == {"objects": 1, "held": 2 * MIB, "bytes": 5 * MIB}, str(said))
+
+    is_listed("running")
+    larder.stop()
+    is_listed("stopped")
+    code, said = lines("export", room / "tree")
+    check("parts: nothing to export", code == 1 and "0 objects" in said, said)
+    held, = (file for file in (room / "cache/partials").iterdir() if not file.suffix)
+    with held.open("r+b") as file:
+        file.seek(3 * MIB + 5)
+        file.write(bytes([body[3 * MIB + 5] ^ 4]))
+    code, said = lines("verify")
+    check("parts: a bad block is dropped", code == 0 and "2 blocks of what is held in parts: 1 damaged and dropped" in said, said)
+    larder.start("--admin", "off")
+    origin.forget()
+    check("parts: the good one is a hit", asks(5, 500) and not origin.requests)
+    check("parts: the other comes again", asks(3 * MIB, 3 * MIB + 9) and len(origin.requests) == 1)
+    code, said = lines("purge", url(path))
+    check("parts: purged", lines("ls")[1] == "", said)
+    larder.stop()
+
+
 def unverified(room):
     """What an import must not take."""
     good, digest = b"x" * 100, "0" * 64
@@ -308,6 +356,8 @@ def main():
         origin = Origin(*ORIGIN)
         churned_disk(rooms[0], origin, draw)
         variants(rooms[1], origin, draw)
+        (rooms[1] / "parts").mkdir()
+        held_in_parts(rooms[1] / "parts", origin, draw)
         unverified(rooms[2])
         handed_over(rooms[2])
         cut_short(rooms[3], origin, draw)

@@ -280,14 +280,14 @@ async fn what_is_held_in_parts_is_listed_running_and_stopped() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     let partial = with_block(&store, "b", 1).await;
-    with_block(&store, "a", 5).await;
+    with_block(&store, "a", 4).await;
     let listed = |store: &Store| -> Vec<(String, u64, u64)> {
         let all = store.partials().into_iter();
         all.map(|it| (it.key.subject().to_owned(), it.held, it.len))
             .collect()
     };
     let wanted = [
-        ("http://mirror.example/a".to_owned(), 123, LENGTH as u64),
+        ("http://mirror.example/a".to_owned(), MIB, LENGTH as u64),
         ("http://mirror.example/b".to_owned(), MIB, LENGTH as u64),
     ];
     assert_eq!(listed(&store), wanted);
