@@ -376,7 +376,8 @@ fn first_range(specs: &[Spec]) -> String {
 async fn begin(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sender<Led>) {
     let (mut headers, fetched) = head_of(asked, &arrived);
     let key = &asked.naming.key;
-    let Some(span) = Span::of(&headers) else {
+    let fits = |span: &Span| arrived.length().is_none_or(|n| n == span.end - span.start);
+    let Some(span) = Span::of(&headers).filter(fits) else {
         asked.shared.unkept.note(key, Instant::now());
         return alone(slot, Pass::ColdRange, tell);
     };

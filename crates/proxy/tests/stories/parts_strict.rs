@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder_policy::target::Mode;
 
 use crate::mirror::{Mirror, Version, field};
-use crate::support::{Origin, Rig, Step, open_policy, pattern, pooled};
+use crate::support::{Origin, Rig, Step, open_policy, pattern, pooled, raw};
 
 const MIB: usize = 1 << 20;
 const LENGTH: usize = 3 * MIB;
@@ -342,5 +342,22 @@ async fn ranges_of_what_is_not_kept_cost_one_exchange_each() {
         rig.get(&origin.url(PATH), &lines).await;
         let head = &origin.heads()[3];
         assert_eq!(field(head, "if-range"), Some("\"x\""), "{head}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_another_length_than_it_tells_is_passed_on_and_not_kept() {
+    let origin = Origin::start(|_, _| {
+        raw(
+            "HTTP/1.1 206 Partial Content\r\nETag: \"a\"\r\nCache-Control: max-age=60\r\n\
+             Content-Range: bytes 4-9/10\r\nContent-Length: 5\r\n\r\n01234",
+        )
+    })
+    .await;
+    let rig = Rig::forward();
+    for requests in [2, 3] {
+        let got = rig.get(&origin.url(PATH), "Range: bytes=-5\r\n").await;
+        assert_eq!((got.status, &got.body[..]), (206, &b"01234"[..]));
+        assert_eq!(origin.requests(), requests, "asked for whole blocks once");
     }
 }
