@@ -11,6 +11,8 @@ pub enum Pass {
     RequestBody,
     /// The request said no-store.
     RequestNoStore,
+    /// A condition that is for the origin alone to judge (RFC 9111 §4.3.2).
+    Precondition,
     /// A rule of the operator says so (`cache deny`).
     Rule,
     /// A range of something that is not held.
@@ -30,6 +32,7 @@ impl Pass {
             Self::Method => "method",
             Self::RequestBody => "request-body",
             Self::RequestNoStore => "request-no-store",
+            Self::Precondition => "precondition",
             Self::Rule => "rule",
             Self::ColdRange => "cold-range",
             Self::ColdHead => "cold-head",
@@ -42,7 +45,7 @@ impl Pass {
     pub fn forwarded(self) -> Forwarded {
         match self {
             Self::Method => Forwarded::Method,
-            Self::RequestNoStore => Forwarded::Request,
+            Self::RequestNoStore | Self::Precondition => Forwarded::Request,
             Self::ColdRange | Self::ColdHead | Self::NotShared | Self::NoRoom => Forwarded::UriMiss,
             Self::RequestBody | Self::Rule => Forwarded::Bypass,
         }

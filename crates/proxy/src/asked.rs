@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, TRANSFER_ENCODING};
+use http::header::{
+    AUTHORIZATION, COOKIE, HeaderMap, IF_MATCH, IF_UNMODIFIED_SINCE, TRANSFER_ENCODING,
+};
 use http::{Method, Version};
 use larder_policy::access::Facts;
 use larder_policy::cache_control::CacheControl;
 use larder_policy::class::{Class, class};
 use larder_policy::key::CacheKey;
-use larder_policy::meta::UnixTime;
+use larder_policy::meta::{UnixTime, is_authorized};
 use larder_policy::policy::{Naming, Policy};
 use larder_policy::range::{self, Spec};
 use larder_policy::reason::Pass;
@@ -129,6 +131,12 @@ impl Asked {
         if self.control.no_store {
             return Some(Pass::RequestNoStore);
         }
+        let is_for_origin =
+            self.headers.contains_key(IF_MATCH) || self.headers.contains_key(IF_UNMODIFIED_SINCE);
+        // Where no origin is asked, what is held is all there is to judge by.
+        if is_for_origin && !self.control.only_if_cached && !self.policy.offline {
+            return Some(Pass::Precondition);
+        }
         let kept = |list: &larder_policy::access::AccessList| list.decide(&self.facts()).allowed;
         if self
             .policy
@@ -139,6 +147,16 @@ impl Asked {
             return Some(Pass::Rule);
         }
         None
+    }
+
+    /// The answer to it is for this client alone unless its origin says otherwise (RFC 9111 §3.5).
+    pub(crate) fn is_authorized(&self) -> bool {
+        is_authorized(&self.headers)
+    }
+
+    /// The host and port that were asked for, to tell whose failure is whose.
+    pub(crate) fn host(&self) -> String {
+        self.url.authority().to_string()
     }
 
     /// The mirror that an accelerated request is for, by name; empty where the site has none.

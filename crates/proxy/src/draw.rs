@@ -5,6 +5,8 @@
 //! ([`Partial::next`]); the last one puts the whole in place. What an origin sends instead of a
 //! part decides what becomes of the parts: bytes of another version end them.
 
+use std::time::Instant;
+
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE};
 use larder_policy::meta::Meta;
 use larder_policy::reason::{NotStored, Pass};
@@ -19,7 +21,7 @@ use crate::fetch::stays_on_site;
 use crate::lead::{self, Led, Source, head_of};
 use crate::origin::{Arrived, OriginError};
 use crate::parts;
-use crate::rest::{Answer, File, Part};
+use crate::rest::{Answer, File, PATIENCE, Part};
 use crate::supply::Supply;
 
 /// Draws what the spans lack and waits until it is known what comes of it: the head of the first
@@ -50,6 +52,8 @@ pub(crate) async fn rest(
     promise: Promise,
     mut tell: Option<oneshot::Sender<Led>>,
 ) {
+    // Who comes while another asks in vain does not ask again.
+    let mut since = asked.came;
     loop {
         let draw = match partial.next(&promise).await {
             Ok(Some(draw)) => draw,
@@ -60,9 +64,13 @@ pub(crate) async fn rest(
                 return say(tell, Led::Alone(Pass::NoRoom));
             }
         };
+        if let Some(status) = partial.failed_since(since, &asked.host()) {
+            return say(tell, Led::FailedForAll(status));
+        }
         if let Err(ended) = run(&asked, &partial, draw, &mut tell).await {
             return end(&asked, &partial, ended, tell).await;
         }
+        since = Instant::now();
     }
     // Others have drawn it all.
     say(tell, Led::Filling(partial.tail(), Source::others()));
@@ -87,6 +95,8 @@ pub(crate) enum Ended {
     Whole(Box<(Asked, Arrived)>),
     /// What it sent is not to be kept, or is no answer to what was asked.
     Unkept,
+    /// What it sent to a client with credentials says nothing to others.
+    Personal,
     /// It sent something else.
     Refused(Box<Arrived>),
     /// Nobody has it.
@@ -105,15 +115,18 @@ async fn run(
     let (start, end) = draw.span();
     let tail = partial.tail();
     let mut ended = Ended::Failed(OriginError::NoRoute);
-    for at in sources(asked, &partial.meta()) {
+    let mut sources = sources(asked, &partial.meta()).into_iter().peekable();
+    while let Some(at) = sources.next() {
+        // Where another is left this one has less time.
+        let limit = sources.peek().map(|_other| PATIENCE);
         let file = File {
             asked: &at,
             tail: &tail,
             length: Some(partial.length()),
             origin: partial.origin(),
         };
-        ended = match file.ask(start, Some(end), None).await {
-            Answer::Part(part) if !is_kept(&at, &part) => Ended::Unkept,
+        ended = match file.ask(start, Some(end), limit).await {
+            Answer::Part(part) if !is_kept(&at, partial, &part) => Ended::Unkept,
             Answer::Part(part) => {
                 if !draw.agreed() {
                     // Another has come so far meanwhile that it draws these bytes too.
@@ -134,6 +147,9 @@ async fn run(
             Answer::Refused(arrived) => Ended::Refused(Box::new(arrived)),
             Answer::Failed(error) => Ended::Failed(error),
         };
+        if asked.is_authorized() && !matches!(ended, Ended::Failed(_)) {
+            return Err(Ended::Personal);
+        }
         if matches!(ended, Ended::Changed | Ended::Whole(_) | Ended::Unkept) {
             // While the run is ours: nobody else asks the same. Parts that an origin does not go
             // on with would keep the whole from being fetched.
@@ -141,12 +157,17 @@ async fn run(
             break;
         }
     }
+    if let Ended::Failed(error) = &ended {
+        // Before others may draw the run.
+        partial.failed(&asked.host(), error.status());
+    }
+    drop(draw);
     Err(ended)
 }
 
 /// True if a part may be kept and given to others, judged as an answer with all of it would be: its
-/// head may say other things than that of the first part (RFC 9111 §3).
-fn is_kept(asked: &Asked, part: &Part) -> bool {
+/// head may say other things than that of the first part (RFC 9111 §3, §4.1).
+fn is_kept(asked: &Asked, partial: &Partial, part: &Part) -> bool {
     let (mut headers, fetched) = head_of(asked, &part.arrived);
     headers.remove(CONTENT_RANGE);
     headers.remove(CONTENT_LENGTH);
@@ -158,7 +179,7 @@ fn is_kept(asked: &Asked, part: &Part) -> bool {
     let key = &asked.naming.key;
     let verdict = after_fetch(answer, &asked.headers, key, fetched, asked.rules());
     match verdict {
-        AfterFetch::Store(..) => true,
+        AfterFetch::Store(_, found) => found == *partial.key(),
         // A part need not repeat the validator by which it was asked for (RFC 9110 §15.3.7).
         AfterFetch::PassThrough(why) => why == NotStored::Useless,
     }
@@ -256,7 +277,9 @@ async fn end(asked: &Asked, partial: &Partial, ended: Ended, tell: Option<onesho
             say(tell, Led::Again);
         }
         // Its client asks whoever else has it; the parts may be gone on with later.
-        Ended::Refused(_) | Ended::Failed(_) => say(tell, Led::Alone(Pass::NotShared)),
+        Ended::Personal | Ended::Refused(_) | Ended::Failed(_) => {
+            say(tell, Led::Alone(Pass::NotShared));
+        }
     }
 }
 

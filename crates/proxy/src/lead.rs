@@ -76,6 +76,8 @@ pub(crate) enum Led {
     Passed(Box<Arrived>, NotStored),
     /// No origin answered.
     Failed(OriginError),
+    /// No origin answered another client that was asking for the same: this status.
+    FailedForAll(u16),
     /// A part cannot be kept: everybody on their own.
     Alone(Pass),
     /// This part is not kept; its client may have of it what it asked for.
@@ -163,7 +165,7 @@ async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::S
                 slot.release(KEPT_STALE);
                 Led::KeptStale(Source::of(&arrived))
             }
-            _ => return store(&asked, slot, arrived, tell).await,
+            _ => return Box::pin(store(&asked, slot, arrived, tell)).await,
         },
         Err(error) => match &in_hand {
             Some(held) if keeps_stale(&asked, held, None) => {
@@ -253,8 +255,9 @@ pub(crate) fn head_of(asked: &Asked, arrived: &Arrived) -> (HeaderMap, Fetched) 
 pub(crate) async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sender<Led>) {
     let (headers, fetched) = head_of(asked, &arrived);
     let length = arrived.length();
+    let status = arrived.response.status().as_u16();
     let answer = Answer {
-        status: arrived.response.status().as_u16(),
+        status,
         headers: &headers,
         length,
     };
@@ -262,10 +265,17 @@ pub(crate) async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: one
     let (meta, key) = match admitted(asked, answer, fetched).await {
         Ok(kept) if framed => kept,
         Ok(_) => return pass(slot, arrived, NotStored::Unframed, tell),
-        Err(why) => return pass(slot, arrived, why, tell),
+        Err(why) => {
+            if status == 200 {
+                asked.shared.unkept.note_refusal(asked, why);
+            }
+            return pass(slot, arrived, why, tell);
+        }
     };
     let source = Source::of(&arrived);
-    let begun = match length.filter(|_| is_resumable(&meta)) {
+    // Beside parts that may be gone on with later it is no run of theirs.
+    let in_parts = is_resumable(&meta) && !parts::are_held(asked, &key);
+    let begun = match length.filter(|_| in_parts) {
         Some(length) => {
             let origin = arrived.to.label();
             let opening = Opening {

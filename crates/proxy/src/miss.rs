@@ -15,8 +15,9 @@ use crate::reply::{self, Reply};
 use crate::serve::{Held, Told, answer};
 use crate::{hit, parts, pass, revalidate};
 
-/// How often a request competes for a lead before it goes on its own: a leader can fail.
-pub(crate) const ATTEMPTS: u32 = 4;
+/// How often a request competes for a lead before it goes on its own: a leader can fail, and a file
+/// can change under those who draw it.
+pub(crate) const ATTEMPTS: u32 = 8;
 
 /// Nothing usable is held as a whole.
 pub(crate) async fn reply(asked: &Asked) -> Reply {
@@ -26,13 +27,43 @@ pub(crate) async fn reply(asked: &Asked) -> Reply {
     if asked.method == http::Method::HEAD {
         return pass::reply(asked, None, Pass::ColdHead).await;
     }
+    if asked.shared.unkept.is_for_origin(asked) {
+        return pass::reply(asked, None, Pass::NotShared).await;
+    }
     if leaves_out_something(asked) && asked.policy.draws_blocks(asked.class) {
-        if asked.shared.unkept.is_noted(&asked.naming.key, asked.came) {
-            return pass::reply(asked, None, Pass::ColdRange).await;
-        }
         return parts::cold(asked).await;
     }
     collapsed(asked, None, Forwarded::UriMiss).await
+}
+
+/// Parts are held and nobody goes on with them now: the whole is fetched beside them, once for all
+/// who want it. `None`: the request is for less.
+pub(crate) async fn beside_parts(asked: &Asked) -> Option<Reply> {
+    let is_shared = asked.method == http::Method::GET && !asked.is_authorized();
+    if !is_shared || leaves_out_something(asked) {
+        return None;
+    }
+    let key = hit::key(asked).await;
+    match asked.shared.store.join_since(&key, None) {
+        Join::Lead(slot) => match lead(asked, slot, None).await {
+            Led::Again | Led::Alone(_) => None,
+            led => Some(led_to(asked, led, None, Forwarded::UriMiss)),
+        },
+        Join::Follow(follower) => match follower.outcome().await {
+            Followed::Filling(tail) if fits(asked, &tail.meta()) => {
+                Some(follow(asked, &Held::Tail(&tail), Forwarded::UriMiss))
+            }
+            Followed::Ready(entry) if fits(asked, entry.meta()) => {
+                Some(follow(asked, &Held::Entry(&entry), Forwarded::UriMiss))
+            }
+            _ => None,
+        },
+    }
+}
+
+/// True if an answer is one to this request too.
+fn fits(asked: &Asked, meta: &Meta) -> bool {
+    is_for(asked, meta) && selects(&asked.headers, meta)
 }
 
 /// True if a request is for ranges other than the whole.
@@ -158,6 +189,7 @@ pub(crate) fn led_to(
                 reply
             }
         }
+        Led::FailedForAll(status) => reply::failed_for_all(asked, status),
         // Callers have seen to these.
         Led::Again | Led::Alone(_) | Led::Unkept(..) => reply::only_if_cached(),
     }

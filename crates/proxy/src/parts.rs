@@ -1,5 +1,6 @@
 //! Answers from an object of which parts are held, and the first part of one of which nothing is.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::Method;
@@ -23,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::asked::Asked;
 use crate::fetch::fetch;
 use crate::lead::{self, Led, Source, admitted, fill_fields, head_of};
-use crate::miss::{ATTEMPTS, follow, is_for, led_to};
+use crate::miss::{ATTEMPTS, beside_parts, follow, is_for, led_to};
 use crate::origin::{Arrived, Outgoing};
 use crate::record::Outcome;
 use crate::reply::Reply;
@@ -46,6 +47,9 @@ pub(crate) async fn reply(asked: &Asked) -> Option<Reply> {
         }
         match from_parts(asked, &partial).await {
             Led::Again => {}
+            Led::Alone(Pass::NotShared) if let Some(reply) = beside_parts(asked).await => {
+                return Some(reply);
+            }
             Led::Alone(why) => return Some(pass::reply(asked, None, why).await),
             Led::Filling(tail, source) => {
                 return Some(told(asked, &tail, source));
@@ -98,35 +102,44 @@ async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
         BeforeFetch::Revalidate(..) if asked.method == Method::HEAD => {
             return Led::Alone(Pass::ColdHead);
         }
+        // What the origin says to one client is nothing to what others have.
+        BeforeFetch::Revalidate(..) if asked.is_authorized() => {
+            return Led::Alone(Pass::NotShared);
+        }
         // Who follows a fetch of the whole has what it brings.
         BeforeFetch::Revalidate(_, judged) if !is_being_fetched(asked, partial) => {
             if let Some(led) = confirm(asked, partial, judged).await {
                 return led;
             }
         }
-        BeforeFetch::HitWhileAsking(judged) => {
+        BeforeFetch::HitWhileAsking(judged) if !asked.is_authorized() => {
             let (asked, partial) = (asked.clone(), partial.clone());
             tokio::spawn(async move { drop(confirm(&asked, &partial, judged).await) });
         }
         _ => {}
     }
-    if partial.holds(&spans) {
-        if !partial.is_there(&spans) {
-            // Of an earlier run: compared first, and drawn if that fails.
-            draw::in_background(asked, partial, spans);
-        }
+    if partial.is_there(&spans) {
         return Led::Filling(partial.tail(), Source::nobody());
     }
-    if partial.is_drawing(&spans) {
-        draw::in_background(asked, partial, spans);
-        return Led::Filling(partial.tail(), Source::others());
+    // Nobody goes on for a client whose own question may get an answer of its own.
+    if !asked.is_authorized() {
+        if partial.holds(&spans) {
+            // Of an earlier run: compared first, and drawn if that fails.
+            draw::in_background(asked, partial, spans);
+            return Led::Filling(partial.tail(), Source::nobody());
+        }
+        if partial.is_coming(&spans).await {
+            draw::in_background(asked, partial, spans);
+            return Led::Filling(partial.tail(), Source::others());
+        }
     }
     draw::drawn(asked, partial, spans).await
 }
 
-/// True if a fetch of the whole, begun when nothing was held, is under way.
+/// True if a fetch of the whole, begun when nothing was held, is what brings the parts.
 fn is_being_fetched(asked: &Asked, partial: &Partial) -> bool {
-    asked.shared.store.filling(partial.key()).is_some()
+    let fill = asked.shared.store.filling(partial.key());
+    fill.is_some_and(|tail| Arc::ptr_eq(&tail.meta(), &partial.meta()))
 }
 
 /// What the parts hold for a request that is to cause no fetch; `None`: not all that it wants, or
@@ -187,6 +200,10 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
         let is_replaced = partial.is_discarded();
         return is_replaced.then_some(Led::Again);
     }
+    if let Some(status) = partial.failed_since(asked.came, &asked.host()) {
+        let is_used = on_error(judged, asked.class, None) == OnError::ServeStale;
+        return (!is_used).then_some(Led::FailedForAll(status));
+    }
     let meta = partial.meta();
     let mut fields = match &asked.ranges {
         // Of another version no more is wanted than that (RFC 9110 §13.2.2).
@@ -218,11 +235,17 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
                 tokio::spawn(replace(asked.clone(), arrived, tell));
                 Some(told.await.unwrap_or(Led::Again))
             }
-            status if on_error(judged, asked.class, Some(status)) == OnError::ServeStale => None,
+            status if on_error(judged, asked.class, Some(status)) == OnError::ServeStale => {
+                partial.failed(&asked.host(), 502);
+                None
+            }
             _ => Some(Led::Passed(Box::new(arrived), NotStored::Status)),
         },
-        Err(_) if on_error(judged, asked.class, None) == OnError::ServeStale => None,
-        Err(error) => Some(Led::Failed(error)),
+        Err(error) => {
+            partial.failed(&asked.host(), error.status());
+            let is_used = on_error(judged, asked.class, None) == OnError::ServeStale;
+            (!is_used).then_some(Led::Failed(error))
+        }
     }
 }
 
@@ -301,6 +324,10 @@ pub(crate) async fn cold(asked: &Asked) -> Reply {
                 {
                     return follow(asked, &Held::Entry(&entry), Forwarded::UriMiss);
                 }
+                Followed::Released(why) if lead::failed_status(why).is_some() => {
+                    let status = lead::failed_status(why).unwrap_or(502);
+                    return led_to(asked, Led::FailedForAll(status), None, Forwarded::UriMiss);
+                }
                 Followed::Failed => {}
                 Followed::Filling(_) if asked.shared.store.partial(&key).is_some() => {}
                 Followed::Filling(_) | Followed::Ready(_) | Followed::Released(_) => break,
@@ -336,7 +363,7 @@ async fn fetch_first(asked: Asked, slot: Slot, tell: oneshot::Sender<Led>) {
         Ok((at, arrived)) if arrived.response.status() == 206 => {
             return begin(&at, slot, arrived, tell).await;
         }
-        Ok((at, arrived)) => return lead::store(&at, slot, arrived, tell).await,
+        Ok((at, arrived)) => return Box::pin(lead::store(&at, slot, arrived, tell)).await,
         Err(error) => {
             slot.release(lead::failed_word(error.status()));
             Led::Failed(error)
@@ -375,10 +402,9 @@ fn first_range(specs: &[Spec]) -> String {
 /// Makes an object of the first part, and draws the other parts that its client wants.
 async fn begin(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sender<Led>) {
     let (mut headers, fetched) = head_of(asked, &arrived);
-    let key = &asked.naming.key;
     let fits = |span: &Span| arrived.length().is_none_or(|n| n == span.end - span.start);
     let Some(span) = Span::of(&headers).filter(fits) else {
-        asked.shared.unkept.note(key, Instant::now());
+        asked.shared.unkept.note_refusal(asked, NotStored::Useless);
         return alone(slot, Pass::ColdRange, tell);
     };
     headers.remove(CONTENT_RANGE);
@@ -390,8 +416,9 @@ async fn begin(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sende
     };
     let (meta, key) = match admitted(asked, as_whole, fetched).await {
         Ok((meta, key)) if is_resumable(&meta) => (meta, key),
-        _ => {
-            asked.shared.unkept.note(key, Instant::now());
+        refused => {
+            let why = refused.err().unwrap_or(NotStored::Useless);
+            asked.shared.unkept.note_refusal(asked, why);
             slot.release(Pass::ColdRange.as_str());
             return drop(tell.send(Led::Unkept(Box::new(arrived), span)));
         }

@@ -27,7 +27,7 @@ const OVERLAP: u64 = 64 << 10;
 pub(crate) const ATTEMPT: Duration = Duration::from_millis(2500);
 
 /// Bound on one try where nobody waits in the middle of an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A file of which something is held.
 #[derive(Clone, Copy, Debug)]

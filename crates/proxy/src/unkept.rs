@@ -1,6 +1,6 @@
-//! Parts that are not to be kept (no validator, no-store, private): their client gets of the
-//! answer in hand what it asked for, and whoever asks for the file's ranges in the next minute
-//! gets them from the origin as asked, not a whole block of which most is thrown away.
+//! What is not to be kept (no validator, no-store, private): of a part its client gets what it asked
+//! for, and who asks with ranges or conditions in the next minute gets the origin's own answer to
+//! them, not a whole block or file of which most is thrown away.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use http::header::{
 use larder_policy::key::CacheKey;
 use larder_policy::part::Span;
 use larder_policy::range::{self, Selection};
-use larder_policy::reason::Pass;
+use larder_policy::reason::{NotStored, Pass};
 
 use crate::asked::Asked;
 use crate::origin::Arrived;
@@ -33,8 +33,16 @@ pub(crate) struct Unkept {
 }
 
 impl Unkept {
+    /// Notes a file that may not be kept, if that is so for all clients.
+    pub(crate) fn note_refusal(&self, asked: &Asked, why: NotStored) {
+        use NotStored::{Authorization, NoRoom, Status};
+        if !asked.is_authorized() && !matches!(why, Authorization | NoRoom | Status) {
+            self.note(&asked.naming.key, Instant::now());
+        }
+    }
+
     /// Of this file no part may be kept, as its origin has just said.
-    pub(crate) fn note(&self, key: &CacheKey, now: Instant) {
+    fn note(&self, key: &CacheKey, now: Instant) {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         if noted.len() >= FILES_MAX {
             noted.retain(|_, at| now.duration_since(*at) < KNOWN);
@@ -44,8 +52,15 @@ impl Unkept {
         }
     }
 
+    /// True if a request should go to the origin as it is: nothing of its file may be kept, and
+    /// its ranges or conditions ask for less than everything.
+    pub(crate) fn is_for_origin(&self, asked: &Asked) -> bool {
+        let asks_for_less = asked.ranges.is_some() || has_conditions(asked);
+        asks_for_less && self.is_noted(&asked.naming.key, asked.came)
+    }
+
     /// True if the origin said so within the last minute.
-    pub(crate) fn is_noted(&self, key: &CacheKey, now: Instant) -> bool {
+    fn is_noted(&self, key: &CacheKey, now: Instant) -> bool {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         noted
             .get(key)
@@ -56,17 +71,7 @@ impl Unkept {
 /// What a client has asked for of a part that is in hand. `None`: the part is not enough for it, or
 /// its conditions are for the origin to judge.
 pub(crate) fn reply(asked: &Asked, mut arrived: Arrived, span: Span) -> Option<Reply> {
-    let conditions = [
-        IF_MATCH,
-        IF_NONE_MATCH,
-        IF_MODIFIED_SINCE,
-        IF_UNMODIFIED_SINCE,
-        IF_RANGE,
-    ];
-    if conditions
-        .iter()
-        .any(|name| asked.headers.contains_key(name))
-    {
+    if has_conditions(asked) {
         return None;
     }
     let specs = asked.ranges.as_deref()?;
@@ -90,6 +95,18 @@ pub(crate) fn reply(asked: &Asked, mut arrived: Arrived, span: Span) -> Option<R
         .response
         .map(|body| body.cut_to(start - span.start, end - start));
     Some(reply)
+}
+
+fn has_conditions(asked: &Asked) -> bool {
+    let conditions = [
+        IF_MATCH,
+        IF_NONE_MATCH,
+        IF_MODIFIED_SINCE,
+        IF_UNMODIFIED_SINCE,
+        IF_RANGE,
+    ];
+    let mut names = conditions.iter();
+    names.any(|name| asked.headers.contains_key(name))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod parts_strict;
 mod requests;
 mod revalidate;
 mod sharing;
+mod silence;
 mod strict;
 mod support;
 mod tunnel;

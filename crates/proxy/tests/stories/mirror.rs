@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
 
 /// Bytes that are sent at once, and that may lie unread in the socket beyond that.
 pub(crate) const PIECE: usize = 32 << 10;
@@ -74,6 +75,18 @@ struct State {
 pub(crate) struct Mirror {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
+    #[expect(dead_code, reason = "held for its drop")]
+    serving: Arc<Serving>,
+}
+
+/// What serves ends with the last handle: sequences by the thousand leave no sockets behind.
+#[derive(Debug)]
+struct Serving(AbortHandle);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Mirror {
@@ -88,12 +101,18 @@ impl Mirror {
             ..State::default()
         }));
         let shared = Arc::clone(&state);
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
+            // They end with it.
+            let mut conversations = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(converse(stream, Arc::clone(&shared)));
+                conversations.spawn(converse(stream, Arc::clone(&shared)));
             }
         });
-        Self { address, state }
+        Self {
+            address,
+            state,
+            serving: Arc::new(Serving(serving.abort_handle())),
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

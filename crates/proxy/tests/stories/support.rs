@@ -243,6 +243,13 @@ impl Rig {
         }
     }
 
+    /// Ends as a service does.
+    pub(crate) async fn ended(self) {
+        self.handle.shutdown(Duration::from_millis(10)).await;
+        self.handle.end().await;
+        self.store.close().await;
+    }
+
     /// Ends as a service does, and begins again on the same cache.
     pub(crate) async fn restarted(self) -> Self {
         self.restarted_as(open_policy()).await

@@ -25,6 +25,8 @@ struct Run {
     /// Where it ends, which another may bring forward.
     end: u64,
     since: Instant,
+    /// An origin sends it.
+    agreed: bool,
     /// The run of another that this one is to end, once an origin has agreed to send it.
     instead_of: Option<u64>,
 }
@@ -122,6 +124,7 @@ impl Claims {
             at: start,
             end,
             since: now,
+            agreed: false,
             instead_of: None,
         });
         Claimed::Mine { number, start, end }
@@ -134,6 +137,7 @@ impl Claims {
             return false;
         };
         let (start, other) = (self.runs[mine].start, self.runs[mine].instead_of.take());
+        self.runs[mine].agreed = true;
         match self.runs.iter_mut().find(|run| Some(run.number) == other) {
             Some(other) if other.at > start => false,
             Some(other) => {
@@ -147,6 +151,12 @@ impl Claims {
     /// What the runs still have to draw.
     pub(crate) fn spans(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|run| (run.start, run.end))
+    }
+
+    /// What origins are sending.
+    pub(crate) fn coming(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let agreed = self.runs.iter().filter(|run| run.agreed);
+        agreed.map(|run| (run.start, run.end))
     }
 
     /// Takes at most `length` bytes into a run: what comes after its end is not its own. Returns

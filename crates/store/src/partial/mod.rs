@@ -40,6 +40,8 @@ use claims::{BLOCK, Claimed, Claims};
 pub use draw::Draw;
 pub(crate) use shelf::Shelf;
 
+/// Who waits for an origin to send what others have asked for looks again after so long.
+const LOOKED_AGAIN: Duration = Duration::from_millis(250);
 /// How often room is made for a run before it is given up: others take it too.
 const TRIES_FOR_ROOM: u32 = 8;
 
@@ -72,6 +74,8 @@ struct Inner {
     over: AtomicBool,
     /// When an origin last confirmed the version that is held; whoever asks holds the lock.
     confirmed: tokio::sync::Mutex<Option<Instant>>,
+    /// When which host last gave no answer, and the status that clients got.
+    failure: Mutex<Option<(Instant, String, u16)>>,
     /// When it was last asked for, as a count of such times.
     used: AtomicU64,
 }
@@ -195,14 +199,42 @@ impl Partial {
         running.with_extents(|there| spans.iter().all(|(start, end)| there.covers(*start, *end)))
     }
 
-    /// True if all of these bytes that are missing are being drawn by others.
-    pub fn is_drawing(&self, spans: &[(u64, u64)]) -> bool {
-        let claims = lock(&self.inner.claims);
-        let mut there = self.inner.running.with_extents(Clone::clone);
-        for (start, end) in claims.spans() {
-            there.insert(start, end);
+    /// Waits while others ask for bytes of these spans and nobody sends them yet. True: all that is
+    /// missing is coming, false: somebody has to ask for some of it.
+    pub async fn is_coming(&self, spans: &[(u64, u64)]) -> bool {
+        loop {
+            let moved = self.inner.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            let (coming, asked) = {
+                let claims = lock(&self.inner.claims);
+                let there = self.inner.running.with_extents(Clone::clone);
+                let covers =
+                    |mut there: extents::Extents, more: &mut dyn Iterator<Item = (u64, u64)>| {
+                        more.for_each(|(start, end)| there.insert(start, end));
+                        spans.iter().all(|(start, end)| there.covers(*start, *end))
+                    };
+                let asked = covers(there.clone(), &mut claims.spans());
+                (covers(there, &mut claims.coming()), asked)
+            };
+            if coming || !asked {
+                return coming;
+            }
+            wait_at_most(LOOKED_AGAIN, moved).await;
         }
-        spans.iter().all(|(start, end)| there.covers(*start, *end))
+    }
+
+    /// Nobody has answered a client of `host`: those who wait for the same answer get the same
+    /// `status`.
+    pub fn failed(&self, host: &str, status: u16) {
+        *lock(&self.inner.failure) = Some((Instant::now(), host.to_owned(), status));
+    }
+
+    /// The status of a failure at a host since a time.
+    pub fn failed_since(&self, time: Instant, host: &str) -> Option<u16> {
+        let failure = lock(&self.inner.failure);
+        let (at, failed, status) = failure.as_ref()?;
+        (*at > time && failed == host).then_some(*status)
     }
 
     /// Says that these spans will be drawn.
@@ -275,11 +307,13 @@ impl Partial {
     /// The caller has an answer with the bytes `start..end` in hand, of an object that it has just
     /// made.
     fn claimed(&self, start: u64, end: u64) -> Claim {
-        let claimed = lock(&self.inner.claims).claim(start, end, Instant::now());
-        let number = match claimed {
+        let mut claims = lock(&self.inner.claims);
+        let number = match claims.claim(start, end, Instant::now()) {
             Claimed::Mine { number, .. } => number,
             Claimed::Nothing | Claimed::Others(_) => u64::MAX,
         };
+        claims.settle(number);
+        drop(claims);
         Claim {
             partial: self.clone(),
             number,
@@ -495,6 +529,7 @@ impl Partial {
                 path,
                 over: AtomicBool::new(false),
                 confirmed: tokio::sync::Mutex::default(),
+                failure: Mutex::default(),
                 used: AtomicU64::new(0),
             }),
         }
