@@ -244,6 +244,7 @@ impl Arriving {
         let time = UnixTime(self.fetched);
         let fetched = Fetched {
             url: objects::normal(&self.url).ok()?,
+            origin: None,
             request_time: time,
             response_time: time,
             vary: self.fields()?,

@@ -87,6 +87,7 @@ pub struct Meta {
     status: u16,
     headers: HeaderMap,
     url: String,
+    origin: Option<String>,
     request_time: UnixTime,
     response_time: UnixTime,
     vary: Vec<(String, Option<Vec<u8>>)>,
@@ -98,6 +99,9 @@ pub struct Meta {
 pub struct Fetched {
     /// The URL in normal form that was asked (not the store ID).
     pub url: String,
+    /// Whose answer it is, in the words of whoever asked: what tells the origins of one pool, which
+    /// are all asked for one URL, from each other. `None`: unknown.
+    pub origin: Option<String>,
     /// When the request was sent.
     pub request_time: UnixTime,
     /// When the response head came.
@@ -116,6 +120,7 @@ impl Meta {
             status,
             headers,
             url: fetched.url,
+            origin: fetched.origin,
             request_time: fetched.request_time,
             response_time: fetched.response_time,
             vary: fetched.vary,
@@ -137,6 +142,7 @@ impl Meta {
     pub fn fetched(&self) -> Fetched {
         Fetched {
             url: self.url.clone(),
+            origin: self.origin.clone(),
             request_time: self.request_time,
             response_time: self.response_time,
             vary: self.vary.clone(),
@@ -147,6 +153,11 @@ impl Meta {
     /// The URL that was asked when it was fetched.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whose entity tag it has, if that is known ([`Fetched::origin`]).
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
     }
 
     /// The numbers that freshness needs.

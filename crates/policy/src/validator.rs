@@ -9,6 +9,7 @@ use http::header::{
 
 use crate::cache_control::split_outside_quotes;
 use crate::meta::{Fetched, Meta, UnixTime, date_of};
+use crate::part::Span;
 
 /// What a client's preconditions make of a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,13 +108,18 @@ pub fn if_range_holds(request: &HeaderMap, meta: &Meta) -> bool {
     }
 }
 
-/// The fields that ask `url`'s origin whether what is held is still good. An entity tag is sent
-/// only to the host that gave it: mirrors of one file give different tags, and a foreign tag would
+/// The fields that ask an origin whether what is held is still good; `origin` is its label
+/// ([`Fetched::origin`]), if there is one, and `url` what it is asked for. An entity tag is sent
+/// only to the origin that gave it: mirrors of one file give different tags, and a foreign tag would
 /// fetch the body again (RFC 9110 §13.1.3 lets the tag outrank the date).
-pub fn conditional_fields(meta: &Meta, url: &str) -> Vec<(HeaderName, HeaderValue)> {
+pub fn conditional_fields(
+    meta: &Meta,
+    url: &str,
+    origin: Option<&str>,
+) -> Vec<(HeaderName, HeaderValue)> {
     let mut fields = Vec::new();
     if let Some(tag) = meta.etag()
-        && authority_of(url) == authority_of(meta.url())
+        && is_its_own(meta, url, origin)
     {
         fields.push((IF_NONE_MATCH, tag.clone()));
     }
@@ -125,6 +131,15 @@ pub fn conditional_fields(meta: &Meta, url: &str) -> Vec<(HeaderName, HeaderValu
     };
     fields.extend(since.map(|value| (IF_MODIFIED_SINCE, value)));
     fields
+}
+
+/// True if what is held came from the origin of this label, or, where that is not known, from the
+/// host of `url`.
+fn is_its_own(meta: &Meta, url: &str, origin: Option<&str>) -> bool {
+    match (meta.origin(), origin) {
+        (Some(held), Some(asked)) => held == asked,
+        _ => authority_of(url) == authority_of(meta.url()),
+    }
 }
 
 fn authority_of(url: &str) -> &str {
@@ -147,13 +162,20 @@ pub fn remove_conditions(headers: &mut HeaderMap) {
 }
 
 /// True if a 304 speaks of what is held: it names no other validator (RFC 9111 §4.3.4). Tags
-/// decide where both have one, dates elsewhere; tags of different mirrors are not compared.
-pub fn confirms(meta: &Meta, answer: &HeaderMap, url: &str) -> bool {
-    if authority_of(url) == authority_of(meta.url())
+/// decide where both have one, dates elsewhere. Tags of different origins are not compared; what
+/// another origin tells of the length is.
+pub fn confirms(meta: &Meta, answer: &HeaderMap, fetched: &Fetched) -> bool {
+    let is_own = is_its_own(meta, &fetched.url, fetched.origin.as_deref());
+    if is_own
         && let (Some(new), Some(held)) = (answer.get(ETAG), meta.etag())
         && let (Ok(new), Ok(held)) = (new.to_str(), held.to_str())
     {
         return tags_match(new, held, false);
+    }
+    if let (false, Some(told), Some(held)) = (is_own, told_length(answer), meta.content_length())
+        && told != held
+    {
+        return false;
     }
     match (date_of(answer, &LAST_MODIFIED), meta.inputs().last_modified) {
         (Some(new), Some(held)) => new == held,
@@ -161,11 +183,23 @@ pub fn confirms(meta: &Meta, answer: &HeaderMap, url: &str) -> bool {
     }
 }
 
+/// The length of the whole file by an answer that does not have all of it. Many servers say of a
+/// 304 that it has none itself.
+fn told_length(answer: &HeaderMap) -> Option<u64> {
+    if answer.contains_key(CONTENT_RANGE) {
+        return Span::of(answer).map(|span| span.length);
+    }
+    let told = answer.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    told.filter(|length| *length > 0)
+}
+
 /// The stored head after a 304 (RFC 9111 §3.2): fields of the answer replace those held, except
-/// what describes the body that is held. `answer` has end-to-end fields only.
+/// what describes the body that is held. Its entity tag stays with the origin that gave it when
+/// another one confirms it. `answer` has end-to-end fields only.
 #[must_use]
 pub fn refreshed(meta: &Meta, answer: &HeaderMap, fetched: Fetched) -> Meta {
     let mut headers = meta.headers().clone();
+    let is_own = is_its_own(meta, &fetched.url, fetched.origin.as_deref());
     // Both are of one message: those of the first answer say nothing about this one (§4.2.3).
     headers.remove(AGE);
     if !answer.contains_key(DATE)
@@ -176,7 +210,8 @@ pub fn refreshed(meta: &Meta, answer: &HeaderMap, fetched: Fetched) -> Meta {
     for name in answer.keys() {
         let of_the_body = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE].contains(name)
             || matches!(name.as_str(), "content-md5" | "content-digest");
-        if of_the_body || *name == SET_COOKIE {
+        let foreign = *name == ETAG && !is_own;
+        if of_the_body || foreign || *name == SET_COOKIE {
             continue;
         }
         headers.remove(name);
@@ -184,14 +219,19 @@ pub fn refreshed(meta: &Meta, answer: &HeaderMap, fetched: Fetched) -> Meta {
             headers.append(name.clone(), value.clone());
         }
     }
-    Meta::new(
-        meta.status(),
-        headers,
-        Fetched {
-            vary: meta.fetched().vary,
-            ..fetched
-        },
-    )
+    let held = meta.fetched();
+    let (url, origin) = if is_own {
+        (fetched.url, fetched.origin.or(held.origin))
+    } else {
+        (held.url, held.origin)
+    };
+    let fetched = Fetched {
+        url,
+        origin,
+        vary: held.vary,
+        ..fetched
+    };
+    Meta::new(meta.status(), headers, fetched)
 }
 
 #[cfg(test)]
@@ -210,8 +250,13 @@ mod tests {
     }
 
     fn held(fields: &[(&'static str, &'static str)]) -> Meta {
+        held_of(fields, None)
+    }
+
+    fn held_of(fields: &[(&'static str, &'static str)], origin: Option<&str>) -> Meta {
         let fetched = Fetched {
             url: "http://m/a".into(),
+            origin: origin.map(str::to_owned),
             response_time: UnixTime(1_000_000_000),
             ..Fetched::default()
         };
@@ -283,20 +328,72 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_sent_only_to_the_host_that_gave_it() {
-        let meta = held(&[("etag", "\"a\""), ("last-modified", OLD)]);
-        let names = |url: &str| -> Vec<String> {
-            conditional_fields(&meta, url)
+    fn a_tag_is_sent_only_to_the_origin_that_gave_it() {
+        const BOTH: &str = "if-none-match if-modified-since";
+        const DATED: &str = "if-modified-since";
+        let tagged = [("etag", "\"a\"")];
+        let both = [("etag", "\"a\""), ("last-modified", OLD)];
+        for (fields, from, url, origin, wanted) in [
+            // Nobody knows whose it is: the host of the URL tells.
+            (&both[..], None, "http://m/other", None, BOTH),
+            (&both, None, "http://m/a", Some("http://x:80"), BOTH),
+            (&both, None, "http://n/a", Some("http://x:80"), DATED),
+            (&tagged, None, "http://m/a", None, "if-none-match"),
+            (&[], None, "http://n/a", None, DATED),
+            // One URL, several origins.
+            (&both, Some("x"), "http://m/a", Some("x"), BOTH),
+            (&both, Some("x"), "http://m/a", Some("y"), DATED),
+            (&tagged, Some("x"), "http://m/a", Some("x"), "if-none-match"),
+            (&tagged, Some("x"), "http://m/a", Some("y"), DATED),
+            // Several URLs, one origin.
+            (&both, Some("x"), "http://n/a", Some("x"), BOTH),
+        ] {
+            let names: Vec<String> = conditional_fields(&held_of(fields, from), url, origin)
                 .into_iter()
                 .map(|(name, _)| name.to_string())
-                .collect()
+                .collect();
+            assert_eq!(names.join(" "), wanted, "{from:?} {url} {origin:?}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_304_is_known_by_date_and_length_and_leaves_the_tag() {
+        let fields = [
+            ("etag", "\"a\""),
+            ("last-modified", OLD),
+            ("content-length", "9"),
+        ];
+        let meta = held_of(&fields, Some("x"));
+        let from = |origin: &str| Fetched {
+            origin: Some(origin.to_owned()),
+            ..meta.fetched()
         };
-        assert_eq!(
-            names("http://m/other"),
-            ["if-none-match", "if-modified-since"]
-        );
-        assert_eq!(names("http://n/a"), ["if-modified-since"]);
-        assert_eq!(conditional_fields(&held(&[]), "http://n/a").len(), 1);
+        for (origin, answer, wanted) in [
+            ("x", &[("etag", "\"a\"")][..], true),
+            ("x", &[("etag", "\"b\"")], false),
+            ("y", &[("etag", "\"b\"")], true),
+            ("y", &[("etag", "\"b\""), ("last-modified", OLD)], true),
+            ("y", &[("etag", "\"a\""), ("last-modified", NEW)], false),
+            ("y", &[("content-length", "9")], true),
+            ("y", &[("content-length", "8")], false),
+            // A 304 that has no body itself; a part of the whole.
+            ("y", &[("content-length", "0")], true),
+            (
+                "y",
+                &[("content-length", "1"), ("content-range", "bytes 0-0/9")],
+                true,
+            ),
+        ] {
+            let found = confirms(&meta, &map(answer), &from(origin));
+            assert_eq!(found, wanted, "{origin} {answer:?}");
+        }
+        let answer = map(&[("etag", "W/\"a\""), ("x", "1")]);
+        for (origin, tag) in [("x", "W/\"a\""), ("y", "\"a\"")] {
+            let new = refreshed(&meta, &answer, from(origin));
+            assert_eq!(new.etag().unwrap(), tag);
+            assert_eq!((new.origin(), new.url()), (Some("x"), "http://m/a"));
+            assert!(new.headers().contains_key("x"));
+        }
     }
 
     #[test]
@@ -327,18 +424,19 @@ mod tests {
     #[test]
     fn a_304_that_names_another_validator_does_not_confirm() {
         let meta = held(&[("etag", "\"a\""), ("last-modified", OLD)]);
-        assert!(confirms(&meta, &map(&[]), "http://m/a"));
-        assert!(confirms(&meta, &map(&[("etag", "W/\"a\"")]), "http://m/a"));
-        assert!(!confirms(&meta, &map(&[("etag", "\"b\"")]), "http://m/a"));
-        assert!(confirms(
-            &meta,
-            &map(&[("etag", "\"b\"")]),
-            "http://other/a"
-        ));
-        assert!(!confirms(
-            &meta,
-            &map(&[("last-modified", NEW)]),
-            "http://other/a"
-        ));
+        for (url, answer, wanted) in [
+            ("http://m/a", &[][..], true),
+            ("http://m/a", &[("etag", "W/\"a\"")], true),
+            ("http://m/a", &[("etag", "\"b\"")], false),
+            ("http://other/a", &[("etag", "\"b\"")], true),
+            ("http://other/a", &[("last-modified", NEW)], false),
+        ] {
+            let fetched = Fetched {
+                url: url.into(),
+                ..Fetched::default()
+            };
+            let found = confirms(&meta, &map(answer), &fetched);
+            assert_eq!(found, wanted, "{url} {answer:?}");
+        }
     }
 }

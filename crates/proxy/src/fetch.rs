@@ -2,7 +2,7 @@
 //! redirect to other mirrors and from http to https, and a client that knows neither TLS nor the
 //! other mirror gets the file all the same, kept under the name that it asked for.
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap};
+use http::header::{AUTHORIZATION, COOKIE};
 use larder_policy::route::Hop;
 use larder_policy::url::Url;
 
@@ -12,33 +12,35 @@ use crate::origin::{Arrived, OriginError, Outgoing};
 /// Redirects that are followed for one answer.
 const REDIRECTS_MAX: u32 = 5;
 
-/// Asks the origin with the fields that `fields` gives for a URL. The request that comes back is the one that was answered: after a redirect its
-/// URL is the last one, its key the first.
+/// Sends what `outgoing` gives for a URL. The request that comes back is the one that was answered:
+/// after a redirect its URL is the last one, its key the first.
 pub(crate) async fn fetch(
     asked: &Asked,
-    fields: impl Fn(&Asked) -> HeaderMap,
+    outgoing: impl Fn(&Asked) -> Outgoing,
 ) -> Result<(Asked, Arrived), OriginError> {
-    let arrived = ask(asked, &fields).await?;
+    let arrived = ask(asked, &outgoing).await?;
     // Credentials are for the host that they were given for.
     let personal = asked.headers.contains_key(AUTHORIZATION) || asked.headers.contains_key(COOKIE);
     if asked.class.is_package()
         && !personal
-        && let Some(found) = follow(asked, &fields, &arrived).await
+        && let Some(found) = follow(asked, &outgoing, &arrived).await
     {
         return Ok(found);
     }
     Ok((asked.clone(), arrived))
 }
 
-async fn ask(asked: &Asked, fields: &impl Fn(&Asked) -> HeaderMap) -> Result<Arrived, OriginError> {
-    let outgoing = Outgoing::get(fields(asked));
-    asked.shared.origins.fetch(asked, outgoing).await
+async fn ask(
+    asked: &Asked,
+    outgoing: &impl Fn(&Asked) -> Outgoing,
+) -> Result<Arrived, OriginError> {
+    asked.shared.origins.fetch(asked, outgoing(asked)).await
 }
 
 /// Where the redirects end, if that is a file; else the client gets the first redirect itself.
 async fn follow(
     asked: &Asked,
-    fields: &impl Fn(&Asked) -> HeaderMap,
+    outgoing: &impl Fn(&Asked) -> Outgoing,
     first: &Arrived,
 ) -> Option<(Asked, Arrived)> {
     let mut location = redirected(asked, first)?;
@@ -48,7 +50,7 @@ async fn follow(
             redirected: true,
             ..asked.clone()
         };
-        let arrived = ask(&at, fields).await.ok()?;
+        let arrived = ask(&at, outgoing).await.ok()?;
         match arrived.response.status().as_u16() {
             200 | 206 | 304 => return Some((at, arrived)),
             _ => location = redirected(&at, &arrived)?,

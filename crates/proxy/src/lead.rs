@@ -7,6 +7,7 @@
 //! which counts as failed: followers then compete for one new lead.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, SET_COOKIE};
@@ -17,7 +18,7 @@ use larder_policy::key::CacheKey;
 use larder_policy::meta::{Fetched, Meta, UnixTime, is_authorized};
 use larder_policy::part::{Span, is_resumable};
 use larder_policy::reason::{NotStored, Pass};
-use larder_policy::validator::{conditional_fields, confirms, refreshed, remove_conditions};
+use larder_policy::validator::{confirms, refreshed, remove_conditions};
 use larder_policy::verdict::{
     AfterConfirmation, AfterFetch, Answer, OnError, after_confirmation, after_fetch, on_error,
 };
@@ -27,7 +28,7 @@ use tokio::sync::oneshot;
 use crate::asked::Asked;
 use crate::dropped;
 use crate::fetch::fetch;
-use crate::origin::{Arrived, OriginError};
+use crate::origin::{Arrived, OriginError, Outgoing};
 use crate::record::Hierarchy;
 use crate::supply::Supply;
 use crate::{draw, parts};
@@ -156,7 +157,14 @@ pub(crate) async fn lead(asked: &Asked, slot: Slot, in_hand: Option<InHand>) -> 
 }
 
 async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::Sender<Led>) {
-    let led = match fetch(&asked, |at| fill_fields(at, in_hand.as_ref())).await {
+    let outgoing = |at: &Asked| {
+        let outgoing = Outgoing::get(fill_fields(at));
+        match &in_hand {
+            Some(held) => outgoing.about(Arc::clone(held.entry.meta())),
+            None => outgoing,
+        }
+    };
+    let led = match fetch(&asked, outgoing).await {
         Ok((asked, arrived)) => match &in_hand {
             Some(held) if arrived.response.status() == 304 => {
                 refresh(&asked, slot, held, arrived).await
@@ -188,16 +196,13 @@ async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::S
 }
 
 /// The fields of a request that fills: the client's own conditions and ranges are answered from
-/// what is stored, ours take their place.
-pub(crate) fn fill_fields(asked: &Asked, in_hand: Option<&InHand>) -> HeaderMap {
+/// what is stored.
+pub(crate) fn fill_fields(asked: &Asked) -> HeaderMap {
     let mut headers = asked.headers.clone();
     remove_conditions(&mut headers);
     if asked.class.is_package() {
         // One body for all clients, whatever encodings this one takes.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    }
-    if let Some(held) = in_hand {
-        headers.extend(conditional_fields(held.entry.meta(), asked.url.as_str()));
     }
     headers
 }
@@ -212,7 +217,7 @@ async fn refresh(asked: &Asked, slot: Slot, held: &InHand, arrived: Arrived) -> 
     let source = Source::of(&arrived);
     let (parts, fetched) = head_of(asked, &arrived);
     arrived.finish();
-    if !confirms(held.entry.meta(), &parts, asked.url.as_str()) {
+    if !confirms(held.entry.meta(), &parts, &fetched) {
         // It speaks of another version: the copy is not confirmed and not usable either. It leaves
         // while the slot is held, or another lead's newer one could be meant.
         asked.shared.store.remove(held.entry.key());
@@ -243,6 +248,7 @@ pub(crate) fn head_of(asked: &Asked, arrived: &Arrived) -> (HeaderMap, Fetched) 
     remove_hop_by_hop(&mut headers);
     let fetched = Fetched {
         url: asked.url.as_str().to_owned(),
+        origin: Some(arrived.speaker.clone()),
         request_time: arrived.request_time,
         response_time: arrived.response_time,
         vary: Vec::new(),

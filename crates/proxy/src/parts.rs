@@ -14,7 +14,7 @@ use larder_policy::meta::Meta;
 use larder_policy::part::{Span, is_resumable, strong_tag};
 use larder_policy::range::Spec;
 use larder_policy::reason::{NotStored, Pass};
-use larder_policy::validator::{conditional_fields, confirms, refreshed};
+use larder_policy::validator::{confirms, refreshed};
 use larder_policy::verdict::{
     self, AfterConfirmation, Answer, BeforeFetch, OnError, after_confirmation, on_error, selects,
 };
@@ -205,13 +205,13 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
         return (!is_used).then_some(Led::FailedForAll(status));
     }
     let meta = partial.meta();
-    let mut fields = match &asked.ranges {
+    let fields = match &asked.ranges {
         // Of another version no more is wanted than that (RFC 9110 §13.2.2).
         Some(specs) if asked.policy.draws_blocks(asked.class) => fields_of_part(asked, specs),
-        _ => fill_fields(asked, None),
+        _ => fill_fields(asked),
     };
-    fields.extend(conditional_fields(&meta, asked.url.as_str()));
-    let asking = asked.shared.origins.fetch(asked, Outgoing::get(fields));
+    let outgoing = Outgoing::get(fields).about(Arc::clone(&meta));
+    let asking = asked.shared.origins.fetch(asked, outgoing);
     match asking.await {
         Ok(arrived) => match arrived.response.status().as_u16() {
             304 => {
@@ -269,15 +269,11 @@ async fn replace(asked: Asked, arrived: Arrived, tell: oneshot::Sender<Led>) {
 }
 
 fn confirmed(asked: &Asked, partial: &Partial, arrived: Arrived) -> Option<Led> {
-    if !confirms(
-        &partial.meta(),
-        arrived.response.headers(),
-        asked.url.as_str(),
-    ) {
+    let (fields, fetched) = head_of(asked, &arrived);
+    if !confirms(&partial.meta(), &fields, &fetched) {
         partial.discard();
         return Some(Led::Again);
     }
-    let (fields, fetched) = head_of(asked, &arrived);
     if arrived.response.status() == 304 {
         arrived.finish();
     }
@@ -359,7 +355,7 @@ async fn first(asked: &Asked, slot: Slot) -> Led {
 
 async fn fetch_first(asked: Asked, slot: Slot, tell: oneshot::Sender<Led>) {
     let specs = asked.ranges.as_deref().unwrap_or_default();
-    let led = match fetch(&asked, |at| fields_of_part(at, specs)).await {
+    let led = match fetch(&asked, |at| Outgoing::get(fields_of_part(at, specs))).await {
         Ok((at, arrived)) if arrived.response.status() == 206 => {
             return begin(&at, slot, arrived, tell).await;
         }
@@ -375,7 +371,7 @@ async fn fetch_first(asked: Asked, slot: Slot, tell: oneshot::Sender<Led>) {
 
 /// The fields of a request for the first of the wanted ranges.
 fn fields_of_part(asked: &Asked, specs: &[Spec]) -> HeaderMap {
-    let mut fields = fill_fields(asked, None);
+    let mut fields = fill_fields(asked);
     if let Ok(range) = HeaderValue::from_str(&first_range(specs)) {
         fields.insert(RANGE, range);
     }

@@ -22,6 +22,7 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
         method: asked.method.clone(),
         headers: asked.headers.clone(),
         body: body.filter(|_| crate::asked::has_body(&asked.headers)),
+        about: None,
     };
     match asked.shared.origins.fetch(asked, outgoing).await {
         Ok(arrived) => {

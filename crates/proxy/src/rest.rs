@@ -177,7 +177,7 @@ impl File<'_> {
     }
 
     fn fields(&self, start: u64, end: Option<u64>, same_origin: bool) -> HeaderMap {
-        let mut headers = fill_fields(self.asked, None);
+        let mut headers = fill_fields(self.asked);
         let last = end.map_or_else(String::new, |end| end.saturating_sub(1).to_string());
         if let Ok(range) = HeaderValue::from_str(&format!("bytes={start}-{last}")) {
             headers.insert(RANGE, range);

@@ -9,7 +9,7 @@
 //! record  = magic u32 | length of what follows u32 | crc32 of the payload u32 | payload
 //! head    = digest 32 | body length u64 | key text | status u16 | request time i64 |
 //!           response time i64 | authorized u8 | url text | vary count u16 { name, value? } |
-//!           field count u16 { name, value }
+//!           field count u16 { name, value } | origin text?
 //! blob    = id u64 | digest 32 | len u64 | rank u64 | tick u64 | blocks u32 | uses u32 |
 //!           used at u32 | added at u32 | key count u32 { hash 16 }
 //! ```
@@ -62,6 +62,9 @@ pub(crate) fn encode_head(key: &CacheKey, digest: &Digest, len: u64, meta: &Meta
         put_bytes(&mut out, name.as_str().as_bytes());
         put_bytes(&mut out, value.as_bytes());
     }
+    if let Some(origin) = &fetched.origin {
+        put_bytes(&mut out, origin.as_bytes());
+    }
     finish(out)
 }
 
@@ -91,8 +94,14 @@ pub(crate) fn decode_head(record: &[u8]) -> Option<Head> {
         let value = HeaderValue::from_bytes(scan.bytes()?).ok()?;
         headers.try_append(name, value).ok()?;
     }
+    // Earlier versions of larder ended here.
+    let origin = match scan.0 {
+        [] => None,
+        _ => Some(scan.text()?.to_owned()),
+    };
     let fetched = Fetched {
         url,
+        origin,
         request_time,
         response_time,
         vary,
@@ -271,6 +280,27 @@ mod tests {
         assert_eq!(head.meta, meta);
         let (blob, keys) = (sample_blob(), vec![KeyHash([1; 16]), KeyHash([2; 16])]);
         assert_eq!(decode_blob(&encode_blob(&blob, &keys)), Some((blob, keys)));
+    }
+
+    #[test]
+    fn a_head_of_unknown_origin_reads_back_and_is_written_as_it_always_was() {
+        let (key, digest, known) = sample();
+        let fetched = Fetched {
+            origin: None,
+            ..known.fetched()
+        };
+        let unknown = Meta::new(known.status(), known.headers().clone(), fetched);
+        let old = encode_head(&key, &digest, 4, &unknown);
+        let head = decode_head(&old).expect("whole");
+        assert_eq!((head.meta.origin(), &head.meta), (None, &unknown));
+        // What is new stands behind all that was there, so that earlier versions can read it too.
+        let new = encode_head(&key, &digest, 4, &known);
+        assert_eq!(known.origin(), Some("http://m:80"));
+        assert_eq!(new[RECORD_PREFIX..old.len()], old[RECORD_PREFIX..]);
+        assert_eq!(new.len(), old.len() + 4 + "http://m:80".len());
+        let mut cut = new.clone();
+        cut.truncate(new.len() - 1);
+        assert!(decode_head(&finish(cut)).is_none());
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub(crate) fn sample_meta(url: &str) -> larder_policy::meta::Meta {
         headers,
         Fetched {
             url: url.to_owned(),
+            origin: Some("http://m:80".to_owned()),
             request_time: UnixTime(1_700_000_000),
             response_time: UnixTime(1_700_000_001),
             vary: vec![

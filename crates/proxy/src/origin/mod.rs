@@ -23,9 +23,10 @@ use hyper::body::Incoming;
 use larder_policy::access::Facts;
 use larder_policy::framing::{self, Framing};
 use larder_policy::headers::{add_via, remove_hop_by_hop};
-use larder_policy::meta::UnixTime;
+use larder_policy::meta::{Meta, UnixTime};
 use larder_policy::route::{Hop, Routes, authority_field};
 use larder_policy::url::{Authority, Scheme};
+use larder_policy::validator::conditional_fields;
 
 use crate::asked::Asked;
 use crate::config::Upstream;
@@ -69,6 +70,8 @@ pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Incoming>,
+    /// What is held and asked about: each hop gets the conditions that suit it.
+    pub(crate) about: Option<Arc<Meta>>,
 }
 
 impl Outgoing {
@@ -78,6 +81,26 @@ impl Outgoing {
             method: Method::GET,
             headers,
             body: None,
+            about: None,
+        }
+    }
+
+    /// Asks whether this is still good.
+    pub(crate) fn about(self, held: Arc<Meta>) -> Self {
+        Self {
+            about: Some(held),
+            ..self
+        }
+    }
+
+    /// Puts in the conditions for one hop: an entity tag is for the origin that gave it.
+    fn set_conditions(&mut self, url: &str, speaker: &str) {
+        if let Some(held) = &self.about {
+            for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+                self.headers.remove(name);
+            }
+            let fields = conditional_fields(held, url, Some(speaker));
+            self.headers.extend(fields);
         }
     }
 
@@ -101,6 +124,8 @@ pub(crate) struct Arrived {
     pub(crate) lease: Lease,
     /// Who sent it.
     pub(crate) to: Destination,
+    /// Whose entity tag it has ([`Fetched::origin`](larder_policy::meta::Fetched::origin)).
+    pub(crate) speaker: String,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) mirror: Option<String>,
     pub(crate) request_time: UnixTime,
@@ -216,6 +241,7 @@ impl Origins {
         alone: bool,
     ) -> Result<Arrived, OriginError> {
         let address = Address::of(hop, asked);
+        outgoing.set_conditions(asked.url.as_str(), &address.speaker);
         let began = Instant::now();
         let limit = if alone {
             self.config.connect_timeout + self.config.first_byte_timeout
@@ -308,6 +334,7 @@ impl Origins {
             framing,
             lease,
             to: address.to.clone(),
+            speaker: address.speaker.clone(),
             hierarchy,
             mirror: address.mirror.clone(),
             request_time,
@@ -417,11 +444,15 @@ struct Address {
     host: String,
     proxy_authorization: Option<String>,
     mirror: Option<String>,
+    /// Whose file is asked for: an origin of a pool has its own, everybody else has that of the host
+    /// that the URL names.
+    speaker: String,
 }
 
 impl Address {
     fn of(hop: Hop<'_>, asked: &Asked) -> Self {
         let url = &asked.url;
+        let named = url.host_field().to_owned();
         match hop {
             Hop::Direct => Self {
                 to: Destination::direct(url.scheme(), url.authority()),
@@ -430,6 +461,7 @@ impl Address {
                 host: url.host_field().to_owned(),
                 proxy_authorization: None,
                 mirror: None,
+                speaker: named,
             },
             Hop::Secure => Self {
                 to: Destination::direct(Scheme::Https, secure(&url.authority())),
@@ -438,6 +470,7 @@ impl Address {
                 host: url.host_field().to_owned(),
                 proxy_authorization: None,
                 mirror: None,
+                speaker: named,
             },
             Hop::Origin(mirror, origin) => Self {
                 to: Destination::direct(origin.scheme, origin.authority.clone()),
@@ -446,6 +479,7 @@ impl Address {
                 host: origin.host_field(url),
                 proxy_authorization: None,
                 mirror: Some(mirror.name.clone()),
+                speaker: Destination::direct(origin.scheme, origin.authority.clone()).label(),
             },
             Hop::Parent(parent) => {
                 let through_tunnel = url.scheme() == Scheme::Https;
@@ -466,6 +500,7 @@ impl Address {
                     host: authority_field(url.scheme(), &url.authority()),
                     proxy_authorization: parent.authorization.clone().filter(|_| !through_tunnel),
                     mirror: Some(parent.name.clone()),
+                    speaker: named,
                 }
             }
         }

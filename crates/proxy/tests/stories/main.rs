@@ -13,6 +13,7 @@ mod goes_on;
 mod hit;
 mod hostile;
 mod mirror;
+mod mirrors_tags;
 mod mixes;
 mod parts;
 mod parts_strict;

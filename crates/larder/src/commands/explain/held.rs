@@ -80,6 +80,7 @@ fn meta(object: &Value) -> Option<Meta> {
     let time = |name: &str| object[name].as_i64().map(UnixTime);
     let fetched = Fetched {
         url: object["url"].as_str()?.to_owned(),
+        origin: None,
         request_time: time("requested")?,
         response_time: time("fetched")?,
         vary: Vec::new(),
