@@ -13,6 +13,8 @@ LARDER = os.path.abspath(os.environ.get('LARDER') or os.environ.get('LARDER_BINA
 IS_LONG = bool(os.environ.get('LARDER_TESTS_LONG'))
 SERVER, MAIN = '10.77.0.2', '10.77.0.1'
 MAC = '52:54:00:77:00:20'
+# What others do is waited for so long: on a busy machine a process may get no turn for many seconds.
+PATIENCE = 60
 
 
 def run(*command, check=True, **more):
@@ -20,14 +22,16 @@ def run(*command, check=True, **more):
 
 
 def own_mounts():
-    """Starts the script again where mounts are its own, with an empty /run/netns: namespaces are files there,
-    and neither the machine's nor another run's are in the way. Where that cannot be, the probe will say so."""
+    """Starts the script again where mounts are its own, with an empty /run: namespaces and larder's default
+    socket are files there, and neither the machine's nor another run's are in the way or give the answers.
+    Where that cannot be, the probe will say so."""
     if os.environ.get('LARDER_LAB_MOUNTS'):
         return
     os.environ['LARDER_LAB_MOUNTS'] = 'own'
+    os.environ['LARDER_CONFIG'] = '/dev/null'
     unshare = ['unshare', '-m'] if os.geteuid() == 0 else ['unshare', '-m', '-n', '-r']
     if run(*unshare, 'true', check=False).returncode == 0:
-        mount = 'mkdir -p /run/netns && mount -t tmpfs none /run/netns; exec "$0" "$@"'
+        mount = 'mount -t tmpfs -o mode=755 none /run && mkdir /run/netns; exec "$0" "$@"'
         os.execvp('unshare', [*unshare, 'sh', '-c', mount, sys.executable, *sys.argv])
 
 
@@ -103,14 +107,20 @@ class Lab:
         except FileNotFoundError:
             return ''
 
-    def wait_for(self, what, seconds=10):
-        """Waits until `what()` is true."""
-        end = time.time() + seconds
-        while time.time() < end:
+    def wait_for(self, what, seconds=PATIENCE):
+        """Waits until `what()` is true, and looks once more at the end."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             if what():
                 return True
             time.sleep(0.1)
-        return False
+        return bool(what())
+
+    def wait_for_port(self, name, port):
+        """Waits until somebody in that namespace has the UDP port."""
+        words = ['ss', '-Hlun', 'sport = :%d' % port]
+        if not self.wait_for(lambda: self.inside(name, *words, check=True).stdout.strip()):
+            raise RuntimeError('nobody has port %d in %s' % (port, name))
 
     def main_server(self, *lines, namespace='main'):
         conf = ['start 10.77.0.100', 'end 10.77.0.150', 'interface e0', 'option subnet 255.255.255.0',
@@ -120,6 +130,7 @@ class Lab:
             file.write('\n'.join(conf) + '\n')
         open(self.path('udhcpd.leases'), 'w').close()
         self.spawn(namespace, 'busybox', 'udhcpd', '-f', self.path('udhcpd.conf'), log='udhcpd.log')
+        self.wait_for_port(namespace, 67)
 
     def larder(self, *words, through=()):
         """Starts larder and waits until its sockets accept."""

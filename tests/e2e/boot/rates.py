@@ -76,7 +76,7 @@ def fetched(lab, window):
     begun = time.perf_counter()
     words = ['--option', 'windowsize %d' % window] if window else []
     lab.inside('cli', 'atftp', '--option', 'blksize 1428', *words, '-g', '-r', 'big', '-l', out, RELAY,
-               str(relay.port), timeout=120)
+               str(relay.port), timeout=300)
     took = time.perf_counter() - begun
     relay.is_over = True
     relay.join()
@@ -119,13 +119,13 @@ def beside_dnsmasq(lab, serving):
     for _ in range(RUNS):
         ours.append(fetched(lab, 1)[0])
         serving.terminate()
-        serving.wait(10)
+        serving.wait(60)
         other = lab.spawn('pxe', 'dnsmasq', '-k', '--port=0', '--conf-file=/dev/null', '--user=root', '--pid-file=',
                           '--enable-tftp', '--tftp-root=' + lab.path('root'))
-        time.sleep(1)
+        lab.wait_for_port('pxe', 69)
         theirs.append(fetched(lab, 0)[0])
         other.terminate()
-        other.wait(10)
+        other.wait(60)
         open(lab.path('larder.log'), 'w').close()
         serving = lab.larder('--root', lab.path('root'))
     ours, theirs = statistics.median(ours), statistics.median(theirs)

@@ -13,7 +13,7 @@ from checks import LARDER, check, end
 
 def provision(folder, *words, given=None):
     return subprocess.run(
-        [LARDER, "provision", "--data", folder, *words], input=given, capture_output=True, timeout=30)
+        [LARDER, "provision", "--data", folder, *words], input=given, capture_output=True, timeout=120)
 
 
 def good_then_bad(folder):

@@ -27,7 +27,7 @@ from lab import IS_LONG, LARDER, MAC, MAIN, SERVER, Lab, Stories, run  # noqa: E
 
 TREE = f"http://{MAIN}/c/os"
 SECOND = "52:54:00:77:00:21"
-SECONDS = 90
+SECONDS = 300
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sys /sys
@@ -54,8 +54,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     def copyfile(self, source, out):
         data = source.read()
-        out.write(data)
+        # Said before, so that whoever has the bytes finds them counted.
         print('SENT', self.path, len(data), flush=True)
+        out.write(data)
     def log_message(self, *_):
         pass
 http.server.ThreadingHTTPServer(('ADDRESS', 80), lambda *a: Handler(*a, directory=sys.argv[1])).serve_forever()

@@ -2,9 +2,11 @@
 """`larder machines` beside a running larder: every form asks the same one, and only it writes.
 
 One `larder serve` with [provision] on a socket of both families, so that machines come in by IPv4-mapped
-addresses. Prints `ok NAME` or `FAIL NAME why` for each check.
+addresses. It lives in a private world (harness/world.py): another larder's default socket would be asked
+too, and ports be another's. Prints `ok NAME` or `FAIL NAME why` for each check.
 """
 import json
+import os
 import pathlib
 import re
 import signal
@@ -15,7 +17,11 @@ import threading
 import urllib.error
 import urllib.request
 
-from checks import LARDER, check, end
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))
+
+from checks import LARDER, check, end  # noqa: E402 - the path must be known first
+from harness import world  # noqa: E402
 
 MAC = "52:54:00:77:00:10"
 
@@ -39,7 +45,7 @@ socket = "{socket}"
 [provision]
 enabled = true
 data = "{folder}/data"
-http = "[::]:{free_port()}"
+http = "[::]:8080"
 install-once = true
 """)
         self.process = subprocess.Popen(
@@ -59,7 +65,7 @@ install-once = true
     def ask(self, path, method="GET"):
         request = urllib.request.Request(self.http + path, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.headers.get("X-Larder-Reason", "")
@@ -67,19 +73,11 @@ install-once = true
     def machines(self, *words, config=True):
         which = ["--config", self.config] if config else []
         return subprocess.run(
-            [LARDER, "machines", *which, *words], capture_output=True, text=True, timeout=30)
+            [LARDER, "machines", *which, *words], capture_output=True, text=True, timeout=120)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        check("ends-on-term", self.process.wait(timeout=40) == 0, str(self.process.returncode))
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        check("ends-on-term", self.process.wait(timeout=120) == 0, str(self.process.returncode))
 
 
 def data_directory(folder):
@@ -145,12 +143,12 @@ def with_its_socket(folder):
     check("nothing-is-written", journal.read_bytes() == before)
 
     api = f"http://{larder.admin}/api/v1/machines"
-    with urllib.request.urlopen(api, timeout=10) as answer:
+    with urllib.request.urlopen(api, timeout=60) as answer:
         listed = json.load(answer)
     check("api", [one["state"] for one in listed if one["mac"] == MAC] == ["installing"], listed)
     order = urllib.request.Request(api, data=json.dumps({"reinstall": MAC}).encode(), method="POST")
     try:
-        urllib.request.urlopen(order, timeout=10)
+        urllib.request.urlopen(order, timeout=60)
         check("a-token-is-asked-for", False)
     except urllib.error.HTTPError as error:
         check("a-token-is-asked-for", error.code == 403, error.code)
@@ -177,6 +175,8 @@ def without_its_socket(folder):
     check("a-stopped-one-is-read", state == ["new"], run.stdout + run.stderr)
 
 
+world.enter()
+os.environ["LARDER_CONFIG"] = "/dev/null"
 with tempfile.TemporaryDirectory() as work:
     work = pathlib.Path(work)
     data_directory(work)

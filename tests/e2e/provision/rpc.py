@@ -76,7 +76,7 @@ class Server:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        check("ends-on-term", self.process.wait(timeout=40) == 0, str(self.process.returncode))
+        check("ends-on-term", self.process.wait(timeout=120) == 0, str(self.process.returncode))
 
 
 def channel(grpc, server, authority="ca.crt", key="client.key", certificate="client.crt", pki=None):
@@ -90,7 +90,7 @@ def channel(grpc, server, authority="ca.crt", key="client.key", certificate="cli
 def code(call, *arguments):
     import grpc
     try:
-        call(*arguments, timeout=10)
+        call(*arguments, timeout=60)
     except grpc.RpcError as error:
         return error.code().name, error.details()
     return "OK", ""
@@ -189,10 +189,10 @@ def terraform(stubs, storage, pb, connection, server):
         groups.GroupPut(pb.GroupPutRequest(group=group))
 
     def read():
-        got = profiles.ProfileGet(pb.ProfileGetRequest(id="tf"), timeout=10).profile
-        ignition.IgnitionGet(pb.IgnitionGetRequest(name="tf.ign"), timeout=10)
-        generic.GenericGet(pb.GenericGetRequest(name="tf"), timeout=10)
-        return got.HasField("boot") and groups.GroupGet(pb.GroupGetRequest(id="tf"), timeout=10).group.id == "tf"
+        got = profiles.ProfileGet(pb.ProfileGetRequest(id="tf"), timeout=60).profile
+        ignition.IgnitionGet(pb.IgnitionGetRequest(name="tf.ign"), timeout=60)
+        generic.GenericGet(pb.GenericGetRequest(name="tf"), timeout=60)
+        return got.HasField("boot") and groups.GroupGet(pb.GroupGetRequest(id="tf"), timeout=60).group.id == "tf"
 
     create()
     check("terraform-boot-is-always-there", read())
@@ -247,9 +247,9 @@ def strangers(grpc, stubs, pb, server, work):
     if shutil.which("openssl"):
         refused("expired-certificate", channel(grpc, server, pki=expired(server.pki, work)))
     host, port = server.rpc.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=10) as plain:
+    with socket.create_connection((host, int(port)), timeout=60) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        plain.settimeout(10)
+        plain.settimeout(60)
         answer = plain.recv(100)
     check("plain-text-on-the-tls-port", not answer.startswith(b"HTTP"), str(answer))
 
@@ -269,7 +269,7 @@ def expired(pki, work):
 
 def http_get(address, path):
     host, port = address.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         answer = b""
         while chunk := connection.recv(65536):

@@ -60,7 +60,7 @@ class Running:
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(timeout=40)
+        self.process.wait(timeout=120)
 
 
 class Origin(socketserver.ThreadingMixIn, http.server.HTTPServer):

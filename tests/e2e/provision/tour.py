@@ -19,7 +19,7 @@ from lab import IS_LONG, MAIN, SERVER, Lab, Stories  # noqa: E402
 
 MACHINE = "52:54:00:12:34:56"
 NAME = "node1.example.com"
-SECONDS = 120
+SECONDS = 300
 PLACES = [("http://mirror.23media.de/centos/7/os/x86_64", TREE), ("172.26.63.242", SERVER), ("172.26.63.1", MAIN)]
 
 
@@ -38,7 +38,7 @@ def run_block(lab, variables, text):
     # A background job of a shell function would be a shell; the program itself gets the signal.
     text = re.sub(r"^((?:\w+=\S+ )*)larder (matchbox|boot serve)", rf'\1"{LARDER}" \2', text, flags=re.M)
     head = f'set -eu -o pipefail\ncd {lab.folder}\nlarder() {{ "{LARDER}" "$@"; }}\n{variables}\n'
-    done = lab.inside("pxe", "bash", "-c", head + text, timeout=60)
+    done = lab.inside("pxe", "bash", "-c", head + text, timeout=180)
     if done.returncode:
         return f"{text}: exit {done.returncode}: {done.stdout[-200:]} {done.stderr[-300:]}"
     return None

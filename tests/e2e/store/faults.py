@@ -46,7 +46,7 @@ class Larder:
         with self.log.open("wb") as out:
             # No admin address but that of the words: the runs of this script follow each other fast.
             self.process = subprocess.Popen([*words, "--socket", self.socket], stdout=out, stderr=out)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while "unix:" not in self.said() and time.monotonic() < until and self.process.poll() is None:
             time.sleep(0.02)
         found = re.search(r"listening mode=forward address=([\d.]+):(\d+)", self.said())
@@ -60,13 +60,13 @@ class Larder:
     def command(self, *words):
         """A command on it."""
         run = [LARDER, *words, "--config", self.config, "--socket", self.socket]
-        return subprocess.run(run, capture_output=True, text=True, timeout=120)
+        return subprocess.run(run, capture_output=True, text=True, timeout=300)
 
     def stop(self):
         """Ends it in order."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(120)
 
 
 def package(number):
@@ -284,10 +284,10 @@ def doors(room, origin):
     check("doors: a default address that is taken is a warning", "no administrators' address" in second.said())
     second.stop()
     words = [LARDER, "serve", "--config", second.config, "--listen", "127.0.0.1:0", "--socket", "off"]
-    explicit = subprocess.run([*words, "--admin", "127.0.0.1:3180"], capture_output=True, text=True, timeout=30)
+    explicit = subprocess.run([*words, "--admin", "127.0.0.1:3180"], capture_output=True, text=True, timeout=120)
     check("doors: an explicit one is exit 1", explicit.returncode == 1, explicit.stderr)
     words[-1] = str(larder.socket)
-    explicit = subprocess.run([*words, "--admin", "off"], capture_output=True, text=True, timeout=30)
+    explicit = subprocess.run([*words, "--admin", "off"], capture_output=True, text=True, timeout=120)
     check("doors: an explicit socket that is taken too", explicit.returncode == 1, explicit.stderr)
     larder.config.write_text(text + "\n[cahce]\n", encoding="utf-8")
     bad = larder.command("reload")

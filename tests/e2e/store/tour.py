@@ -35,11 +35,13 @@ def main():
         commands = re.sub(r"^larder serve", f'"{LARDER}" serve', commands, flags=re.M)
         script += f"{commands}echo '{MARK}' $?\n"
     with tempfile.TemporaryDirectory() as folder:
-        # A network of its own, so that the tour's ports are free; no configuration of this machine's.
-        words = ["unshare", "-n", "bash", "-c", "ip link set lo up\n" + script]
+        # A network and a /run of its own, so that the tour's ports and the default socket are free; no
+        # configuration of this machine's.
+        alone = "ip link set lo up && mount -t tmpfs -o mode=755 none /run || exit 1\n"
+        words = ["unshare", "-n", "-m", "bash", "-c", alone + script]
         environment = os.environ | {"LARDER_CONFIG": "/dev/null", "XDG_RUNTIME_DIR": folder}
         begun = time.monotonic()
-        run = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
+        run = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=900, env=environment)
         figure(f"the whole tour took {time.monotonic() - begun:.1f} s")
         pid = pathlib.Path(folder, "server.pid")
         if pid.exists():
