@@ -164,7 +164,7 @@ def few_files(room, origin, draw):
                 right = reply.whole and reply.status == 200 and reply.body == bodies[number]
                 clear = not reply.whole or reply.status in (502, 503)
                 end = "right" if right else "clear" if clear else f"wrong: {reply.status}"
-            except OSError:
+            except (OSError, wire.NoAnswer):
                 end = "clear"
             with lock:
                 ends.append(end)
@@ -176,7 +176,13 @@ def few_files(room, origin, draw):
         thread.join()
     right, clear = ends.count("right"), ends.count("clear")
     figure(f"few files: {right} right, {clear} refused or cut, of {len(ends)}")
-    check("few files: no wrong answer", right + clear == 60 and right, str(set(ends)))
+    check("few files: no wrong answer", right + clear == 60, str(set(ends)))
+    # How many of a crowd come through is the machine's to say; one alone does, once the crowd is gone.
+    until = time.monotonic() + 60
+    ends.clear()
+    while "right" not in ends and time.monotonic() < until:
+        client([7])
+    check("few files: one alone is served", "right" in ends, str(set(ends)))
     resource.prlimit(process, resource.RLIMIT_NOFILE, (soft, hard))
     origin.forget()
     check("few files: nothing was lost", pull(larder, bodies, range(60)) == ([], []) and not origin.requests, f"{len(origin.requests)} requests")
