@@ -267,6 +267,8 @@ pub fn vary_names(headers: &HeaderMap) -> Vec<String> {
             }
         }
     }
+    // In whatever order they are named they mean the same.
+    names.sort();
     names
 }
 

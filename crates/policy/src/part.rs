@@ -115,6 +115,16 @@ pub fn strong_date(meta: &Meta) -> Option<&HeaderValue> {
         .filter(|_| inputs.last_modified.is_some_and(|held| inputs.date > held))
 }
 
+/// True if an answer with all of a file is of the version of which parts are held: its strong tag,
+/// or where one has none its strong date and its length, are theirs.
+pub fn is_same_version(meta: &Meta, length: u64, headers: &HeaderMap, of: Option<u64>) -> bool {
+    if let (Some(held), Some(told)) = (strong_tag(meta), headers.get(ETAG)) {
+        return held == told;
+    }
+    let dated = if_range(meta).is_some() && meta.last_modified().is_some();
+    dated && headers.get(LAST_MODIFIED) == meta.last_modified() && of == Some(length)
+}
+
 /// The entity tag, if it is a strong one.
 pub fn strong_tag(meta: &Meta) -> Option<&HeaderValue> {
     meta.etag().filter(|tag| tag.as_bytes().starts_with(b"\""))

@@ -251,7 +251,17 @@ pub fn after_confirmation(
         length: Some(length),
     };
     match after_fetch(answer, request, key, meta.fetched(), rules) {
-        AfterFetch::Store(_, found) if found != *key => AfterConfirmation::Gone,
+        AfterFetch::Store(found, other) if other != *key => {
+            // One that names fewer fields takes nothing back.
+            let held = meta.vary();
+            let is_among = |name: &String| held.iter().any(|(field, _)| field == name);
+            let mut named = found.vary().iter().map(|(name, _)| name);
+            if named.all(is_among) {
+                AfterConfirmation::Renewed
+            } else {
+                AfterConfirmation::Gone
+            }
+        }
         AfterFetch::PassThrough(NotStored::NoStore | NotStored::Private | NotStored::VaryStar) => {
             AfterConfirmation::Gone
         }

@@ -403,6 +403,8 @@ fn section_3_a_head_that_a_304_has_changed_is_judged_as_a_new_one_is() {
         ("", "Vary: Accept-Language", "", Gone),
         ("Vary: X-Kind", "Vary: X-Kind", "X-Kind: a", Renewed),
         ("Vary: X-Kind", "Vary: X-Kind, X-Other", "X-Kind: a", Gone),
+        ("Vary: X-A, X-B", "Vary: X-B, X-A", "X-A: a", Renewed),
+        ("Vary: X-A, X-B", "Vary: X-B", "X-A: a", Renewed),
         ("", "X: y", "Authorization: Basic eDp5", Untouched),
         (
             "",

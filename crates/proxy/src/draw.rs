@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE};
 use larder_policy::meta::Meta;
+use larder_policy::part::is_same_version;
 use larder_policy::reason::{NotStored, Pass};
 use larder_policy::url::Url;
 use larder_policy::validator::refreshed;
@@ -38,10 +39,18 @@ pub(crate) async fn drawn(asked: &Asked, partial: &Partial, spans: Vec<(u64, u64
     told.await.unwrap_or(Led::Again)
 }
 
-/// Draws what the spans lack while a client is answered.
-pub(crate) fn in_background(asked: &Asked, partial: &Partial, spans: Vec<(u64, u64)>) {
+/// Draws what the spans lack while a client is answered. False: there is no room for it.
+pub(crate) async fn in_background(
+    asked: &Asked,
+    partial: &Partial,
+    spans: Vec<(u64, u64)>,
+) -> bool {
     let promise = partial.promise(spans);
+    if partial.make_room().await.is_err() {
+        return false;
+    }
     tokio::spawn(rest(asked.clone(), partial.clone(), promise, None));
+    true
 }
 
 /// Draws what is missing of what was promised, run by run. When it ends early the promise ends,
@@ -93,10 +102,9 @@ pub(crate) enum Ended {
     Changed,
     /// The origin sent the whole of what it has.
     Whole(Box<(Asked, Arrived)>),
-    /// What it sent is not to be kept, or is no answer to what was asked.
-    Unkept,
-    /// What it sent to a client with credentials says nothing to others.
-    Personal,
+    /// What it sent says nothing about what is held: it is not to be kept, no answer to what was
+    /// asked, or for a client with credentials.
+    Alone,
     /// It sent something else.
     Refused(Box<Arrived>),
     /// Nobody has it.
@@ -126,7 +134,7 @@ async fn run(
             origin: partial.origin(),
         };
         ended = match file.ask(start, Some(end), limit).await {
-            Answer::Part(part) if !is_kept(&at, partial, &part) => Ended::Unkept,
+            Answer::Part(part) if !is_kept(&at, partial, &part) => Ended::Alone,
             Answer::Part(part) => {
                 if !draw.agreed() {
                     // Another has come so far meanwhile that it draws these bytes too.
@@ -143,18 +151,24 @@ async fn run(
             }
             Answer::Whole(arrived) => Ended::Whole(Box::new((at.clone(), arrived))),
             Answer::Changed => Ended::Changed,
-            Answer::Odd => Ended::Unkept,
+            Answer::Odd => Ended::Alone,
             Answer::Refused(arrived) => Ended::Refused(Box::new(arrived)),
             Answer::Failed(error) => Ended::Failed(error),
         };
-        if asked.is_authorized() && !matches!(ended, Ended::Failed(_)) {
-            return Err(Ended::Personal);
-        }
-        if matches!(ended, Ended::Changed | Ended::Whole(_) | Ended::Unkept) {
-            // While the run is ours: nobody else asks the same. Parts that an origin does not go
-            // on with would keep the whole from being fetched.
-            partial.discard();
-            break;
+        // While the run is ours: nobody else asks the same.
+        match &ended {
+            Ended::Alone => break,
+            Ended::Failed(_) => {}
+            _ if asked.is_authorized() => return Err(Ended::Alone),
+            Ended::Changed => {
+                partial.discard();
+                break;
+            }
+            Ended::Whole(answer) => {
+                give_way(partial, &answer.1);
+                break;
+            }
+            Ended::Refused(_) | Ended::Broken => {}
         }
     }
     if let Ended::Failed(error) = &ended {
@@ -163,6 +177,18 @@ async fn run(
     }
     drop(draw);
     Err(ended)
+}
+
+/// All of the file comes: parts of the same version are good for those who have them, others for
+/// nobody.
+fn give_way(partial: &Partial, arrived: &Arrived) {
+    let headers = arrived.response.headers();
+    let (meta, length) = (partial.meta(), partial.length());
+    if is_same_version(&meta, length, headers, arrived.length()) {
+        partial.retire();
+    } else {
+        partial.discard();
+    }
 }
 
 /// True if a part may be kept and given to others, judged as an answer with all of it would be: its
@@ -238,6 +264,9 @@ pub(crate) async fn copy(file: File<'_>, mut draw: Draw, part: Part) -> Result<(
             Ok(None) => break Ok(true),
             Err(error) => {
                 tracing::warn!(url, at, %error, "the run is given up");
+                if at == start {
+                    draw.failed(&file.asked.host(), 504);
+                }
                 break Err(Ended::Broken);
             }
         }
@@ -257,7 +286,7 @@ async fn end(asked: &Asked, partial: &Partial, ended: Ended, tell: Option<onesho
     let is_own = partial.meta().url() == asked.url.as_str();
     let is_alone = asked.shared.origins.hops(asked).len() < 2;
     match ended {
-        Ended::Broken | Ended::Changed | Ended::Unkept => say(tell, Led::Again),
+        Ended::Broken | Ended::Changed => say(tell, Led::Again),
         Ended::Whole(answer) => {
             let (at, arrived) = *answer;
             whole(&at, arrived, tell).await;
@@ -277,7 +306,7 @@ async fn end(asked: &Asked, partial: &Partial, ended: Ended, tell: Option<onesho
             say(tell, Led::Again);
         }
         // Its client asks whoever else has it; the parts may be gone on with later.
-        Ended::Personal | Ended::Refused(_) | Ended::Failed(_) => {
+        Ended::Alone | Ended::Refused(_) | Ended::Failed(_) => {
             say(tell, Led::Alone(Pass::NotShared));
         }
     }

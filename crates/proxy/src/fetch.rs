@@ -30,6 +30,16 @@ pub(crate) async fn fetch(
     Ok((asked.clone(), arrived))
 }
 
+/// As [`fetch`], with a client's own GET or HEAD as it is.
+pub(crate) async fn as_asked(asked: &Asked) -> Result<Arrived, OriginError> {
+    let outgoing = |at: &Asked| Outgoing {
+        method: at.method.clone(),
+        ..Outgoing::get(at.headers.clone())
+    };
+    let (_at, arrived) = fetch(asked, outgoing).await?;
+    Ok(arrived)
+}
+
 async fn ask(
     asked: &Asked,
     outgoing: &impl Fn(&Asked) -> Outgoing,

@@ -14,6 +14,7 @@ use larder_store::Entry;
 
 use crate::asked::{Asked, accelerated, facts};
 use crate::body::Body;
+use crate::lead::InHand;
 use crate::record::Open;
 use crate::reply::Reply;
 use crate::shared::{Inlet, Shared};
@@ -95,9 +96,10 @@ async fn resource(
         }
         (BeforeFetch::OfflineHit(judged), Some(entry)) => hit::offline(&asked, &entry, judged),
         (BeforeFetch::Revalidate(why, judged), Some(entry)) => {
-            match parts::newer(&asked, &entry).await {
+            let held = InHand { entry, judged };
+            match parts::newer(&asked, &held).await {
                 Some(reply) => reply,
-                None => revalidate::reply(&asked, entry, why, judged).await,
+                None => revalidate::reply(&asked, held, why).await,
             }
         }
         (BeforeFetch::OnlyIfCached, _) => match parts::held(&asked).await {

@@ -367,8 +367,7 @@ async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
     match fill.commit().await {
         Ok(entry) if received > asked.policy.object_bytes_max => {
             // Its length was not known before: too large to be kept.
-            drop(entry);
-            asked.shared.store.remove(&asked.naming.key);
+            asked.shared.store.remove(entry.key());
         }
         Ok(entry) => {
             parts::forget_older(asked, &entry);

@@ -23,14 +23,14 @@ use tokio::sync::oneshot;
 
 use crate::asked::Asked;
 use crate::fetch::fetch;
-use crate::lead::{self, Led, Source, admitted, fill_fields, head_of};
+use crate::lead::{self, InHand, Led, Source, admitted, fill_fields, head_of};
 use crate::miss::{ATTEMPTS, beside_parts, follow, is_for, led_to};
 use crate::origin::{Arrived, Outgoing};
 use crate::record::Outcome;
 use crate::reply::Reply;
 use crate::rest::{File, Part};
 use crate::serve::{Held, Told, answer, wanted};
-use crate::{draw, hit, pass, unkept};
+use crate::{draw, hit, pass, revalidate, unkept};
 
 /// Unit in which unheld files are asked for, bytes: that of the store's runs.
 const BLOCK: u64 = 1 << 20;
@@ -68,14 +68,23 @@ pub(crate) fn are_held(asked: &Asked, key: &CacheKey) -> bool {
 
 /// Answers from the parts of a newer version than the whole that is held, which a broken fetch has
 /// left. `None`: there are none, or nobody goes on with them.
-pub(crate) async fn newer(asked: &Asked, entry: &Entry) -> Option<Reply> {
-    let partial = asked.shared.store.partial(entry.key())?;
+pub(crate) async fn newer(asked: &Asked, held: &InHand) -> Option<Reply> {
+    let partial = asked.shared.store.partial(held.entry.key())?;
     let meta = partial.meta();
-    if !is_older(entry.meta(), &meta) || !selects(&asked.headers, &meta) {
+    if !is_older(held.entry.meta(), &meta) || !selects(&asked.headers, &meta) {
         return None;
     }
     match from_parts(asked, &partial).await {
         Led::Filling(tail, source) => Some(told(asked, &tail, source)),
+        // Who has just been silent is not asked again.
+        failed @ (Led::Failed(_) | Led::FailedForAll(_)) => {
+            let is_used = on_error(held.judged, asked.class, None) == OnError::ServeStale;
+            Some(if is_used {
+                revalidate::stale(asked, held, None)
+            } else {
+                led_to(asked, failed, None, Forwarded::Stale)
+            })
+        }
         _ => None,
     }
 }
@@ -84,7 +93,7 @@ pub(crate) async fn newer(asked: &Asked, entry: &Entry) -> Option<Reply> {
 pub(crate) fn forget_older(asked: &Asked, entry: &Entry) {
     let partial = asked.shared.store.partial(entry.key());
     if let Some(partial) = partial.filter(|partial| is_older(&partial.meta(), entry.meta())) {
-        partial.discard();
+        partial.retire();
     }
 }
 
@@ -125,11 +134,15 @@ async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
     if !asked.is_authorized() {
         if partial.holds(&spans) {
             // Of an earlier run: compared first, and drawn if that fails.
-            draw::in_background(asked, partial, spans);
+            if !draw::in_background(asked, partial, spans).await {
+                return Led::Alone(Pass::NoRoom);
+            }
             return Led::Filling(partial.tail(), Source::nobody());
         }
         if partial.is_coming(&spans).await {
-            draw::in_background(asked, partial, spans);
+            if !draw::in_background(asked, partial, spans).await {
+                return Led::Alone(Pass::NoRoom);
+            }
             return Led::Filling(partial.tail(), Source::others());
         }
     }
@@ -205,34 +218,40 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
         return (!is_used).then_some(Led::FailedForAll(status));
     }
     let meta = partial.meta();
-    let fields = match &asked.ranges {
-        // Of another version no more is wanted than that (RFC 9110 §13.2.2).
-        Some(specs) if asked.policy.draws_blocks(asked.class) => fields_of_part(asked, specs),
-        _ => fill_fields(asked),
+    let outgoing = |at: &Asked| {
+        let fields = match &at.ranges {
+            // Of another version no more is wanted than that (RFC 9110 §13.2.2).
+            Some(specs) if at.policy.draws_blocks(at.class) => fields_of_part(at, specs),
+            _ => fill_fields(at),
+        };
+        Outgoing::get(fields).about(Arc::clone(&meta))
     };
-    let outgoing = Outgoing::get(fields).about(Arc::clone(&meta));
-    let asking = asked.shared.origins.fetch(asked, outgoing);
-    match asking.await {
-        Ok(arrived) => match arrived.response.status().as_u16() {
+    match fetch(asked, outgoing).await {
+        Ok((at, arrived)) => match arrived.response.status().as_u16() {
             304 => {
                 *confirmed_at = Some(Instant::now());
-                confirmed(asked, partial, arrived)
+                confirmed(&at, partial, arrived)
             }
             206 if is_same_version(&meta, &arrived) => {
                 // It has not looked at the condition.
                 *confirmed_at = Some(Instant::now());
-                confirmed(asked, partial, arrived)
+                confirmed(&at, partial, arrived)
             }
             416 => {
                 // The other version is shorter.
                 partial.discard();
-                Some(Led::Passed(Box::new(arrived), NotStored::Status))
+                let is_all = at.ranges.as_ref().is_none_or(|specs| specs.len() == 1);
+                Some(if is_all {
+                    Led::Passed(Box::new(arrived), NotStored::Status)
+                } else {
+                    Led::Alone(Pass::ColdRange)
+                })
             }
             200 | 206 => {
                 partial.discard();
                 *confirmed_at = Some(Instant::now());
                 let (tell, told) = oneshot::channel();
-                tokio::spawn(replace(asked.clone(), arrived, tell));
+                tokio::spawn(replace(at, arrived, tell));
                 Some(told.await.unwrap_or(Led::Again))
             }
             status if on_error(judged, asked.class, Some(status)) == OnError::ServeStale => {
@@ -359,6 +378,10 @@ async fn fetch_first(asked: Asked, slot: Slot, tell: oneshot::Sender<Led>) {
         Ok((at, arrived)) if arrived.response.status() == 206 => {
             return begin(&at, slot, arrived, tell).await;
         }
+        // The others may lie within it (RFC 9110 §15.5.17).
+        Ok((_, arrived)) if arrived.response.status() == 416 && specs.len() > 1 => {
+            return alone(slot, Pass::ColdRange, tell);
+        }
         Ok((at, arrived)) => return Box::pin(lead::store(&at, slot, arrived, tell)).await,
         Err(error) => {
             slot.release(lead::failed_word(error.status()));
@@ -432,6 +455,10 @@ async fn begin(asked: &Asked, slot: Slot, arrived: Arrived, tell: oneshot::Sende
         return drop(tell.send(Led::Alone(Pass::NoRoom)));
     };
     let promise = partial.promise(wanted(asked, &partial.meta(), span.length));
+    if partial.make_room().await.is_err() {
+        // While the client can still be answered in another way.
+        return drop(tell.send(Led::Unkept(Box::new(arrived), span)));
+    }
     let tail = partial.tail();
     drop(tell.send(Led::Filling(tail.clone(), Source::of(&arrived))));
     let file = File {

@@ -1,6 +1,6 @@
 //! Answers that go straight from the origin to one client; nothing is kept.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, LOCATION};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, DATE, HeaderValue, LOCATION};
 use http::{Method, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use larder_policy::headers::{CacheStatus, Forwarded, remove_hop_by_hop};
@@ -9,6 +9,7 @@ use larder_policy::reason::Pass;
 
 use crate::asked::Asked;
 use crate::body::Body;
+use crate::fetch::as_asked;
 use crate::origin::{Arrived, Outgoing};
 use crate::record::Outcome;
 use crate::reply::{self, Reply};
@@ -18,13 +19,20 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
     if asked.policy.offline {
         return reply::offline_miss();
     }
-    let outgoing = Outgoing {
-        method: asked.method.clone(),
-        headers: asked.headers.clone(),
-        body: body.filter(|_| crate::asked::has_body(&asked.headers)),
-        about: None,
+    let body = body.filter(|_| crate::asked::has_body(&asked.headers));
+    let is_plain = body.is_none() && matches!(asked.method, Method::GET | Method::HEAD);
+    let asking = if is_plain {
+        as_asked(asked).await
+    } else {
+        let outgoing = Outgoing {
+            method: asked.method.clone(),
+            headers: asked.headers.clone(),
+            body,
+            about: None,
+        };
+        asked.shared.origins.fetch(asked, outgoing).await
     };
-    match asked.shared.origins.fetch(asked, outgoing).await {
+    match asking {
         Ok(arrived) => {
             invalidate(asked, &arrived).await;
             hand_on(
@@ -89,6 +97,7 @@ pub(crate) fn hand_on(
         lease,
         hierarchy,
         mirror,
+        response_time,
         ..
     } = arrived;
     let origin_status = response.status().as_u16();
@@ -105,6 +114,12 @@ pub(crate) fn hand_on(
     if response.status() == StatusCode::NO_CONTENT {
         // RFC 9110 §8.6
         response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    if !response.headers().contains_key(DATE)
+        && let Ok(value) = HeaderValue::from_str(&response_time.to_http_date())
+    {
+        // RFC 9110 §6.6.1: when it was received.
+        response.headers_mut().insert(DATE, value);
     }
     debug_assert!(!response.headers().contains_key(CONNECTION));
     let status = CacheStatus {

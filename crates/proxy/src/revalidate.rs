@@ -1,7 +1,7 @@
 //! Answers from what is held after asking the origin whether it is still good (RFC 9111 §4.3).
 
 use larder_policy::cache_control::CacheControl;
-use larder_policy::freshness::{self, Judgement};
+use larder_policy::freshness;
 use larder_policy::headers::{CacheStatus, Forwarded};
 use larder_policy::reason::Ask;
 use larder_store::Entry;
@@ -14,8 +14,8 @@ use crate::reply::Reply;
 use crate::serve::{Held, Told, answer};
 
 /// Asks, together with everyone else who wants to know.
-pub(crate) async fn reply(asked: &Asked, entry: Entry, why: Ask, judged: Judgement) -> Reply {
-    collapsed(asked, Some(InHand { entry, judged }), why.forwarded()).await
+pub(crate) async fn reply(asked: &Asked, held: InHand, why: Ask) -> Reply {
+    collapsed(asked, Some(held), why.forwarded()).await
 }
 
 /// The origin confirmed what is held, for this client or for one that asked just before.

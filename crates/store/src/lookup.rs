@@ -33,8 +33,12 @@ struct Known {
 impl Core {
     /// Finds the entry of a key; every fault is a miss.
     pub(crate) async fn lookup(core: &Arc<Self>, key: &CacheKey) -> Option<Entry> {
-        let entry = Self::find(core, key).await;
-        let entry = entry.filter(|entry| !(key.has_variant() && core.is_invalidated(entry)));
+        let mut entry = Self::find(core, key).await;
+        if let Some(old) = entry.take_if(|entry| key.has_variant() && core.is_invalidated(entry)) {
+            // Nor is it anything that was stored meanwhile.
+            let (shared, hash) = (Arc::clone(core), KeyHash::of(old.key()));
+            drop(tokio::task::spawn_blocking(move || shared.forget(hash)).await);
+        }
         match entry {
             Some(_) => core.counters.hits.add(1),
             None => core.counters.misses.add(1),

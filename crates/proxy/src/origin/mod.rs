@@ -6,6 +6,7 @@ mod error;
 mod health;
 mod pool;
 mod tls;
+mod upload;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -38,9 +39,10 @@ use health::Health;
 pub(crate) use pool::Destination;
 pub(crate) use pool::Lease;
 use pool::Pool;
+use upload::{Moved, Upload, while_moving};
 
 /// The body of a request to an origin.
-type OutBody = Either<Incoming, Empty<Bytes>>;
+type OutBody = Either<Upload, Empty<Bytes>>;
 
 /// How long an origin has for the head of its answer where others are left to ask.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(5);
@@ -248,10 +250,16 @@ impl Origins {
         } else {
             PATIENCE_WITH_OTHERS
         };
+        // A body takes the time that its client takes for it.
+        let limit = outgoing.body.is_none().then_some(limit);
         let asking = self.over(&address, asked, outgoing);
-        let result = match tokio::time::timeout(limit, asking).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(OriginError::Slow(address.to.authority.to_string())),
+        let result = match limit {
+            None => asking.await,
+            Some(limit) => tokio::time::timeout(limit, asking)
+                .await
+                .unwrap_or_else(|_elapsed| {
+                    Err(OriginError::Slow(address.to.authority.to_string()))
+                }),
         };
         match &result {
             Ok(_) => self.health.answered(&address.to, began.elapsed()),
@@ -305,14 +313,14 @@ impl Origins {
         outgoing: &mut Outgoing,
         request_time: UnixTime,
     ) -> Result<Arrived, OriginError> {
-        let request = address.request(outgoing)?;
+        let (request, moved) = address.request(outgoing)?;
         let remote = lease.remote();
-        let answer =
-            tokio::time::timeout(self.config.first_byte_timeout, lease.send(request)).await;
+        let limit = self.config.first_byte_timeout;
+        let answer = while_moving(limit, moved.as_deref(), lease.send(request)).await;
         let response = match answer {
-            Err(_elapsed) => return Err(OriginError::Silent(remote)),
-            Ok(Err(error)) => return Err(OriginError::of_exchange(error, remote)),
-            Ok(Ok(response)) => response,
+            None => return Err(OriginError::Silent(remote)),
+            Some(Err(error)) => return Err(OriginError::of_exchange(error, remote)),
+            Some(Ok(response)) => response,
         };
         let mut response = response;
         if response.status().is_informational() || is_unasked(outgoing, &response) {
@@ -507,12 +515,15 @@ impl Address {
     }
 
     /// The request as this hop gets it: rebuilt, never copied from the wire.
-    fn request(&self, outgoing: &mut Outgoing) -> Result<Request<OutBody>, OriginError> {
+    fn request(
+        &self,
+        outgoing: &mut Outgoing,
+    ) -> Result<(Request<OutBody>, Option<Arc<Moved>>), OriginError> {
         let uri: Uri = self.target.parse().map_err(|_e| OriginError::BadTarget)?;
         let host = HeaderValue::from_str(&self.host).map_err(|_e| OriginError::BadTarget)?;
-        let body = match outgoing.body.take() {
-            Some(body) => Either::Left(body),
-            None => Either::Right(Empty::new()),
+        let (body, moved) = match outgoing.body.take().map(Upload::new) {
+            Some((body, moved)) => (Either::Left(body), Some(moved)),
+            None => (Either::Right(Empty::new()), None),
         };
         let mut request = Request::new(body);
         *request.method_mut() = outgoing.method.clone();
@@ -532,6 +543,6 @@ impl Address {
             let value = HeaderValue::from_str(credentials).map_err(|_e| OriginError::BadTarget)?;
             request.headers_mut().insert(PROXY_AUTHORIZATION, value);
         }
-        Ok(request)
+        Ok((request, moved))
     }
 }

@@ -110,6 +110,12 @@ async fn an_unsafe_request_invalidates_every_variant() {
         rig.get(&url, language).await;
         assert_eq!(origin.requests(), requests, "{language}");
     }
+    // What is fetched after that second is kept again.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    rig.get(&url, &languages[0]).await;
+    let before = origin.requests();
+    rig.get(&url, &languages[0]).await;
+    assert_eq!(origin.requests(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

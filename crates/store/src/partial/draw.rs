@@ -47,6 +47,12 @@ impl Draw {
         self.claim.span()
     }
 
+    /// Nothing of the run has come, and it is given up: those who wait for it hear so, see
+    /// [`Partial::failed`].
+    pub fn failed(&self, host: &str, status: u16) {
+        self.claim.partial.failed(host, status);
+    }
+
     /// Takes the next bytes; what lies beyond the end is left out. Waits only if the disk is more
     /// than a few MiB behind.
     ///

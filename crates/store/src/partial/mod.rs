@@ -72,6 +72,8 @@ struct Inner {
     path: std::path::PathBuf,
     /// It is whole and in place, or no good.
     over: AtomicBool,
+    /// It is over because a whole takes its place: who reads and draws it goes on.
+    retired: AtomicBool,
     /// When an origin last confirmed the version that is held; whoever asks holds the lock.
     confirmed: tokio::sync::Mutex<Option<Instant>>,
     /// When which host last gave no answer, and the status that clients got.
@@ -294,7 +296,7 @@ impl Partial {
                         partial: self.clone(),
                         number,
                     };
-                    if self.is_over() {
+                    if self.is_over() && !inner.retired.load(Ordering::Acquire) {
                         return Err(FillError::Gone);
                     }
                     self.make_room().await?;
@@ -336,7 +338,13 @@ impl Partial {
     /// Room for what is there, is being drawn and is promised.
     fn room_wanted(&self) -> u64 {
         let claims = lock(&self.inner.claims);
-        let promised = self.inner.running.promised();
+        let length = self.inner.length;
+        // They are drawn in whole blocks.
+        let promised = self.inner.running.promised().into_iter();
+        let promised = promised.map(|(start, end)| {
+            let end = end.checked_next_multiple_of(BLOCK).unwrap_or(length);
+            (start - start % BLOCK, end.min(length))
+        });
         let mut there = self.inner.running.with_extents(Clone::clone);
         let kept = lock(&self.inner.kept);
         let unchecked = kept.unchecked.keys().map(|block| self.span_of(*block));
@@ -408,6 +416,12 @@ impl Partial {
                 Err(FillError::Write(e))
             }
         }
+    }
+
+    /// A whole takes its place: nobody finds it any more, and who reads and draws it goes on.
+    pub fn retire(&self) {
+        self.inner.retired.store(true, Ordering::Release);
+        self.discard();
     }
 
     /// It is no good, or another version has come: nobody finds it any more. Who reads it has what
@@ -528,6 +542,7 @@ impl Partial {
                 noting: Mutex::default(),
                 path,
                 over: AtomicBool::new(false),
+                retired: AtomicBool::new(false),
                 confirmed: tokio::sync::Mutex::default(),
                 failure: Mutex::default(),
                 used: AtomicU64::new(0),
