@@ -7,14 +7,15 @@
 
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE, LAST_MODIFIED};
+use larder_policy::class::Class;
 use larder_policy::meta::Meta;
 use larder_policy::part::is_same_version;
 use larder_policy::reason::{NotStored, Pass};
 use larder_policy::url::Url;
 use larder_policy::validator::refreshed;
 use larder_policy::verdict::{self, AfterFetch, after_fetch};
-use larder_store::{Draw, FillError, Join, Partial, Promise};
+use larder_store::{Draw, Entry, FillError, Join, Partial, Promise};
 use tokio::sync::oneshot;
 
 use crate::asked::{Asked, facts};
@@ -321,6 +322,12 @@ fn is_final(arrived: &Arrived) -> bool {
 /// An origin that sends everything where a part was asked for: everything is kept.
 pub(crate) async fn whole(asked: &Asked, arrived: Arrived, tell: Option<oneshot::Sender<Led>>) {
     let key = crate::hit::key(asked).await;
+    if let Some(entry) = asked.shared.store.lookup(&key).await
+        && has_stored(asked, &entry, &arrived)
+    {
+        // It came another way meanwhile.
+        return say(tell, Led::Again);
+    }
     match asked.shared.store.join(&key) {
         // Somebody else has begun on the new version.
         Join::Lead(_) if parts::are_held(asked, &key) => say(tell, Led::Again),
@@ -331,6 +338,18 @@ pub(crate) async fn whole(asked: &Asked, arrived: Arrived, tell: Option<oneshot:
         }
         Join::Follow(_) => say(tell, Led::Again),
     }
+}
+
+/// True if an answer is what is held as a whole: the same version, or that of another mirror with
+/// the same name, date and length.
+fn has_stored(asked: &Asked, entry: &Entry, arrived: &Arrived) -> bool {
+    let (headers, length) = (arrived.response.headers(), arrived.length());
+    let modified = entry.meta().last_modified();
+    let is_twin = asked.class == Class::Immutable
+        && modified.is_some()
+        && headers.get(LAST_MODIFIED) == modified
+        && length == Some(entry.len());
+    is_twin || is_same_version(entry.meta(), entry.len(), headers, length)
 }
 
 /// Tells the client that waits, if one still does.

@@ -47,6 +47,8 @@ pub(crate) async fn reply(asked: &Asked) -> Option<Reply> {
         }
         match from_parts(asked, &partial).await {
             Led::Again => {}
+            // Others have begun anew meanwhile.
+            Led::Alone(Pass::NotShared) if !is_found(asked, &partial) => {}
             Led::Alone(Pass::NotShared) if let Some(reply) = beside_parts(asked).await => {
                 return Some(reply);
             }
@@ -58,6 +60,12 @@ pub(crate) async fn reply(asked: &Asked) -> Option<Reply> {
         }
     }
     Some(pass::reply(asked, None, Pass::NotShared).await)
+}
+
+/// True if these are still the parts that a request for the key finds.
+fn is_found(asked: &Asked, partial: &Partial) -> bool {
+    let found = asked.shared.store.partial(partial.key());
+    found.is_some_and(|found| found.is(partial))
 }
 
 /// True if parts are held that a request may be answered from.

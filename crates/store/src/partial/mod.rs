@@ -146,6 +146,11 @@ fn room_of(bytes: u64) -> u64 {
 }
 
 impl Partial {
+    /// True if both handles mean one object.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// The key under which it will be stored.
     pub fn key(&self) -> &CacheKey {
         &self.inner.key
