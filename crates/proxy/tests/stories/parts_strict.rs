@@ -361,3 +361,109 @@ async fn a_part_of_another_length_than_it_tells_is_passed_on_and_not_kept() {
         assert_eq!(origin.requests(), requests, "asked for whole blocks once");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_range_beyond_the_end_hides_no_other_that_is_not() {
+    // RFC 9110 §15.5.17
+    let old = format!("Last-Modified: {DATE}\r\n");
+    let origin = Origin::start(move |_, head| match field(head, "range") {
+        Some("bytes=99999999-,0-9") => honest("GET / HTTP/1.1\r\nRange: bytes=0-9", &old, &body(1)),
+        Some(beyond) if beyond.starts_with("bytes=9") => {
+            raw("HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")
+        }
+        _ => honest(head, &old, &body(1)),
+    })
+    .await;
+    let rig = Rig::forward();
+    let both = "Range: bytes=99999999-,0-9\r\n";
+    let got = rig.get(&origin.url(PATH), both).await;
+    assert!(
+        got.status == 206 && got.body == body(1)[..10],
+        "{}",
+        got.head
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirected_files_are_confirmed_and_passed_where_they_lie() {
+    for control in ["max-age=0", "no-store"] {
+        let fields = format!("ETag: \"v\"\r\nCache-Control: {control}\r\n");
+        let far = Origin::start(move |_, head| match field(head, "if-none-match") {
+            Some("\"v\"") => raw("HTTP/1.1 304 Not Modified\r\nETag: \"v\"\r\n\r\n"),
+            _ => honest(head, &fields, &body(1)),
+        })
+        .await;
+        let location = far.url("/cdn/initrd.img");
+        let near = Origin::start(move |_, _| {
+            raw(&format!(
+                "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+            ))
+        })
+        .await;
+        let rig = Rig::forward();
+        let url = near.url("/7/os/x86_64/images/pxeboot/initrd.img");
+        for start in [0, 500, 2 * MIB] {
+            let got = rig.get(&url, &span(start)).await;
+            assert_eq!(got.status, 206, "{control} {}", got.head);
+            assert!(got.body == body(1)[start..start + 100], "{}", got.head);
+        }
+        let head = rig.ask("HEAD", &url, "").await;
+        assert_eq!(head.status, 200, "{control}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_answer_to_one_client_ends_no_others() {
+    let fields = format!("ETag: \"v\"\r\nLast-Modified: {DATE}\r\n");
+    for odd in ["whole", "no-store", "open"] {
+        let fields = fields.clone();
+        let origin = Origin::start(move |_, head| {
+            let is_odd = asked(head).is_some_and(|(start, _)| start == 2 * MIB)
+                && field(head, "if-range").is_some();
+            let mut steps = Vec::new();
+            let answer = match odd {
+                _ if !is_odd => honest(head, &fields, &body(1)),
+                "whole" => honest("", &fields, &body(1)),
+                "no-store" => honest(
+                    head,
+                    &format!("{fields}Cache-Control: no-store\r\n"),
+                    &body(1),
+                ),
+                _ => raw("HTTP/1.1 206 Partial Content\r\nETag: \"v\"\r\n\
+                          Content-Range: bytes 2097152-2097153/*\r\nContent-Length: 2\r\n\r\nxx"),
+            };
+            for step in answer {
+                if let Step::Send(all) = step {
+                    for piece in all.chunks(64 << 10) {
+                        steps.push(Step::Send(piece.to_vec()));
+                        steps.push(Step::Pause(Duration::from_millis(15)));
+                    }
+                }
+            }
+            steps
+        })
+        .await;
+        let rig = Arc::new(Rig::forward());
+        rig.get(&origin.url(PATH), &span(MIB)).await;
+        let drawing = {
+            let (rig, url) = (Arc::clone(&rig), origin.url(PATH));
+            tokio::spawn(async move {
+                rig.get(&url, &format!("Range: bytes=0-{}\r\n", 2 * MIB - 1))
+                    .await
+            })
+        };
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let got = rig.get(&origin.url(PATH), &span(2 * MIB + 500)).await;
+        assert!(
+            got.status == 206 && got.body == body(1)[2 * MIB + 500..][..100],
+            "{odd} {}",
+            got.head
+        );
+        let all = drawing.await.unwrap();
+        assert!(
+            all.whole && all.body == body(1)[..2 * MIB],
+            "{odd} {}",
+            all.head
+        );
+    }
+}
