@@ -9,13 +9,19 @@
 //!   [`FIELD`].
 //! - A `float64` prints as `1e+06`: what is printed goes through [`SHOW`], what `printf "%v"` and
 //!   the escapers take goes through [`TEXT`].
+//!
+//! And it tells the [`budget`](super::budget) what a list of nodes costs ([`STEP`]), and what a value does
+//! that a function of gotmpl's own reads through ([`WEIGH`]).
 
 use gotmpl::{
     TemplateError,
     parse::{
-        ActionNode, CommandNode, DefineNode, Expr, ListNode, Node, Parser, PipeNode, Pos, SmolStr,
+        ActionNode, CommandNode, DefineNode, Expr, ListNode, Node, Number, Parser, PipeNode, Pos,
+        SmolStr,
     },
 };
+
+use super::blocks;
 
 /// The function that replaces field access: the value, then the names.
 pub(super) const FIELD: &str = "larder_field";
@@ -23,6 +29,13 @@ pub(super) const FIELD: &str = "larder_field";
 pub(super) const SHOW: &str = "larder_show";
 /// The function that gives numbers, lists and maps their text and leaves other values alone.
 pub(super) const TEXT: &str = "larder_text";
+/// The function that a list of nodes begins with: it takes what the list costs.
+pub(super) const STEP: &str = "larder_step";
+/// The function that gives its value back once the budget has paid for reading it.
+pub(super) const WEIGH: &str = "larder_weigh";
+
+/// A name that no template gives to a variable: what a [`STEP`] gives is not printed.
+const STEPS: SmolStr = SmolStr::new_static("$\u{1}steps");
 
 /// Go's predefined functions.
 const FUNCTIONS: [&str; 19] = [
@@ -30,15 +43,19 @@ const FUNCTIONS: [&str; 19] = [
     "print", "printf", "println", "slice", "urlquery",
 ];
 
+/// Those of gotmpl's own that read their values from end to end.
+const READERS: [&str; 7] = ["eq", "ge", "gt", "le", "lt", "ne", "slice"];
+
 /// A text that no template contains by chance; `{{"…"}}` of it is the sentinel.
 const SENTINEL: &str = "\u{1}larder: the text's end\u{1}";
 
 /// Parses a template and its definitions into trees that execute as Go would.
 pub(super) fn parse(source: &str) -> Result<(ListNode, Vec<DefineNode>), TemplateError> {
+    blocks::too_deep(source)?;
     let sentinel = format!("{source}{{{{\"{SENTINEL}\"}}}}");
     let (mut tree, mut definitions) = Parser::new(&sentinel, "{{", "}}")?.parse()?;
     if !tree.nodes.pop().is_some_and(|node| is_sentinel(&node)) {
-        return Err(unbalanced(source));
+        return Err(blocks::unbalanced(source));
     }
     list(&mut tree)?;
     for definition in &mut definitions {
@@ -47,46 +64,9 @@ pub(super) fn parse(source: &str) -> Result<(ListNode, Vec<DefineNode>), Templat
     Ok((tree, definitions))
 }
 
-/// Where blocks do not come out even: at the `{{end}}` that is too many, else at the innermost block that
-/// stays open.
-fn unbalanced(source: &str) -> TemplateError {
-    let mut open = Vec::new();
-    let mut too_many = None;
-    let mut from = 0;
-    while let Some(found) = source.get(from..).and_then(|rest| rest.find("{{")) {
-        let start = from + found;
-        from = start + 2;
-        let action = source.get(from..).unwrap_or_default();
-        let action = action.trim_start_matches('-').trim_start();
-        if action.starts_with("/*") {
-            from += action.find("*/").unwrap_or(action.len());
-            continue;
-        }
-        match action.split(|c: char| !c.is_ascii_alphabetic()).next() {
-            Some("if" | "range" | "with" | "block" | "define") => open.push(start),
-            Some("end") if open.pop().is_none() => {
-                too_many = Some(start);
-                break;
-            }
-            _ => {}
-        }
-    }
-    let message = match too_many {
-        Some(_) => "this {{end}} closes no block",
-        None => "no {{end}} closes this block",
-    };
-    let at = too_many.or(open.pop()).unwrap_or_default();
-    let before = source.get(..at).unwrap_or_default();
-    TemplateError::Parse {
-        name: None,
-        line: before.split('\n').count(),
-        col: at - before.rfind('\n').map_or(0, |end| end + 1) + 1,
-        message: message.to_owned(),
-    }
-}
-
 /// Parses a template as it stands: of what the end of the text cuts off, this error says where it began.
 pub(super) fn parse_alone(source: &str) -> Result<(), TemplateError> {
+    blocks::too_deep(source)?;
     Parser::new(source, "{{", "}}")?.parse().map(drop)
 }
 
@@ -126,7 +106,46 @@ fn list(tree: &mut ListNode) -> Result<(), TemplateError> {
             Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
         }
     }
+    // A definition without anything in it replaces no other: it must stay so.
+    if !tree.is_empty_tree() {
+        tree.nodes.insert(0, step(tree));
+    }
     Ok(())
+}
+
+/// The action that pays for a list's own nodes; the lists in it have theirs.
+fn step(tree: &ListNode) -> Node {
+    let pipes = tree.nodes.iter().filter_map(|node| match node {
+        Node::Action(action) => Some(&action.pipe),
+        Node::If(branch) | Node::Range(branch) | Node::With(branch) => Some(&branch.pipe),
+        Node::Template(template) => template.pipe.as_ref(),
+        _ => None,
+    });
+    let cost = tree.nodes.len() + pipes.map(calls).sum::<usize>();
+    let cost = Number::Int(i64::try_from(cost).unwrap_or(i64::MAX));
+    Node::Action(ActionNode {
+        pos: tree.pos,
+        pipe: PipeNode {
+            pos: tree.pos,
+            decl: vec![STEPS],
+            commands: vec![call(tree.pos, STEP, vec![Expr::Number(tree.pos, cost)])],
+            is_assign: false,
+        },
+    })
+}
+
+/// How many commands a pipe has, those in brackets included.
+fn calls(pipe: &PipeNode) -> usize {
+    let arguments = pipe.commands.iter().flat_map(|command| &command.args);
+    let inner = arguments.map(|argument| match argument {
+        Expr::Pipe(_, inner) => calls(inner),
+        Expr::Chain(_, inner, _) => match inner.as_ref() {
+            Expr::Pipe(_, inner) => calls(inner),
+            _ => 0,
+        },
+        _ => 0,
+    });
+    pipe.commands.len() + inner.sum::<usize>()
 }
 
 fn pipe(pipe: &mut PipeNode) -> Result<(), TemplateError> {
@@ -140,6 +159,9 @@ fn pipe(pipe: &mut PipeNode) -> Result<(), TemplateError> {
             && piped
         {
             adapted.push(call(command.pos, TEXT, vec![]));
+        }
+        if weighed(&mut command) && position > 0 {
+            adapted.push(call(command.pos, WEIGH, vec![]));
         }
         adapted.push(command);
     }
@@ -173,6 +195,34 @@ fn printed(command: &mut CommandNode) -> Option<bool> {
         }
     }
     Some(is_text(count))
+}
+
+/// Whether the command is one of the [`READERS`]; its arguments are weighed then.
+fn weighed(command: &mut CommandNode) -> bool {
+    let Some((name, arguments)) = command.args.split_first_mut() else {
+        return false;
+    };
+    // With fields behind it, it stands in a chain.
+    let name = match name {
+        Expr::Chain(_, inner, _) => inner,
+        name => name,
+    };
+    let Expr::Identifier(_, name) = name else {
+        return false;
+    };
+    if !READERS.contains(&name.as_str()) {
+        return false;
+    }
+    for argument in arguments {
+        if matches!(
+            argument,
+            Expr::String(..) | Expr::Dot(_) | Expr::Variable(..) | Expr::Pipe(..) | Expr::Chain(..)
+        ) {
+            let inner = std::mem::replace(argument, Expr::Nil(command.pos));
+            *argument = pipe_of(command.pos, call(command.pos, WEIGH, vec![inner]));
+        }
+    }
+    true
 }
 
 /// The verbs of a format, one for each argument; none where `*` or `[n]` rearrange them.

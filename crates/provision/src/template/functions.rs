@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use gotmpl::{Result, TemplateError, Value};
+use gotmpl::{Result, Template, TemplateError, Value, html_escape, js_escape, url_encode};
+
+use super::budget::{self, Budget};
 
 /// Field access: an error for a missing key, and for a field of anything but a map.
 pub(super) fn field(args: &[Value]) -> Result<Value> {
@@ -49,26 +51,38 @@ pub(super) fn index(args: &[Value], labels: &Arc<BTreeMap<Arc<str>, Value>>) -> 
 }
 
 /// What an action prints: its value as `%v`, nothing as `<no value>`.
-pub(super) fn show(args: &[Value]) -> Value {
+pub(super) fn show(args: &[Value], budget: &Budget) -> Result<Value> {
     match args {
-        [] | [Value::Nil] => Value::String("<no value>".into()),
-        [value, ..] => Value::String(display(value).into()),
+        [] | [Value::Nil] => Ok(Value::String("<no value>".into())),
+        [text @ Value::String(_), ..] => Ok(text.clone()),
+        [value, ..] => budget.text(display(value)),
     }
 }
 
 /// The text of values whose text gotmpl would get wrong; others stay what they are.
-pub(super) fn text(args: &[Value]) -> Value {
+pub(super) fn text(args: &[Value], budget: &Budget) -> Result<Value> {
     match args.first() {
         Some(value @ (Value::Float(_) | Value::List(_) | Value::Map(_))) => {
-            Value::String(display(value).into())
+            budget.text(display(value))
         }
-        Some(value) => value.clone(),
-        None => Value::Nil,
+        Some(value) => Ok(value.clone()),
+        None => Ok(Value::Nil),
     }
 }
 
+/// A value that the budget has paid the reading of.
+pub(super) fn weigh(args: &[Value], budget: &Budget) -> Result<Value> {
+    let value = args.first().cloned().unwrap_or(Value::Nil);
+    match &value {
+        Value::String(text) => budget.spend_bytes(text.len())?,
+        Value::List(items) => budget.spend_bytes(size_of_val(&**items))?,
+        _ => {}
+    }
+    Ok(value)
+}
+
 /// `print`: a blank between two values of which neither is a string.
-pub(super) fn print(args: &[Value]) -> Value {
+pub(super) fn print(args: &[Value], budget: &Budget) -> Result<Value> {
     let mut text = String::new();
     let mut after_string = true;
     for value in args {
@@ -77,16 +91,113 @@ pub(super) fn print(args: &[Value]) -> Value {
             text.push(' ');
         }
         text.push_str(&display(value));
+        budget::fits(text.len())?;
         after_string = is_string;
     }
-    Value::String(text.into())
+    budget.text(text)
 }
 
 /// `println`: a blank between all values.
-pub(super) fn println(args: &[Value]) -> Value {
-    let texts: Vec<String> = args.iter().map(display).collect();
-    Value::String(format!("{}\n", texts.join(" ")).into())
+pub(super) fn println(args: &[Value], budget: &Budget) -> Result<Value> {
+    let mut text = String::new();
+    for (position, value) in args.iter().enumerate() {
+        if position > 0 {
+            text.push(' ');
+        }
+        text.push_str(&display(value));
+        budget::fits(text.len())?;
+    }
+    text.push('\n');
+    budget.text(text)
 }
+
+/// `printf`: gotmpl's, once it is known how much it can give at most.
+pub(super) fn printf(args: &[Value], budget: &Budget) -> Result<Value> {
+    if let Some((Value::String(format), values)) = args.split_first() {
+        // It looks through the rest of the format at a bracket.
+        let brackets = format.matches('[').count();
+        let looked_at = format.len().saturating_mul(brackets + 1);
+        budget.spend_bytes(looked_at.saturating_add(PRINTF_BYTES))?;
+        budget::fits(printed_bytes_max(format, values))?;
+    }
+    let names: Vec<String> = (0..args.len()).map(|n| format!("a{n}")).collect();
+    let fields: Vec<String> = names.iter().map(|name| format!(" .{name}")).collect();
+    let data: BTreeMap<Arc<str>, Value> = names
+        .iter()
+        .map(|name| Arc::from(name.as_str()))
+        .zip(args.iter().cloned())
+        .collect();
+    let mut text = String::new();
+    Template::new("")
+        .parse(&format!("{{{{printf{}}}}}", fields.concat()))?
+        .execute_fmt(&mut text, &Value::Map(Arc::new(data)))?;
+    budget.text(text)
+}
+
+/// No format gives more: each verb its largest value, escaped, and its width and precision.
+fn printed_bytes_max(format: &str, values: &[Value]) -> usize {
+    let lengths = values.iter().map(|value| match value {
+        Value::String(text) => text.len(),
+        Value::List(_) | Value::Map(_) => display(value).len(),
+        _ => NUMBER_BYTES_MAX,
+    });
+    // `%q` writes one byte as four.
+    let value = lengths.max().unwrap_or(0).saturating_mul(4) + NUMBER_BYTES_MAX;
+    let verbs = format.matches('%').count();
+    let stars = format.matches('*').count();
+    let widths = format.split(|c: char| !c.is_ascii_digit());
+    let widths = widths
+        .filter(|digits| !digits.is_empty())
+        .map(|digits| {
+            digits
+                .parse()
+                .map_or(WIDTH_MAX, |width: usize| width.min(WIDTH_MAX))
+        })
+        .sum::<usize>();
+    verbs
+        .saturating_mul(value)
+        .saturating_add(stars.saturating_mul(WIDTH_MAX))
+        .saturating_add(widths)
+        .saturating_add(format.len())
+}
+
+/// `html`, `js` and `urlquery`.
+pub(super) fn escape(
+    name: &str,
+    escaped: Escaper,
+    args: &[Value],
+    budget: &Budget,
+) -> Result<Value> {
+    let [value] = args else {
+        return Err(TemplateError::ArgCount {
+            name: name.to_owned(),
+            expected: 1,
+            got: args.len(),
+        });
+    };
+    budget.text(match value {
+        Value::Nil => escaped("<no value>"),
+        Value::String(text) => escaped(text),
+        other => escaped(&other.to_string()),
+    })
+}
+
+/// The escapers by name.
+pub(super) const ESCAPERS: [(&str, Escaper); 3] = [
+    ("html", html_escape),
+    ("js", js_escape),
+    ("urlquery", url_encode),
+];
+
+/// Gives a text its form for where it will stand.
+pub(super) type Escaper = fn(&str) -> String;
+
+/// A call takes as long as that many bytes would.
+const PRINTF_BYTES: usize = 512;
+/// The widest field and the longest precision of gotmpl's `printf`.
+const WIDTH_MAX: usize = u16::MAX as usize;
+/// More than a number or a truth is long, in any base, with what `printf` says of a wrong verb.
+const NUMBER_BYTES_MAX: usize = 512;
 
 /// A value as Go's `%v` prints it.
 pub(super) fn display(value: &Value) -> String {

@@ -5,6 +5,8 @@
 //! prints `1e+06` and `eq .n 3` is an error.
 
 mod adapt;
+mod blocks;
+mod budget;
 mod functions;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,12 +14,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use gotmpl::{MissingKey, Template, TemplateError, Value};
 use serde_json::Value as Json;
 
+use self::budget::{Budget, OUTPUT_BYTES_MAX, STEPS_MAX};
 use crate::{labels::Labels, model::Group};
 
 /// The template's own tree; its definitions have other names.
 const MAIN: &str = "\u{1}main";
-/// Longest text that a template may grow to.
-const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
 /// What a template sees.
 #[derive(Clone, Debug)]
@@ -66,19 +67,13 @@ impl Data {
 ///
 /// # Errors
 ///
-/// Whatever Go refuses: syntax, unknown functions, missing keys, values of the wrong kind; and
-/// loops without end, by gotmpl's bounds and [`OUTPUT_BYTES_MAX`].
+/// Whatever Go refuses: syntax, unknown functions, missing keys, values of the wrong kind; and what has no
+/// end, or none that anybody waits for: blocks nested too deep, more steps than the [`budget`] has.
 pub fn render(source: &str, data: &Data) -> Result<String, TemplateError> {
     let (tree, definitions) = adapt::parse(source)?;
-    let labels = Arc::clone(&data.labels);
-    let mut template = Template::new("")
+    let mut template = with_functions(&data.labels)
         .missing_key(MissingKey::Error)
-        .func("index", move |args| functions::index(args, &labels))
-        .func("print", |args| Ok(functions::print(args)))
-        .func("println", |args| Ok(functions::println(args)))
-        .func(adapt::FIELD, functions::field)
-        .func(adapt::SHOW, |args| Ok(functions::show(args)))
-        .func(adapt::TEXT, |args| Ok(functions::text(args)))
+        .max_range_iters(STEPS_MAX)
         .add_parse_tree(MAIN, tree);
     for definition in definitions {
         template = template.add_parse_tree(&definition.name, definition.body);
@@ -86,6 +81,36 @@ pub fn render(source: &str, data: &Data) -> Result<String, TemplateError> {
     let mut output = Bounded(String::new());
     template.execute_template_fmt(&mut output, MAIN, &data.root)?;
     Ok(output.0)
+}
+
+/// A template that knows the functions, with a budget of its own.
+fn with_functions(labels: &Arc<BTreeMap<Arc<str>, Value>>) -> Template {
+    type Paid = fn(&[Value], &Budget) -> gotmpl::Result<Value>;
+    const PAID: [(&str, Paid); 7] = [
+        ("print", functions::print),
+        ("println", functions::println),
+        ("printf", functions::printf),
+        (adapt::SHOW, functions::show),
+        (adapt::TEXT, functions::text),
+        (adapt::WEIGH, functions::weigh),
+        (adapt::STEP, |args, budget| budget.step(args)),
+    ];
+    let budget = Budget::new();
+    let labels = Arc::clone(labels);
+    let mut template = Template::new("")
+        .func("index", move |args| functions::index(args, &labels))
+        .func(adapt::FIELD, functions::field);
+    for (name, function) in PAID {
+        let budget = budget.clone();
+        template = template.func(name, move |args| function(args, &budget));
+    }
+    for (name, escaped) in functions::ESCAPERS {
+        let budget = budget.clone();
+        template = template.func(name, move |args| {
+            functions::escape(name, escaped, args, &budget)
+        });
+    }
+    template
 }
 
 /// Whether a text is a template at all: what is wrong with its syntax, by line and column from 1 (0 where
