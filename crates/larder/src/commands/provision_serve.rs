@@ -8,8 +8,10 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use larder_provision::{Config, Listening, Provision, TlsFiles, listen_http, listen_rpc};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 
@@ -166,7 +168,17 @@ pub(super) fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::step("cannot start the runtime", error))?;
-    runtime.block_on(run_until_signal(plan))
+    let code = runtime.block_on(run_until_signal(plan));
+    end(runtime);
+    code
+}
+
+/// For so long what still works for a request may go on once the listeners are closed.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Ends whatever the requests left behind: nobody waits for its answer any more.
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(END_PATIENCE);
 }
 
 async fn run_until_signal(plan: Plan) -> Result<ExitCode, Failure> {
@@ -206,4 +218,25 @@ async fn run_until_signal(plan: Plan) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_does_not_end_does_not_keep_the_program() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build();
+        let runtime = runtime.unwrap();
+        let (release, waits) = std::sync::mpsc::channel::<()>();
+        let (begins, begun) = std::sync::mpsc::channel();
+        runtime.spawn_blocking(move || {
+            begins.send(()).unwrap();
+            waits.recv()
+        });
+        begun.recv().unwrap();
+        // Where it waited for the work, this would not return: nothing releases it before.
+        end(runtime);
+        drop(release);
+    }
 }
