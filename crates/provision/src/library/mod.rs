@@ -141,7 +141,7 @@ impl Library {
         let path = self
             .root
             .join("groups")
-            .join(names::file("group", &group.id, ".json")?);
+            .join(names::new_file("group", &group.id, ".json")?);
         self.write(&path, &model::to_json(group))
     }
 
@@ -206,7 +206,7 @@ impl Library {
         if profile.id.is_empty() {
             return Err(Error::Incomplete("Id is required"));
         }
-        names::file("profile", &profile.id, ".json")?;
+        names::new_file("profile", &profile.id, ".json")?;
         self.write(&self.profile_path(&profile.id), &model::to_json(profile))
     }
 
@@ -228,7 +228,7 @@ impl Library {
 
     /// Writes one file.
     pub fn put_file(&self, kind: Kind, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let name = names::file(kind.directory(), name, "")?;
+        let name = names::new_file(kind.directory(), name, "")?;
         self.write(&self.root.join(kind.directory()).join(name), bytes)
     }
 

@@ -31,11 +31,21 @@ pub(super) fn file(kind: &'static str, name: &str, suffix: &str) -> Result<PathB
     if name.split('/').any(|part| matches!(part, "" | ".")) {
         return refused("has an empty part");
     }
-    // Such files are nobody's to list: editors and the writing itself leave them.
-    if name.split('/').any(|part| part.starts_with('.')) {
-        return refused("begins a part with a dot: such files are not listed");
-    }
     Ok(PathBuf::from(format!("{name}{suffix}")))
+}
+
+/// As [`file`], for one that is to be written. What begins with a dot is read where it is named, as matchbox
+/// does, and is nobody's to list: editors and the writing itself leave such files.
+pub(super) fn new_file(kind: &'static str, name: &str, suffix: &str) -> Result<PathBuf, Error> {
+    let path = file(kind, name, suffix)?;
+    if name.split('/').any(|part| part.starts_with('.')) {
+        return Err(Error::Name {
+            kind,
+            name: name.chars().take(80).collect(),
+            why: "begins a part with a dot: such files are not listed",
+        });
+    }
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -55,10 +65,13 @@ mod tests {
             "a/",
             "a\0b",
             "a\nb",
-            ".hidden",
-            "a/.hid/b",
         ] {
             assert!(file("group", bad, ".json").is_err(), "{bad:?}");
+            assert!(new_file("group", bad, ".json").is_err(), "{bad:?}");
+        }
+        for hidden in [".hidden", "a/.hid/b"] {
+            assert!(file("group", hidden, ".json").is_ok(), "{hidden:?}");
+            assert!(new_file("group", hidden, ".json").is_err(), "{hidden:?}");
         }
         assert!(file("group", &"a".repeat(1025), "").is_err());
         assert_eq!(
