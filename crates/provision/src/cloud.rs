@@ -1,6 +1,6 @@
 //! Which cloud-configs may be sent: YAML that parses, or a script.
 
-use saphyr_parser::{Event, Marker, Parser};
+use saphyr_parser::{Event, Parser};
 
 use crate::reason::Reason;
 
@@ -26,23 +26,12 @@ pub(crate) fn check(name: &str, config: &str) -> Result<(), Reason> {
 /// Reads YAML as machines will. A tab is no indentation (YAML 1.2 §6.1): Go's and cloud-init's readers
 /// refuse what this parser takes.
 fn parse(config: &str) -> Result<(), String> {
-    let lines: Vec<&str> = config.lines().collect();
-    let before = |at: Marker| {
-        let line = lines
-            .get(at.line().saturating_sub(1))
-            .copied()
-            .unwrap_or_default();
-        let end = line
-            .char_indices()
-            .nth(at.col())
-            .map_or(line.len(), |(end, _)| end);
-        line.split_at(end)
-    };
+    let mut reader = Reader::of(config);
     // Whether each collection around is written with brackets, in which tabs are mere blanks.
     let mut around: Vec<bool> = Vec::new();
     for event in Parser::new_from_str(config) {
         let (event, span) = event.map_err(|error| error.to_string())?;
-        let (indentation, rest) = before(span.start);
+        reader.go_to(span.start.index());
         let is_node = matches!(
             event,
             Event::Scalar(..)
@@ -50,8 +39,7 @@ fn parse(config: &str) -> Result<(), String> {
                 | Event::MappingStart(..)
                 | Event::SequenceStart(..)
         );
-        let is_tabbed = indentation.trim().is_empty() && indentation.contains('\t');
-        if is_node && is_tabbed && !around.contains(&true) {
+        if is_node && reader.is_behind_a_tab() && !around.contains(&true) {
             let line = span.start.line();
             return Err(format!(
                 "line {line} is indented with a tab: YAML takes spaces alone"
@@ -59,7 +47,7 @@ fn parse(config: &str) -> Result<(), String> {
         }
         match event {
             Event::MappingStart(..) | Event::SequenceStart(..) => {
-                around.push(rest.starts_with(['{', '[']));
+                around.push(reader.rest().starts_with(['{', '[']));
             }
             Event::MappingEnd | Event::SequenceEnd => {
                 around.pop();
@@ -68,6 +56,58 @@ fn parse(config: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A place in a text. The parser counts letters, and its events come nearly in their order: going from one
+/// to the next takes no longer than what lies between, however long a line is.
+struct Reader<'a> {
+    text: &'a str,
+    letters: usize,
+    bytes: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            text,
+            letters: 0,
+            bytes: 0,
+        }
+    }
+
+    fn go_to(&mut self, letters: usize) {
+        while self.letters < letters
+            && let Some(letter) = self.rest().chars().next()
+        {
+            self.letters += 1;
+            self.bytes += letter.len_utf8();
+        }
+        while self.letters > letters
+            && let Some(letter) = self.before().chars().next_back()
+        {
+            self.letters -= 1;
+            self.bytes -= letter.len_utf8();
+        }
+    }
+
+    fn before(&self) -> &'a str {
+        self.text.get(..self.bytes).unwrap_or_default()
+    }
+
+    fn rest(&self) -> &'a str {
+        self.text.get(self.bytes..).unwrap_or_default()
+    }
+
+    /// Whether nothing but blanks stands before it on its line, and one of them is a tab.
+    fn is_behind_a_tab(&self) -> bool {
+        let before = self.before();
+        let lines = before.trim_end_matches([' ', '\t']);
+        let is_first = lines.is_empty() || lines.ends_with(['\n', '\r']);
+        is_first
+            && before
+                .get(lines.len()..)
+                .is_some_and(|it| it.contains('\t'))
+    }
 }
 
 #[cfg(test)]
@@ -91,5 +131,16 @@ mod tests {
             let good = check("c", &format!("#cloud-config\n{taken}\n"));
             assert!(good.is_ok(), "{taken:?}: {}", good.unwrap_err());
         }
+    }
+
+    #[test]
+    fn one_long_line_is_read_in_its_time() {
+        // What terraform's jsonencode writes; where each event looks at its line from the start, this takes
+        // longer than anybody waits.
+        let list = "\"ä\",".repeat(300_000);
+        let good = check("c", &format!("#cloud-config\na: [{list}]\n"));
+        assert!(good.is_ok(), "{}", good.unwrap_err());
+        let why = check("c", &format!("#cloud-config\na: [{list}]\nb:\n\tc: d\n"));
+        assert!(why.unwrap_err().to_string().contains("line 4"));
     }
 }
