@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 
 use super::copies::Copies;
-use super::names::{address_of, look_up_again};
+use super::names::{address_of, look_up};
 use super::supervise::Complaint;
 use crate::config::Config;
 use crate::decide::{Interface, Rules};
@@ -288,7 +288,7 @@ impl Core {
 pub(super) async fn keep_up(core: Arc<Core>) {
     let names = async {
         if let Some(words) = &core.rules.words {
-            look_up_again(words, LOOK_EVERY, address_of).await;
+            look_up(words, LOOK_EVERY, address_of).await;
         }
     };
     tokio::join!(look_around(&core), names);

@@ -1,5 +1,6 @@
-//! Names of servers that had no address at the start: a resolver may come up after larder.
+//! Names of servers: they are looked up while larder serves, as a resolver may come up after it, or be slow.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -7,21 +8,37 @@ use tokio::net::lookup_host;
 
 use crate::words::rules::Rules;
 
-/// Looks up again and again with this pause, until each name has its address. dnsmasq looks up at each
-/// answer.
-pub(super) async fn look_up_again<Lookup, Found>(words: &Rules, pause: Duration, lookup: Lookup)
+/// Looks up at once and then again and again with this pause, until each name has its address; each name
+/// once a time, however many words name it. dnsmasq looks up at each answer.
+pub(super) async fn look_up<Lookup, Found>(words: &Rules, pause: Duration, lookup: Lookup)
 where
     Lookup: Fn(String) -> Found,
     Found: Future<Output = Option<Ipv4Addr>>,
 {
-    while words.unfound().next().is_some() {
-        tokio::time::sleep(pause).await;
-        for (_, name, server) in words.unfound() {
-            if let Some(address) = lookup(name.to_owned()).await {
+    let mut told = BTreeSet::new();
+    loop {
+        let unfound: BTreeMap<&str, &str> = words
+            .unfound()
+            .map(|(word, name, _)| (name, word))
+            .collect();
+        for (name, word) in unfound {
+            let Some(address) = lookup(name.to_owned()).await else {
+                if told.insert(name) {
+                    tracing::warn!(
+                        "{word} names the server {name}, which has no IPv4 address here yet; until it has, this host is named in its place"
+                    );
+                }
+                continue;
+            };
+            for (_, _, server) in words.unfound().filter(|(_, other, _)| *other == name) {
                 server.found(address);
-                tracing::info!("the server {name} is {address}, and named in answers from now on");
             }
+            tracing::info!("the server {name} is {address}, and named in answers from now on");
         }
+        if words.unfound().next().is_none() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -41,7 +58,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_looked_up_until_it_has_an_address() {
-        let words = ["--pxe-service=x86PC,P,p,late.example", "--port=0"].map(str::to_owned);
+        let words = [
+            "--pxe-service=x86PC,P,p,late.example",
+            "--pxe-service=X86-64_EFI,P,p,late.example",
+            "--port=0",
+        ]
+        .map(str::to_owned);
         let rules = crate::words::read::command_line(&words, &|_| Ok(Vec::new())).unwrap();
         let (tries, known) = (Cell::new(0), Ipv4Addr::new(10, 0, 0, 9));
         let lookup = |name: String| {
@@ -49,8 +71,10 @@ mod tests {
             tries.set(tries.get() + 1);
             std::future::ready((tries.get() == 3).then_some(known))
         };
-        look_up_again(&rules, Duration::ZERO, lookup).await;
+        look_up(&rules, Duration::ZERO, lookup).await;
+        // Once a time for both words.
         assert_eq!((tries.get(), rules.services[0].address()), (3, Some(known)));
+        assert_eq!(rules.services[1].address(), Some(known));
     }
 
     #[tokio::test]

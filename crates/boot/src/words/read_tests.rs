@@ -1,6 +1,7 @@
 //! Tests of the words' grammar.
 
 use super::*;
+use std::cell::RefCell;
 
 fn no_files(_: &Path) -> std::io::Result<Vec<(String, String)>> {
     Err(std::io::ErrorKind::NotFound.into())
@@ -195,6 +196,7 @@ fn servers_may_have_names_which_are_looked_up() {
     let mut rules = read(&[
         "--pxe-service=x86PC,P,p,pxe.example",
         "--pxe-service=x86PC,Q,q,",
+        "--pxe-service=X86-64_EFI,P,p,pxe.example",
         "--dhcp-boot=file,name,gone.example",
         "--port=0",
     ])
@@ -203,8 +205,15 @@ fn servers_may_have_names_which_are_looked_up() {
     assert_eq!(rules.services[1].server, None);
     let known = Ipv4Addr::new(10, 0, 0, 9);
     let serving = rules.clone();
-    rules.look_up(&|name| (name == "pxe.example").then_some(known));
+    let asked = RefCell::new(Vec::new());
+    rules.look_up(&|name| {
+        asked.borrow_mut().push(name.to_owned());
+        (name == "pxe.example").then_some(known)
+    });
+    // A resolver that does not answer costs its time once for each name.
+    assert_eq!(asked.into_inner(), ["pxe.example", "gone.example"]);
     assert_eq!(rules.services[0].address(), Some(known));
+    assert_eq!(rules.services[2].address(), Some(known));
     assert_eq!(
         serving.services[0].address(),
         Some(known),

@@ -1,5 +1,6 @@
 //! The boot rules that dnsmasq's words spell out, as plain data.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -293,13 +294,14 @@ impl Rules {
         })
     }
 
-    /// Looks the servers' names up; dnsmasq does so at each answer. For a name without address this host
+    /// Looks the servers' names up, each of them once; dnsmasq does so at each answer. For a name without address this host
     /// stands in until it has one, since an answer without server leads nowhere, and a note says so.
     pub fn look_up(&mut self, lookup: &dyn Fn(&str) -> Option<Ipv4Addr>) {
         let mut notes = Vec::new();
+        let mut addresses = BTreeMap::new();
         for (word, name, server) in self.unfound() {
-            if let Some(address) = lookup(name) {
-                server.found(address);
+            if let Some(address) = addresses.entry(name).or_insert_with(|| lookup(name)) {
+                server.found(*address);
                 continue;
             }
             notes.push(Note {

@@ -173,11 +173,11 @@ pub fn run(args: &Args, sources: &Sources) -> Result<ExitCode, Failure> {
     }
     match &args.command {
         BootCommand::Serve(args) if instead.is_some() => {
-            read_config(&args.boot, sources, false)?;
+            read_config(&args.boot, sources)?;
             output::notice("larder: syntax check OK.\n");
             Ok(ExitCode::SUCCESS)
         }
-        BootCommand::Serve(args) => serve(config(&args.boot, sources)?),
+        BootCommand::Serve(args) => serve(read_config(&args.boot, sources)?),
         BootCommand::Doctor(args) => boot_doctor::run(args, &config(&args.boot, sources)?),
         BootCommand::Explain(args) => explained(args, &config(&args.boot, sources)?),
         BootCommand::Export(args) => exported(args.format, &config(&args.boot, sources)?),
@@ -187,20 +187,28 @@ pub fn run(args: &Args, sources: &Sources) -> Result<ExitCode, Failure> {
 /// What the configuration says, then what the command line says of the same things, with the addresses of
 /// the servers that the words name.
 fn config(args: &BootArgs, sources: &Sources) -> Result<Config, Failure> {
-    read_config(args, sources, true)
+    let mut config = read_config(args, sources)?;
+    if let Some(words) = &mut config.words {
+        let said = words.notes.len();
+        words.look_up(&address_of);
+        tell(words.notes.iter().skip(said));
+    }
+    Ok(config)
 }
 
-/// The same; the names of servers are looked up only where there will be answers.
-fn read_config(args: &BootArgs, sources: &Sources, has_answers: bool) -> Result<Config, Failure> {
+fn tell<'a>(notes: impl IntoIterator<Item = &'a words::Note>) {
+    for note in notes {
+        output::notice(&format!("note: {note}\n"));
+    }
+}
+
+/// The same; the names of servers have no addresses yet. Who serves looks them up beside its answers: a
+/// resolver that does not answer would keep every machine waiting otherwise.
+fn read_config(args: &BootArgs, sources: &Sources) -> Result<Config, Failure> {
     let loaded = sources.load().map_err(Failure::Configuration)?;
     let mut config = from_settings(&loaded.settings.boot)?;
-    if let Some(mut words) = dnsmasq(args)? {
-        if has_answers {
-            words.look_up(&address_of);
-        }
-        for note in &words.notes {
-            output::notice(&format!("note: {note}\n"));
-        }
+    if let Some(words) = dnsmasq(args)? {
+        tell(&words.notes);
         config = config.with_words(words);
     }
     if !args.interface.is_empty() {
@@ -331,7 +339,7 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::step("cannot start the runtime", error))?;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let mut signals =
             Signals::listen().map_err(|error| Failure::step("cannot listen for signals", error))?;
         let started = Boot::start(config, None, async move { signals.end().await });
@@ -350,7 +358,10 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
         } else {
             Ok(ExitCode::from(FAILED))
         }
-    })
+    });
+    // Nobody waits for a name that is still being looked up.
+    runtime.shutdown_background();
+    code
 }
 
 /// The signals that end a server.
