@@ -32,6 +32,10 @@ impl Shares {
 
     /// A place for a client; none if it has its share.
     pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Share> {
+        if self.each == 0 {
+            // Addresses that get nothing are not remembered: anybody can make them up.
+            return None;
+        }
         let client = client.to_canonical();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let places = held.entry(client).or_default();
@@ -60,6 +64,15 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_there_is_no_place_nobody_is_remembered() {
+        let shares = Shares::of(0);
+        for last in 0..=255 {
+            assert!(shares.take(IpAddr::from([10, 0, 0, last])).is_none());
+        }
+        assert!(shares.held.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn one_address_has_its_part_and_gets_it_back() {
