@@ -69,6 +69,9 @@ fn the_service_is_ready_when_it_says_so_and_owns_its_directories() {
         ("CacheDirectory", "larder"),
         ("RuntimeDirectory", "larder"),
         ("DynamicUser", "yes"),
+        ("User", "larder"),
+        // What `[provision]` remembers: without it each machine installs at each boot.
+        ("ReadWritePaths", "-/var/lib/matchbox/.larder"),
         ("NoNewPrivileges", "yes"),
         ("ProtectSystem", "strict"),
         ("CapabilityBoundingSet", "CAP_NET_BIND_SERVICE"),

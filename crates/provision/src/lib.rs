@@ -70,6 +70,8 @@ pub struct Provision {
     config: Config,
     library: Arc<Library>,
     machines: Machines,
+    /// What was wrong with the journal at the start.
+    forgetful: Option<Note>,
     signer: Option<sign::Signer>,
     fetch: Option<FetchHandle>,
     /// A place for each request that may wait for the disk.
@@ -104,7 +106,7 @@ pub struct Snapshot {
     pub groups: usize,
     /// Good profiles.
     pub profiles: usize,
-    /// What is wrong in the data directory.
+    /// What is wrong in the data directory, and with the journal since the start.
     pub notes: Vec<Note>,
     /// Every machine that is known.
     pub machines: BTreeMap<Mac, Machine>,
@@ -123,10 +125,9 @@ impl Provision {
         if let Some(assets) = config.assets.as_ref().filter(|assets| !assets.is_dir()) {
             return Err(Error::NoAssetsDirectory(assets.clone()));
         }
-        let state = config
-            .state
-            .clone()
-            .unwrap_or_else(|| config.data.join(".larder/machines"));
+        let state = config.state.clone().unwrap_or_else(|| library.journal());
+        let is_needed = config.install_once || library.installs_once();
+        let forgetful = is_needed.then(|| machines::cannot_remember(&state));
         let machines = Machines::keep(state)?;
         let signer = match &config.key_ring {
             Some(ring) => Some(sign::Signer::open(
@@ -139,6 +140,7 @@ impl Provision {
             config,
             library,
             machines,
+            forgetful: forgetful.flatten(),
             signer,
             fetch: fetch.map(FetchHandle),
             disk: Arc::new(Semaphore::new(ON_DISK_MAX)),
@@ -197,7 +199,12 @@ impl Provision {
         Snapshot {
             groups: self.library.catalog().groups().len(),
             profiles: self.library.profiles().len(),
-            notes: self.library.notes(),
+            notes: self
+                .forgetful
+                .iter()
+                .cloned()
+                .chain(self.library.notes())
+                .collect(),
             machines: self.machines.all(),
         }
     }

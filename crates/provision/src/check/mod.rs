@@ -18,6 +18,7 @@ use crate::{
     cloud, ignition,
     labels::{self, Labels},
     library::{Kind, Library, Note},
+    machines,
     model::{Boot, Group, Profile},
     reason::Reason,
     template::{self, Data},
@@ -129,6 +130,10 @@ impl<'a> Check<'a> {
         if let Some(root) = self.library.unlike_any() {
             let text = "has no groups, no profiles and no templates: is it the data directory?";
             found.push(finding(root.to_owned(), Severity::Warning, text.to_owned()));
+        }
+        if self.library.installs_once() {
+            let note = machines::cannot_remember(&self.library.journal());
+            found.extend(note.map(|note| finding(note.path, Severity::Error, note.text)));
         }
         let mut named: BTreeMap<(Kind, String), Vec<Arc<Group>>> = BTreeMap::new();
         for (id, profile) in self.library.located_profiles() {

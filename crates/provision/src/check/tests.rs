@@ -335,3 +335,51 @@ fn a_directory_of_other_things_is_asked_about() {
         "{found}"
     );
 }
+
+/// A data directory whose journal nobody can write, root neither: its directory is a link to nothing.
+fn forgetful(profile: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("nowhere", directory.path().join(".larder")).unwrap();
+    std::fs::create_dir(directory.path().join("profiles")).unwrap();
+    std::fs::write(directory.path().join("profiles/p.json"), profile).unwrap();
+    directory
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_is_told_where_machines_install_once() {
+    let profile = |more: &str| format!("{{\"id\":\"p\",{BOOT}{more}}}");
+    let directory = forgetful(&profile(",\"install_once\":true"));
+    let library = Library::open(directory.path()).unwrap();
+    let told = one(Check::new(&library, None)
+        .all()
+        .iter()
+        .map(Finding::to_string)
+        .collect());
+    assert!(
+        told.contains(".larder/machines: cannot be written"),
+        "{told}"
+    );
+    assert!(told.ends_with("(error)"), "{told}");
+    // Where nothing is to be remembered, or it can be, there is nothing to tell.
+    let directory = forgetful(&profile(""));
+    let library = Library::open(directory.path()).unwrap();
+    assert_eq!(Check::new(&library, None).all(), []);
+    let once = profile(",\"install_once\":true");
+    assert_eq!(checked(&[("profiles/p.json", once.as_bytes())]), [""; 0]);
+}
+
+#[test]
+fn a_server_says_at_the_start_that_it_cannot_remember() {
+    let profile = format!("{{\"id\":\"p\",{BOOT}}}");
+    let directory = forgetful(&profile);
+    for (install_once, told) in [(true, 1), (false, 0)] {
+        let config = crate::Config {
+            data: directory.path().to_owned(),
+            assets: None,
+            install_once,
+            ..crate::Config::default()
+        };
+        let provision = crate::Provision::open(config, None).unwrap();
+        assert_eq!(provision.snapshot().notes.len(), told);
+    }
+}

@@ -255,6 +255,22 @@ impl Library {
         shelf.located()
     }
 
+    /// Whether a group or a profile says of itself that its machines install once.
+    pub(crate) fn installs_once(&self) -> bool {
+        let groups = self.catalog();
+        let mut groups = groups.groups().iter();
+        groups.any(|group| group.install_once() == Some(true))
+            || self
+                .profiles()
+                .iter()
+                .any(|profile| profile.install_once == Some(true))
+    }
+
+    /// Where the machines are remembered that were installed, unless it is said otherwise.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join(".larder/machines")
+    }
+
     /// Groups in folders, which nobody is selected into.
     pub(crate) fn unreached_groups(&self) -> Vec<String> {
         let mut names = self.names("groups", Some("json"));

@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, OFlags},
+    fs::{Access, AtFlags, FlockOperation, OFlags},
     io::Errno,
 };
 
@@ -291,6 +291,26 @@ impl Locked {
         // Where another file is linked to, that one is written anew.
         replace(&fs::canonicalize(path)?, text, &self.file.metadata()?)
     }
+}
+
+/// Why this process could not write to the journal, if that is so; touches nothing.
+pub(super) fn is_writable(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        let mut options = OpenOptions::new();
+        return open(options.append(true).read(true), path).map(drop);
+    }
+    // It is made with the directories that lead to it.
+    let is_there = |it: &&Path| it.as_os_str().is_empty() || it.symlink_metadata().is_ok();
+    let there = path.ancestors().skip(1).find(is_there);
+    let there = there.filter(|it| !it.as_os_str().is_empty());
+    let rights = Access::WRITE_OK | Access::EXEC_OK;
+    let directory = there.unwrap_or(Path::new("."));
+    Ok(rustix::fs::accessat(
+        rustix::fs::CWD,
+        directory,
+        rights,
+        AtFlags::EACCESS,
+    )?)
 }
 
 /// Takes from others who are neither its owner nor of its group the right to open the file, and to lock it.

@@ -19,7 +19,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant, SystemTime},
 };
@@ -28,7 +28,7 @@ use self::{
     journal::{Journal, Line, Locked},
     table::Table,
 };
-use crate::{error::Error, mac::Mac};
+use crate::{error::Error, library::Note, mac::Mac};
 
 /// Events kept of one machine.
 const EVENTS_MAX: usize = 64;
@@ -142,6 +142,20 @@ pub struct Machine {
     pub events: VecDeque<Event>,
     /// Whether it was served what an installation begins with since the start.
     pub(crate) served: bool,
+}
+
+/// What it means for machines that install once that `journal` cannot be written; nothing where it can.
+pub(crate) fn cannot_remember(journal: &Path) -> Option<Note> {
+    let error = journal::is_writable(journal).err()?;
+    Some(Note {
+        path: journal.to_owned(),
+        line: 0,
+        column: 0,
+        text: format!(
+            "cannot be written ({error}): a machine that is to install once is not remembered as installed, and installs at each boot"
+        ),
+        skipped: false,
+    })
 }
 
 /// All machines.
