@@ -138,21 +138,23 @@ async fn from_parts(asked: &Asked, partial: &Partial) -> Led {
     if partial.is_there(&spans) {
         return Led::Filling(partial.tail(), Source::nobody());
     }
-    // Nobody goes on for a client whose own question may get an answer of its own.
-    if !asked.is_authorized() {
-        if partial.holds(&spans) {
-            // Of an earlier run: compared first, and drawn if that fails.
+    if partial.holds(&spans) {
+        // Of an earlier run: compared first, and drawn if that fails.
+        if asked.is_authorized() && partial.checked(&spans).await {
+            return Led::Filling(partial.tail(), Source::nobody());
+        }
+        if !asked.is_authorized() {
             if !draw::in_background(asked, partial, spans).await {
                 return Led::Alone(Pass::NoRoom);
             }
             return Led::Filling(partial.tail(), Source::nobody());
         }
-        if partial.is_coming(&spans).await {
-            if !draw::in_background(asked, partial, spans).await {
-                return Led::Alone(Pass::NoRoom);
-            }
-            return Led::Filling(partial.tail(), Source::others());
+    }
+    if partial.is_coming(&spans).await {
+        if !draw::in_background(asked, partial, spans).await {
+            return Led::Alone(Pass::NoRoom);
         }
+        return Led::Filling(partial.tail(), Source::others());
     }
     draw::drawn(asked, partial, spans).await
 }

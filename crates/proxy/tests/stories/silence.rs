@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
 use crate::mirror::field;
 use crate::support::{Answer, Origin, Rig, Step, answer, pattern, raw};
 
@@ -198,4 +201,52 @@ async fn conditions_on_what_is_not_kept_reach_the_origin() {
     assert_eq!(rig.get(&origin.url(PATH), "").await.status, 200);
     let again = rig.get(&origin.url(PATH), "If-None-Match: \"v\"\r\n").await;
     assert_eq!(again.status, 304);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_more_than_a_slow_run_brings_has_its_first_bytes_from_it() {
+    // A run of three blocks takes seconds; the whole and a client with credentials follow it.
+    for lines in ["", "Authorization: Basic eDp5\r\n"] {
+        let origin = Origin::start(|_, head| {
+            let Some(Step::Send(all)) = part(head, "Cache-Control: max-age=60, public\r\n").pop()
+            else {
+                return Vec::new();
+            };
+            let pieces = all.chunks(64 << 10);
+            pieces
+                .flat_map(|piece| {
+                    let pause = Duration::from_millis(40);
+                    [Step::Send(piece.to_vec()), Step::Pause(pause)]
+                })
+                .collect()
+        })
+        .await;
+        let rig = Arc::new(Rig::forward());
+        let url = origin.url(PATH);
+        let slow = {
+            let (rig, url) = (Arc::clone(&rig), url.clone());
+            let range = format!("Range: bytes=0-{}\r\n", 3 * MIB - 1);
+            tokio::spawn(async move { rig.get(&url, &range).await })
+        };
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        let request = format!("GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut first = [0];
+        stream.read_exact(&mut first).await.unwrap();
+        assert!(
+            !slow.is_finished(),
+            "{lines}: it had to wait for all of the run"
+        );
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        let got = Answer::parse(&[&first[..], &rest].concat(), true, false);
+        assert!(
+            got.whole && got.body == pattern(LENGTH),
+            "{lines}: {}",
+            got.head
+        );
+        let slow = slow.await.unwrap();
+        assert!(slow.whole && slow.body == pattern(LENGTH)[..3 * MIB]);
+    }
 }

@@ -153,10 +153,11 @@ impl Claims {
         self.runs.iter().map(|run| (run.start, run.end))
     }
 
-    /// What origins are sending.
-    pub(crate) fn coming(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let agreed = self.runs.iter().filter(|run| run.agreed);
-        agreed.map(|run| (run.start, run.end))
+    /// Whether an origin has agreed to send the run that a position lies in; `None`: nobody draws it.
+    pub(crate) fn is_agreed(&self, position: u64) -> Option<bool> {
+        let mut runs = self.runs.iter();
+        let run = runs.find(|run| (run.start..run.end).contains(&position));
+        run.map(|run| run.agreed)
     }
 
     /// Takes at most `length` bytes into a run: what comes after its end is not its own. Returns

@@ -206,26 +206,24 @@ impl Partial {
         running.with_extents(|there| spans.iter().all(|(start, end)| there.covers(*start, *end)))
     }
 
-    /// Waits while others ask for bytes of these spans and nobody sends them yet. True: all that is
-    /// missing is coming, false: somebody has to ask for some of it.
+    /// Waits while the first missing byte of these spans has been asked for and is not being sent
+    /// yet. True: it is coming, or nothing is missing; false: somebody has to ask for it.
     pub async fn is_coming(&self, spans: &[(u64, u64)]) -> bool {
         loop {
             let moved = self.inner.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            let (coming, asked) = {
-                let claims = lock(&self.inner.claims);
-                let there = self.inner.running.with_extents(Clone::clone);
-                let covers =
-                    |mut there: extents::Extents, more: &mut dyn Iterator<Item = (u64, u64)>| {
-                        more.for_each(|(start, end)| there.insert(start, end));
-                        spans.iter().all(|(start, end)| there.covers(*start, *end))
-                    };
-                let asked = covers(there.clone(), &mut claims.spans());
-                (covers(there, &mut claims.coming()), asked)
+            let gap = self.inner.running.with_extents(|there| {
+                let mut spans = spans.iter();
+                spans.find_map(|(start, end)| there.first_gap(*start, *end))
+            });
+            let Some((gap, _)) = gap else {
+                return true;
             };
-            if coming || !asked {
-                return coming;
+            match lock(&self.inner.claims).is_agreed(gap) {
+                Some(true) => return true,
+                None => return false,
+                Some(false) => {}
             }
             wait_at_most(LOOKED_AGAIN, moved).await;
         }
