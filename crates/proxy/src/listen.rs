@@ -111,7 +111,7 @@ pub(crate) async fn accept(
     let mut stop = closing.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = next(&clients, &listener) => accepted,
+            accepted = next(&shared, &clients, &listener) => accepted,
             () = connection::stopping(&mut stop) => return,
         };
         match accepted {
@@ -140,6 +140,7 @@ pub(crate) async fn accept(
 
 /// Waits for a place, then for a client: beyond the limit clients wait in the backlog.
 async fn next(
+    shared: &Shared,
     clients: &Clients,
     listener: &TcpListener,
 ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
@@ -147,6 +148,10 @@ async fn next(
     match listener.accept().await {
         Ok((stream, remote)) => Some((stream, remote, permit)),
         Err(error) => {
+            if larder_store::is_of_too_many_files(&error) {
+                // A client needs one more than a body that nobody reads.
+                shared.store.close_idle_files();
+            }
             tracing::warn!(%error, "cannot accept a client; trying on");
             None
         }

@@ -118,6 +118,11 @@ impl HotCache {
         Arc::strong_count(file) <= 1 + cached
     }
 
+    /// Closes every file that nobody reads from.
+    pub(crate) fn close_files(&self) {
+        self.files.clear();
+    }
+
     pub(crate) fn close_file(&self, id: u64) {
         self.files.remove(&id);
     }

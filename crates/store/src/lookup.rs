@@ -20,6 +20,7 @@ use crate::entry::Entry;
 use crate::hot::{Hot, SMALL_BODY};
 use crate::index::{Blob, SUSPECT, VERIFIED};
 use crate::lock;
+use crate::patience::is_of_too_many_files;
 use crate::table::TableError;
 
 /// What memory knows of a key, and the handle that keeps its body from being evicted.
@@ -203,7 +204,13 @@ impl Core {
     /// dropped with all of its names.
     fn open_checked(&self, known: &Known) -> Option<()> {
         let blob = &known.blob;
-        let opened = known.file.open(self.root(), &blob.digest);
+        let opened = match known.file.open(self.root(), &blob.digest) {
+            Err(error) if is_of_too_many_files(&error) => {
+                self.hot.close_files();
+                known.file.open(self.root(), &blob.digest)
+            }
+            opened => opened,
+        };
         let len = opened.and_then(File::metadata).map(|data| data.len());
         match len {
             Ok(len) if len == blob.len => {

@@ -101,7 +101,12 @@ pub(crate) fn is_of_the_disk(error: &io::Error) -> bool {
             error.kind(),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
         )
-        || error
-            .raw_os_error()
-            .is_some_and(|code| TOO_MANY_FILES.contains(&code))
+        || is_of_too_many_files(error)
+}
+
+/// True where the process, or the machine, may open no more files.
+pub fn is_of_too_many_files(error: &io::Error) -> bool {
+    error
+        .raw_os_error()
+        .is_some_and(|code| TOO_MANY_FILES.contains(&code))
 }

@@ -114,6 +114,12 @@ impl Store {
         vary.names(hash).map(<[String]>::to_vec)
     }
 
+    /// Closes the files that are held open only to be found open again: a process that may open no
+    /// more has better use for them.
+    pub fn close_idle_files(&self) {
+        self.core.hot.close_files();
+    }
+
     /// Remembers that a base key's responses vary by these fields; none: that they do not.
     pub fn remember_vary(&self, key: &CacheKey, names: Vec<String>) {
         let hash = KeyHash::of(key);
