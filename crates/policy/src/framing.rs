@@ -42,6 +42,27 @@ pub fn of_response(version: Version, headers: &HeaderMap) -> Result<Framing, Fra
     })
 }
 
+/// The one length that Content-Length gives, be it repeated; `None`: there is no such field.
+///
+/// # Errors
+/// It gives several, or something that is no length (RFC 9110 §8.6).
+pub fn one_length(headers: &HeaderMap) -> Result<Option<u64>, FramingError> {
+    let mut length = None;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        let text = value.to_str().map_err(|_e| FramingError::Ambiguous)?;
+        for word in text.split(',').map(|word| word.trim_matches([' ', '\t'])) {
+            let is_plain = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+            let given = word.parse::<u64>().ok().filter(|_| is_plain);
+            let given = given.ok_or(FramingError::Ambiguous)?;
+            if length.is_some_and(|earlier| earlier != given) {
+                return Err(FramingError::Ambiguous);
+            }
+            length = Some(given);
+        }
+    }
+    Ok(length)
+}
+
 /// Checks that the length of a request can be read in one way only.
 ///
 /// # Errors
@@ -131,6 +152,25 @@ mod tests {
             of_response(Version::HTTP_10, &chunked),
             Err(FramingError::Ambiguous)
         );
+    }
+
+    #[test]
+    fn a_length_that_is_repeated_is_one_length() {
+        const CL: &str = "content-length";
+        let ambiguous = Err(FramingError::Ambiguous);
+        for (given, wanted) in [
+            (vec![], Ok(None)),
+            (vec![(CL, "5")], Ok(Some(5))),
+            (vec![(CL, "5, 5")], Ok(Some(5))),
+            (vec![(CL, "5"), (CL, "5")], Ok(Some(5))),
+            (vec![(CL, "5, 6")], ambiguous),
+            (vec![(CL, "5,")], ambiguous),
+            (vec![(CL, "+5")], ambiguous),
+            (vec![(CL, "")], ambiguous),
+            (vec![(CL, "18446744073709551616")], ambiguous),
+        ] {
+            assert_eq!(one_length(&fields(&given)), wanted, "{given:?}");
+        }
     }
 
     #[test]

@@ -347,6 +347,11 @@ impl Origins {
             mirror: address.mirror.clone(),
             request_time,
             response_time: crate::lead::now(),
+        } else if let Some(length) = framing::one_length(response.headers())
+            .map_err(|why| OriginError::Unframed(remote, why))?
+        {
+            let length = HeaderValue::from(length);
+            response.headers_mut().insert(CONTENT_LENGTH, length);
         })
     }
 
