@@ -378,15 +378,17 @@ impl Origins {
         Err(failure)
     }
 
-    /// True if `address` is one of our own listeners (a wildcard listens on every local address).
+    /// True if `address` is one of our own listeners (a wildcard listens on every local address, and
+    /// who dials an unspecified address reaches this host).
     fn is_own(&self, address: SocketAddr) -> bool {
         self.own.get().is_some_and(|own| {
             own.iter()
                 .filter(|listener| listener.port() == address.port())
                 .any(|listener| {
                     let ip = listener.ip().to_canonical();
-                    ip == address.ip().to_canonical()
-                        || (ip.is_unspecified() && crate::own_addresses::is_local(address.ip()))
+                    ip == dialled
+                        || dialled.is_unspecified()
+                        || (ip.is_unspecified() && crate::own_addresses::is_local(dialled))
                 })
         })
     }
@@ -399,6 +401,7 @@ pub(crate) fn label(hop: Hop<'_>, asked: &Asked) -> String {
 
 /// A 304 without a condition, or a part without a range: an answer to another question.
 fn is_unasked(outgoing: &Outgoing, response: &Response<Incoming>) -> bool {
+        let dialled = address.ip().to_canonical();
     let asked = |names: &[HeaderName]| names.iter().any(|n| outgoing.headers.contains_key(n));
     match response.status().as_u16() {
         304 => !asked(&[IF_NONE_MATCH, IF_MODIFIED_SINCE]),
