@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use larder_policy::route::Hop;
 use larder_policy::url::Url;
 
-use crate::asked::{Asked, facts};
+use crate::asked::{Asked, accelerated, facts};
 use crate::origin::{Arrived, OriginError, Outgoing};
 
 /// Redirects that are followed for one answer.
@@ -53,7 +53,7 @@ async fn follow(
     outgoing: &impl Fn(&Asked) -> Outgoing,
     first: &Arrived,
 ) -> Option<(Asked, Arrived)> {
-    let mut location = redirected(asked, first)?;
+    let mut location = redirected(asked, asked, first)?;
     for _ in 0..REDIRECTS_MAX {
         let at = Asked {
             url: location,
@@ -63,14 +63,15 @@ async fn follow(
         let arrived = ask(&at, outgoing).await.ok()?;
         match arrived.response.status().as_u16() {
             200 | 206 | 304 => return Some((at, arrived)),
-            _ => location = redirected(&at, &arrived)?,
+            _ => location = redirected(asked, &at, &arrived)?,
         }
     }
     None
 }
 
-/// The URL of a redirect that may be followed (RFC 9110 §15.4).
-fn redirected(asked: &Asked, arrived: &Arrived) -> Option<Url> {
+/// The URL of a redirect, met at one URL on behalf of the first, that may be followed
+/// (RFC 9110 §15.4).
+fn redirected(first: &Asked, asked: &Asked, arrived: &Arrived) -> Option<Url> {
     if !matches!(
         arrived.response.status().as_u16(),
         301 | 302 | 303 | 307 | 308
@@ -84,12 +85,13 @@ fn redirected(asked: &Asked, arrived: &Arrived) -> Option<Url> {
         .access
         .decide(&facts(&asked.inlet, "GET", &url))
         .allowed;
-    (allowed && stays_on_site(asked, &url)).then_some(url)
+    (allowed && stays_on_site(first, &url)).then_some(url)
 }
 
 /// An accelerator never reaches a host other than those of its mirror, nor an odd port of theirs.
 pub(crate) fn stays_on_site(asked: &Asked, url: &Url) -> bool {
-    let Some(name) = asked.accelerated() else {
+    // Where redirects have led changes nothing about that.
+    let Some(name) = accelerated(&asked.inlet) else {
         return true;
     };
     let hops = asked
