@@ -8,16 +8,18 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use larder_store::Reader;
+use larder_store::{ReadError, Reader};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::connection::Owed;
+use crate::lead::Onward;
 use crate::origin::Lease;
 use crate::record::Open;
 
@@ -26,7 +28,7 @@ use crate::record::Open;
 pub(crate) enum BodyError {
     /// What is held, or the fill that is followed, broke.
     #[error("the stored body could not be read to its end")]
-    Stored(#[source] larder_store::ReadError),
+    Stored(#[source] ReadError),
     /// The origin broke.
     #[error("the origin broke off")]
     Origin(#[source] hyper::Error),
@@ -50,6 +52,7 @@ pub(crate) struct Body {
 enum Source {
     Bytes(Option<Bytes>),
     Stored(Box<Reader>),
+    Growing(Box<Growing>),
     Parts(Parts),
     Origin(Box<FromOrigin>),
 }
@@ -91,6 +94,21 @@ impl Body {
         self
     }
 
+    /// Where this is a fill of unknown length: goes on from its origin if it is kept no longer.
+    pub(crate) fn going_on(mut self, onward: oneshot::Receiver<Onward>, stall: Duration) -> Self {
+        self.source = match self.source {
+            Source::Stored(reader) if reader.remaining().is_none() => {
+                Source::Growing(Box::new(Growing {
+                    reader,
+                    onward,
+                    stall,
+                }))
+            }
+            other => other,
+        };
+        self
+    }
+
     fn of(source: Source) -> Self {
         Self {
             source,
@@ -119,6 +137,15 @@ impl Body {
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match &mut self.source {
+            Source::Growing(growing) => match ready!(growing.poll_next(cx)) {
+                Grown::Piece(piece) => {
+                    Poll::Ready(piece.map(|piece| piece.map_err(BodyError::Stored)))
+                }
+                Grown::Onward(origin) => {
+                    self.source = Source::Origin(origin);
+                    self.poll_source(cx)
+                }
+            },
             Source::Bytes(bytes) => Poll::Ready(bytes.take().map(Ok)),
             Source::Stored(reader) => reader.poll_next(cx).map_err(BodyError::Stored),
             Source::Parts(parts) => parts.poll_next(cx),
@@ -188,6 +215,10 @@ impl Source {
             Self::Stored(reader) => reader
                 .remaining()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Growing(growing) => growing
+                .reader
+                .remaining()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Parts(parts) => SizeHint::with_exact(parts.remaining),
             Self::Origin(origin) => match origin.left {
                 Some(left) => SizeHint::with_exact(left),
@@ -199,6 +230,41 @@ impl Source {
     /// Nothing of an announced length is left.
     fn is_spent(&self) -> bool {
         self.size_hint().exact() == Some(0)
+    }
+}
+
+/// A fill of unknown length, which may become too large to be kept.
+#[derive(Debug)]
+struct Growing {
+    reader: Box<Reader>,
+    onward: oneshot::Receiver<Onward>,
+    stall: Duration,
+}
+
+/// What comes next of it.
+enum Grown {
+    Piece(Option<Result<Bytes, ReadError>>),
+    /// All that was kept has been read: this is the rest.
+    Onward(Box<FromOrigin>),
+}
+
+impl Growing {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Grown> {
+        let piece = ready!(self.reader.poll_next(cx));
+        // The rest was handed over before the fill ended, or never is.
+        let onward = match &piece {
+            Some(Err(ReadError::FillFailed)) => self.onward.try_recv().ok(),
+            _ => None,
+        };
+        Poll::Ready(match onward {
+            Some(Onward { ahead, arrived }) => {
+                let incoming = arrived.response.into_body();
+                let mut rest = FromOrigin::new(incoming, arrived.lease, self.stall);
+                rest.ahead = Some(ahead);
+                Grown::Onward(Box::new(rest))
+            }
+            None => Grown::Piece(piece),
+        })
     }
 }
 
@@ -259,6 +325,8 @@ struct FromOrigin {
     lease: Option<Lease>,
     stall: Duration,
     deadline: Pin<Box<Sleep>>,
+    /// What has come before.
+    ahead: Option<Bytes>,
     /// Bytes that are not for the client, before those that are.
     skip: u64,
     /// Bytes that are still to be sent, where that is less than what comes.
@@ -273,6 +341,7 @@ impl FromOrigin {
             lease: Some(lease),
             stall,
             deadline,
+            ahead: None,
             skip: 0,
             left: None,
         }
@@ -298,6 +367,9 @@ impl FromOrigin {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Poll::Ready(Some(Ok(ahead)));
+        }
         loop {
             if self.left == Some(0) {
                 return Poll::Ready(None);

@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, SET_COOKIE};
 use larder_policy::framing::Framing;
 use larder_policy::freshness::Judgement;
@@ -22,7 +23,7 @@ use larder_policy::validator::{confirms, refreshed, remove_conditions};
 use larder_policy::verdict::{
     AfterConfirmation, AfterFetch, Answer, OnError, after_confirmation, after_fetch, on_error,
 };
-use larder_store::{Entry, Fill, Join, Opening, Slot, Tail};
+use larder_store::{Entry, Fill, FillError, Join, Opening, Slot, Tail};
 use tokio::sync::oneshot;
 
 use crate::asked::Asked;
@@ -88,7 +89,7 @@ pub(crate) enum Led {
 }
 
 /// Where an answer came from, for the record.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) hierarchy: Hierarchy,
     pub(crate) mirror: Option<String>,
@@ -97,6 +98,17 @@ pub(crate) struct Source {
     pub(crate) cookies: Vec<HeaderValue>,
     /// Another client's fetch brings it.
     pub(crate) is_followed: bool,
+    /// Where the body goes on for that client if it grows too large to be kept.
+    pub(crate) onward: Option<oneshot::Receiver<Onward>>,
+}
+
+/// The rest of a body that is kept no longer.
+#[derive(Debug)]
+pub(crate) struct Onward {
+    /// What has come and was not kept.
+    pub(crate) ahead: Bytes,
+    /// What is still to come.
+    pub(crate) arrived: Arrived,
 }
 
 impl Source {
@@ -108,6 +120,7 @@ impl Source {
             status: None,
             cookies: Vec::new(),
             is_followed: false,
+            onward: None,
         }
     }
 
@@ -132,6 +145,7 @@ impl Source {
                 .cloned()
                 .collect(),
             is_followed: false,
+            onward: None,
         }
     }
 }
@@ -295,8 +309,13 @@ pub(crate) async fn store(asked: &Asked, slot: Slot, arrived: Arrived, tell: one
     };
     match begun {
         Ok(fill) => {
+            let (onward, goes_on) = oneshot::channel();
+            let source = Source {
+                onward: Some(goes_on),
+                ..source
+            };
             drop(tell.send(Led::Filling(fill.tail(), source)));
-            fill_from(asked, fill, arrived).await;
+            fill_from(asked, fill, arrived, onward).await;
         }
         Err(why) => {
             tracing::debug!(url = asked.url.as_str(), %why, "passed through");
@@ -333,8 +352,14 @@ fn pass(slot: Slot, arrived: Arrived, why: NotStored, tell: oneshot::Sender<Led>
 
 /// Copies the body into the fill. Every early return ends the fill: its readers are cut, and of
 /// an answer whose rest can be asked for later what came is kept.
-async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
+async fn fill_from(
+    asked: &Asked,
+    mut fill: Fill,
+    arrived: Arrived,
+    onward: oneshot::Sender<Onward>,
+) {
     let url = asked.url.as_str();
+    let most = arrived.length().unwrap_or_else(|| longest(asked));
     let mut supply = Supply::new(asked, arrived, fill.tail());
     loop {
         let received = supply.position();
@@ -348,10 +373,17 @@ async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
                 return;
             }
         };
-        if let Err(error) = fill.write(data).await {
-            dropped::of_store(url, received, &error);
-            fill.discard();
-            return;
+        if supply.position() > most {
+            return hand_over(supply, fill, data, onward).await;
+        }
+        match fill.write(data.clone()).await {
+            Ok(()) => {}
+            Err(FillError::NoRoom) => return hand_over(supply, fill, data, onward).await,
+            Err(error) => {
+                dropped::of_store(url, received, &error);
+                fill.discard();
+                return;
+            }
         }
         if fill.is_overtaken() {
             // Others draw what comes next: the rest is what they leave.
@@ -365,16 +397,35 @@ async fn fill_from(asked: &Asked, mut fill: Fill, arrived: Arrived) {
     let received = supply.position();
     supply.finish();
     match fill.commit().await {
-        Ok(entry) if received > asked.policy.object_bytes_max => {
-            // Its length was not known before: too large to be kept.
-            asked.shared.store.remove(entry.key());
-        }
         Ok(entry) => {
             parts::forget_older(asked, &entry);
             tracing::debug!(url, received, "stored");
         }
         Err(error) => dropped::of_store(url, received, &error),
     }
+}
+
+/// So long a body whose length is not known may become, bytes: what is held leaves for it before
+/// anybody knows that it is too large to be kept.
+fn longest(asked: &Asked) -> u64 {
+    let half = asked.shared.store.snapshot().max_bytes / 2;
+    asked.policy.object_bytes_max.min(half)
+}
+
+/// Keeps a body no longer that has become too large. The client that caused the fetch gets the rest
+/// from the origin itself, at its own pace, once it has read what came; others that read with it are
+/// cut, and where nobody reads the origin is left.
+async fn hand_over(supply: Supply<'_>, fill: Fill, ahead: Bytes, onward: oneshot::Sender<Onward>) {
+    let received = supply.position() - ahead.len() as u64;
+    let tail = fill.tail();
+    written(&tail, received).await;
+    if tail.available() == received {
+        let arrived = supply.into_arrived();
+        // A client that has gone has dropped its end.
+        drop(onward.send(Onward { ahead, arrived }));
+    }
+    tracing::debug!(url = tail.meta().url(), received, "too large to be kept");
+    fill.discard();
 }
 
 /// Waits until what came has reached the readers: it has been paid for, and a client that resumes

@@ -161,6 +161,10 @@ pub(crate) fn led_to(
             for cookie in source.cookies {
                 reply.response.headers_mut().append(SET_COOKIE, cookie);
             }
+            if let Some(onward) = source.onward {
+                let stall = asked.shared.origins.stall_timeout();
+                reply.response = reply.response.map(|body| body.going_on(onward, stall));
+            }
             reply.from(source.hierarchy, source.mirror)
         }
         Led::Refreshed(entry, source) => {

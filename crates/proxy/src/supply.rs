@@ -176,6 +176,11 @@ impl<'a> Supply<'a> {
         }
     }
 
+    /// The body's rest, for who goes on with it from here.
+    pub(crate) fn into_arrived(self) -> Arrived {
+        self.arrived
+    }
+
     /// What comes next from the origin in use. Trailers never become fields of what is stored.
     async fn piece(&mut self, patience: Duration) -> Piece {
         let patience = patience.min(self.asked.shared.origins.stall_timeout());

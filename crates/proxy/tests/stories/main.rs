@@ -9,6 +9,7 @@
 mod broken;
 mod collapse;
 mod directives;
+mod endless;
 mod goes_on;
 mod hit;
 mod hostile;
