@@ -159,10 +159,12 @@ impl Service {
         // A body whose framing hyper has already interpreted could have been read another way by
         // someone before us: such a connection serves no further request (RFC 9112 §11.2).
         let last = request.headers().contains_key(TRANSFER_ENCODING);
+        // What comes after a CONNECT is for the tunnel, and if there is none it is no request.
+        let tunnel = request.method() == Method::CONNECT;
         let old = request.version() < Version::HTTP_11;
         let mut response = handle(self.shared, self.inlet, request).await;
         let unframed = old && !response.headers().contains_key(CONTENT_LENGTH);
-        if last {
+        if last || (tunnel && !response.status().is_success()) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }

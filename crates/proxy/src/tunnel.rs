@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http::header::{HeaderMap, VIA};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::{Request, Response, StatusCode};
@@ -22,6 +23,7 @@ use larder_policy::access::Facts;
 use larder_policy::url::Authority;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
+use crate::asked::has_body;
 use crate::body::Body;
 use crate::origin::{Dialled, OriginError};
 use crate::record::{Hierarchy, Open, Outcome};
@@ -41,6 +43,9 @@ pub(crate) async fn open(
     authority: Authority,
     mut open: Open,
 ) -> Response<Body> {
+    if has_body(request.headers()) {
+        return open.finish(with_body());
+    }
     let policy = shared.policy.load_full();
     let facts = facts(&inlet, &authority);
     if larder_policy::headers::is_loop(request.headers(), &shared.name) {
@@ -53,6 +58,15 @@ pub(crate) async fn open(
     if policy.offline {
         return open.finish(reply::offline_miss());
     }
+    let mut via = HeaderMap::new();
+    via.extend(
+        request
+            .headers()
+            .get_all(VIA)
+            .iter()
+            .map(|earlier| (VIA, earlier.clone())),
+    );
+    larder_policy::headers::add_via(&mut via, request.version(), &shared.name);
     let permitted = |ip: IpAddr| {
         policy
             .access
@@ -64,7 +78,7 @@ pub(crate) async fn open(
     };
     match shared
         .origins
-        .tunnel(&policy.routes, &facts, &authority, permitted)
+        .tunnel(&policy.routes, &facts, &authority, via.get(VIA), permitted)
         .await
     {
         Ok(dialled) => {
@@ -100,6 +114,16 @@ fn established() -> Response<Body> {
         .extensions_mut()
         .insert(ReasonPhrase::from_static(b"Connection established"));
     response
+}
+
+/// A body in a request for a tunnel means nothing (RFC 9110 §9.3.6), and whether its bytes belong to
+/// the tunnel is what two readers could see differently.
+fn with_body() -> Reply {
+    let text = "A request for a tunnel has no body.";
+    Reply::of(
+        reply::page(StatusCode::BAD_REQUEST, "Bad Request", text),
+        Outcome::None,
+    )
 }
 
 fn failed(authority: &Authority, error: &OriginError) -> Reply {

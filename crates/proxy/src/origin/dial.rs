@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderValue;
 use larder_policy::route::Parent;
 use larder_policy::url::{Authority, Scheme};
 use rustls_pki_types::ServerName;
@@ -45,6 +46,7 @@ impl Origins {
     pub(super) async fn dial(
         &self,
         address: &Address,
+        via: Option<&HeaderValue>,
         permitted: impl Fn(IpAddr) -> bool,
     ) -> Result<Dialled, OriginError> {
         let to = &address.to;
@@ -55,12 +57,8 @@ impl Origins {
             let mut connected = connected;
             let tls_name = match &to.behind {
                 Some(behind) => {
-                    ask_parent(
-                        &mut connected,
-                        &behind.authority,
-                        behind.credentials.as_deref(),
-                    )
-                    .await?;
+                    let credentials = behind.credentials.as_deref();
+                    ask_parent(&mut connected, &behind.authority, via, credentials).await?;
                     Some(behind.authority.host.as_str())
                 }
                 None if to.scheme == Scheme::Https => Some(to.authority.host.as_str()),
@@ -82,10 +80,12 @@ impl Origins {
         &self,
         parent: &Parent,
         authority: &Authority,
+        via: Option<&HeaderValue>,
     ) -> Result<Dialled, OriginError> {
         let mut connected = self.dial_plain(&parent.authority, |_| true).await?;
         let remote = connected.remote;
-        let asked = ask_parent(&mut connected, authority, parent.authorization.as_deref());
+        let credentials = parent.authorization.as_deref();
+        let asked = ask_parent(&mut connected, authority, via, credentials);
         match tokio::time::timeout(self.config.connect_timeout, asked).await {
             Ok(result) => result.map(|()| connected),
             Err(_elapsed) => Err(OriginError::ConnectTimeout(remote)),
@@ -180,17 +180,24 @@ async fn connect(
     }
 }
 
-/// Asks a parent for a tunnel (RFC 9110 §9.3.6) and reads its answer's head.
+/// Asks a parent for a tunnel (RFC 9110 §9.3.6) and reads its answer's head. Via tells it whom the
+/// request has passed, so that proxies that lead to each other notice (RFC 9110 §7.6.3).
 async fn ask_parent(
     connected: &mut Dialled,
     authority: &Authority,
+    via: Option<&HeaderValue>,
     credentials: Option<&str>,
 ) -> Result<(), OriginError> {
     let remote = connected.remote;
     let credentials = credentials
         .map(|text| format!("Proxy-Authorization: {text}\r\n"))
         .unwrap_or_default();
-    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{credentials}\r\n");
+    let via = via
+        .and_then(|via| via.to_str().ok())
+        .map(|via| format!("Via: {via}\r\n"))
+        .unwrap_or_default();
+    let request =
+        format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{via}{credentials}\r\n");
     let unreachable = |error| OriginError::Unreachable(remote, error);
     connected
         .stream

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{
     CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, MAX_FORWARDS, PROXY_AUTHORIZATION, RANGE,
+    IF_NONE_MATCH, MAX_FORWARDS, RANGE, VIA,
 };
 use http::{Method, Response, Uri};
 use http_body_util::{Either, Empty};
@@ -301,7 +301,8 @@ impl Origins {
                 result => return result,
             }
         }
-        let dialled = self.dial(address, permitted).await?;
+        let via = outgoing.headers.get(VIA);
+        let dialled = self.dial(address, via, permitted).await?;
         let lease = pool::handshake(&self.pool, address.to.clone(), dialled).await?;
         self.send(lease, address, outgoing, request_time).await
     }
@@ -366,7 +367,7 @@ impl Origins {
         let mut failure = OriginError::NoRoute;
         for hop in routes.tunnel_hops(facts) {
             let dialled = match hop {
-                Hop::Parent(parent) => self.dial_behind(parent, authority).await,
+                Hop::Parent(parent) => self.dial_behind(parent, authority, via).await,
                 Hop::Direct => self.dial_plain(authority, &permitted).await,
                 Hop::Origin(..) | Hop::Secure => continue,
             };
@@ -378,6 +379,7 @@ impl Origins {
         Err(failure)
     }
 
+        via: Option<&HeaderValue>,
     /// True if `address` is one of our own listeners (a wildcard listens on every local address, and
     /// who dials an unspecified address reaches this host).
     fn is_own(&self, address: SocketAddr) -> bool {

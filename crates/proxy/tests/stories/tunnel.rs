@@ -1,11 +1,13 @@
 //! `CONNECT`.
 
 use larder_policy::access::AccessList;
+use larder_policy::route::{Parent, Routes};
 use larder_policy::target::Mode;
+use larder_policy::url::Authority;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Rig, open_policy};
+use crate::support::{Origin, Rig, answer, open_policy, raw};
 
 /// A server that reads to the end and then says what it read.
 async fn echo_at_end() -> std::net::SocketAddr {
