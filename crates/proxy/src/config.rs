@@ -69,6 +69,8 @@ pub struct Upstream {
     pub first_byte_timeout: Duration,
     /// Bound on a gap within a body.
     pub stall_timeout: Duration,
+    /// Bound on what all mirrors together keep a client without a byte, where another could serve it.
+    pub patience: Duration,
     /// Idle connections kept per origin.
     pub connections_per_host: usize,
     /// A PEM file of further certificate authorities.
@@ -83,6 +85,7 @@ impl Default for Upstream {
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(10),
+            patience: Duration::from_secs(8),
             connections_per_host: 16,
             ca_file: None,
             never: Vec::new(),

@@ -23,7 +23,7 @@ use crate::fetch::stays_on_site;
 use crate::lead::{self, Led, Source, head_of};
 use crate::origin::{Arrived, OriginError};
 use crate::parts;
-use crate::rest::{Answer, File, PATIENCE, Part};
+use crate::rest::{Answer, File, Part};
 use crate::supply::Supply;
 
 /// Draws what the spans lack and waits until it is known what comes of it: the head of the first
@@ -124,17 +124,16 @@ async fn run(
     let (start, end) = draw.span();
     let tail = partial.tail();
     let mut ended = Ended::Failed(OriginError::NoRoute);
-    let mut sources = sources(asked, &partial.meta()).into_iter().peekable();
+    let patience = asked.shared.origins.patience(Instant::now());
+    let mut sources = sources(asked, &partial.meta()).into_iter();
     while let Some(at) = sources.next() {
-        // Where another is left this one has less time.
-        let limit = sources.peek().map(|_other| PATIENCE);
         let file = File {
             asked: &at,
             tail: &tail,
             length: Some(partial.length()),
             origin: partial.origin(),
         };
-        ended = match file.ask(start, Some(end), limit).await {
+        ended = match file.ask((start, Some(end)), patience, sources.len()).await {
             Answer::Part(part) if !is_kept(&at, partial, &part) => Ended::Alone,
             Answer::Part(part) => {
                 if !draw.agreed() {

@@ -27,6 +27,7 @@ mod own;
 mod own_addresses;
 mod parts;
 mod pass;
+mod patience;
 pub mod record;
 mod reply;
 mod rest;

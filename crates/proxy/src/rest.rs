@@ -20,14 +20,12 @@ use larder_store::Tail;
 use crate::asked::Asked;
 use crate::lead::fill_fields;
 use crate::origin::{Arrived, OriginError, Outgoing, label};
+use crate::patience::Patience;
 
 /// How much of the file two mirrors are compared by before one goes on for the other, bytes.
 const OVERLAP: u64 = 64 << 10;
-/// Bound on one try where others are left, and on the bytes that are compared.
+/// Bound on all that is compared before one goes on.
 pub(crate) const ATTEMPT: Duration = Duration::from_millis(2500);
-
-/// Bound on one try where nobody waits in the middle of an answer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A file of which something is held.
 #[derive(Clone, Copy, Debug)]
@@ -82,36 +80,67 @@ enum Beginning {
 }
 
 impl File<'_> {
-    /// Asks for the bytes from `at` on, up to `end` (exclusive) or the file's.
-    pub(crate) async fn ask(&self, at: u64, end: Option<u64>, limit: Option<Duration>) -> Answer {
+    /// Asks for the bytes from `at` on, up to `end` (exclusive) or the file's, with the patience of
+    /// who waits for them and so many ways left after these.
+    pub(crate) async fn ask(
+        &self,
+        (at, end): (u64, Option<u64>),
+        patience: Patience,
+        others: usize,
+    ) -> Answer {
         let mut answer = Answer::Failed(OriginError::NoRoute);
-        let hops: Vec<_> = self.hops().collect();
-        // Who is not alone has less time.
-        let limit = limit.or((hops.len() > 1).then_some(PATIENCE));
-        for (hop, same_origin) in hops {
-            let start = match self.beginning(at, same_origin) {
-                Beginning::At(start) => start,
-                Beginning::AfterComparing(span) if self.agrees_about(hop, span).await => at,
-                Beginning::AfterComparing(_) | Beginning::Nowhere => continue,
+        let ways = self
+            .hops()
+            .map(|(hop, same)| (hop, same, self.beginning(at, same)));
+        let ways: Vec<_> = ways
+            .filter(|(_, _, beginning)| !matches!(beginning, Beginning::Nowhere))
+            .collect();
+        let mut ways = ways.into_iter();
+        while let Some((hop, same_origin, beginning)) = ways.next() {
+            let limit = patience.before(ways.len() + others);
+            // Boxed: bodies that come without a break do not carry it about.
+            let asking = Box::pin(self.ask_one(hop, same_origin, beginning, (at, end)));
+            let told = match within(limit, asking).await {
+                Some(Some(told)) => told,
+                Some(None) => continue,
+                None => Answer::Failed(self.asked.shared.origins.was_late(hop, self.asked)),
             };
-            let outgoing = Outgoing::get(self.fields(start, end, same_origin));
-            let asking = self.asked.shared.origins.ask(hop, self.asked, outgoing);
-            let arrived = match within(limit, asking).await {
-                Some(Ok(arrived)) => arrived,
-                Some(Err(error)) => {
-                    answer = first_of(answer, Answer::Failed(error));
-                    continue;
+            match told {
+                Answer::Part(part) => {
+                    let arrived = Arrived {
+                        patience,
+                        ..part.arrived
+                    };
+                    return Answer::Part(Part { arrived, ..part });
                 }
-                None => continue,
-            };
-            match self.judge(arrived, (start, at, end), same_origin).await {
-                Answer::Part(part) => return Answer::Part(part),
+                failed @ Answer::Failed(_) => answer = first_of(answer, failed),
                 other if same_origin => answer = other,
                 // What another mirror has instead says nothing about the file.
                 other => answer = first_of(answer, other),
             }
         }
         answer
+    }
+
+    /// Asks one of them. `None`: what it has is another file.
+    async fn ask_one(
+        &self,
+        hop: Hop<'_>,
+        same_origin: bool,
+        beginning: Beginning,
+        (at, end): (u64, Option<u64>),
+    ) -> Option<Answer> {
+        let start = match beginning {
+            Beginning::At(start) => start,
+            Beginning::AfterComparing(span) if self.agrees_about(hop, span).await => at,
+            Beginning::AfterComparing(_) | Beginning::Nowhere => return None,
+        };
+        let outgoing = Outgoing::get(self.fields(start, end, same_origin));
+        let asking = self.asked.shared.origins.ask(hop, self.asked, outgoing);
+        Some(match asking.await {
+            Ok(arrived) => self.judge(arrived, (start, at, end), same_origin).await,
+            Err(error) => Answer::Failed(error),
+        })
     }
 
     /// Who may have it, the origin that it comes from first.
@@ -152,10 +181,15 @@ impl File<'_> {
     }
 
     /// True if an origin has these bytes as they are there.
-    async fn agrees_about(&self, hop: Hop<'_>, (start, end): (u64, u64)) -> bool {
+    async fn agrees_about(&self, hop: Hop<'_>, span: (u64, u64)) -> bool {
+        let comparing = self.compare(hop, span);
+        within(Some(ATTEMPT), comparing).await.unwrap_or_default()
+    }
+
+    async fn compare(&self, hop: Hop<'_>, (start, end): (u64, u64)) -> bool {
         let outgoing = Outgoing::get(self.fields(start, Some(end), false));
         let asking = self.asked.shared.origins.ask(hop, self.asked, outgoing);
-        let Ok(Ok(mut arrived)) = tokio::time::timeout(ATTEMPT, asking).await else {
+        let Ok(mut arrived) = asking.await else {
             return false;
         };
         let headers = arrived.response.headers();
@@ -213,11 +247,13 @@ impl File<'_> {
         }
         let mut ahead = None;
         if start < at {
-            ahead = agrees(&mut arrived, self.tail, start, at).await;
+            let comparing = agrees(&mut arrived, self.tail, start, at);
+            ahead = within(Some(ATTEMPT), comparing).await.flatten();
             if ahead.is_none() {
                 tracing::warn!(
                     url = self.asked.url.as_str(),
-                    "another mirror has other bytes under this name: it is not gone on with"
+                    "another mirror has other bytes under this name, or is slow with them: it is not \
+                     gone on with"
                 );
                 return Answer::Changed;
             }
@@ -253,8 +289,8 @@ async fn agrees(arrived: &mut Arrived, tail: &Tail, start: u64, end: u64) -> Opt
     let mut expected = Bytes::new();
     let mut at = start;
     while at < end {
-        let frame = tokio::time::timeout(ATTEMPT, arrived.response.body_mut().frame()).await;
-        let mut data = frame.ok()??.ok()?.into_data().ok()?;
+        let frame = arrived.response.body_mut().frame().await?;
+        let mut data = frame.ok()?.into_data().ok()?;
         while at < end && !data.is_empty() {
             if expected.is_empty() {
                 expected = poll_fn(|cx| held.poll_next(cx)).await?.ok()?;

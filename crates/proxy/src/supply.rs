@@ -10,11 +10,9 @@ use larder_store::Tail;
 
 use crate::asked::Asked;
 use crate::origin::Arrived;
+use crate::patience::Patience;
 use crate::rest::{ATTEMPT, Answer, File, Part};
 
-/// A body that stands still for so long is asked for elsewhere; with [`ATTEMPT`] this leaves no
-/// client without bytes for ten seconds.
-const PATIENCE: Duration = Duration::from_secs(4);
 /// Tries that brought no byte before the body is given up.
 const BARREN_MAX: u32 = 3;
 
@@ -56,6 +54,12 @@ pub(crate) struct Supply<'a> {
     /// Where the last try to go on began, and how many in a row brought nothing.
     resumed_at: u64,
     barren: u32,
+    /// How long its readers wait for the next bytes before they are asked for elsewhere, and there.
+    patience: Patience,
+    /// When the last bytes were wanted.
+    wanted_at: Instant,
+    /// Some have come from here.
+    has_begun: bool,
     /// For the measured rate of the origin in use.
     since: (Instant, u64),
 }
@@ -75,6 +79,9 @@ impl<'a> Supply<'a> {
             origin: arrived.to.label(),
             total: arrived.length(),
             end: None,
+            patience: arrived.patience.or_some_more(),
+            wanted_at: Instant::now(),
+            has_begun: false,
             arrived,
             tail,
             at: 0,
@@ -92,6 +99,9 @@ impl<'a> Supply<'a> {
             origin: file.origin.to_owned(),
             total: Some(part.span.length),
             end: Some(part.span.end),
+            patience: part.arrived.patience.or_some_more(),
+            wanted_at: Instant::now(),
+            has_begun: false,
             arrived: part.arrived,
             tail: file.tail.clone(),
             at,
@@ -109,11 +119,15 @@ impl<'a> Supply<'a> {
 
     /// The next bytes; `None`: the body is whole.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, SupplyError> {
+        self.wanted_at = Instant::now();
+        if self.has_begun {
+            self.patience = self.patience.renewed();
+        }
         if let Some(data) = self.ahead.take() {
             return Ok(Some(self.hand_out(data)));
         }
         loop {
-            match self.piece(PATIENCE).await {
+            match self.piece(self.patience.half()).await {
                 Piece::Data(data) => return Ok(Some(self.hand_out(data))),
                 Piece::End => return self.ended(),
                 Piece::Broken(error) => {
@@ -123,18 +137,19 @@ impl<'a> Supply<'a> {
                     }
                 }
                 Piece::Stalled => {
-                    if self.go_on().await {
-                        continue;
-                    }
-                    // Nobody else has it: the origin gets the rest of its time.
-                    let limit = self.asked.shared.origins.stall_timeout();
-                    match self.piece(limit.saturating_sub(PATIENCE)).await {
-                        Piece::Data(data) => return Ok(Some(self.hand_out(data))),
-                        Piece::End => return self.ended(),
-                        Piece::Broken(error) => return Err(SupplyError::Broken(error)),
-                        Piece::Stalled => {
-                            self.asked.shared.origins.broke(&self.arrived);
-                            return Err(SupplyError::Stalled);
+                    let origins = &self.asked.shared.origins;
+                    origins.broke(&self.arrived);
+                    let limit = origins.stall_timeout();
+                    if !self.go_on().await {
+                        // Nobody else has it: the origin gets the rest of its time.
+                        match self
+                            .piece(limit.saturating_sub(self.wanted_at.elapsed()))
+                            .await
+                        {
+                            Piece::Data(data) => return Ok(Some(self.hand_out(data))),
+                            Piece::End => return self.ended(),
+                            Piece::Broken(error) => return Err(SupplyError::Broken(error)),
+                            Piece::Stalled => return Err(SupplyError::Stalled),
                         }
                     }
                 }
@@ -161,8 +176,14 @@ impl<'a> Supply<'a> {
         self.arrived.finish();
     }
 
+    /// The body's rest, for who goes on with it from here.
+    pub(crate) fn into_arrived(self) -> Arrived {
+        self.arrived
+    }
+
     fn hand_out(&mut self, data: Bytes) -> Bytes {
         self.at += data.len() as u64;
+        self.has_begun = true;
         data
     }
 
@@ -174,11 +195,6 @@ impl<'a> Supply<'a> {
             }),
             _ => Ok(None),
         }
-    }
-
-    /// The body's rest, for who goes on with it from here.
-    pub(crate) fn into_arrived(self) -> Arrived {
-        self.arrived
     }
 
     /// What comes next from the origin in use. Trailers never become fields of what is stored.
@@ -208,7 +224,7 @@ impl<'a> Supply<'a> {
         }
         self.resumed_at = self.at;
         self.barren += 1;
-        if self.barren > BARREN_MAX {
+        if self.barren > BARREN_MAX || self.patience.is_over() {
             return false;
         }
         let file = File {
@@ -217,7 +233,8 @@ impl<'a> Supply<'a> {
             length: self.total,
             origin: &self.origin,
         };
-        let Answer::Part(part) = file.ask(self.at, self.end, Some(ATTEMPT)).await else {
+        // As if one more were left: the bytes themselves take a share too.
+        let Answer::Part(part) = file.ask((self.at, self.end), self.patience, 1).await else {
             return false;
         };
         let url = self.asked.url.as_str();

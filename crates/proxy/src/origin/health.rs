@@ -103,10 +103,43 @@ impl Health {
         hops: Vec<Hop<'a>>,
         to: impl Fn(Hop<'a>) -> Destination,
     ) -> Vec<Hop<'a>> {
-        if hops.len() < 2 {
-            return hops;
+        let listed = self.listed(hops, to, self.turn.load(Ordering::Relaxed));
+        listed.into_iter().map(|(hop, _, _)| hop).collect()
+    }
+
+    /// The same for a request that takes its turn: the next one begins with another, and where the
+    /// first has been ill this one finds out whether it still is.
+    pub(super) fn take_turn<'a>(
+        &self,
+        hops: Vec<Hop<'a>>,
+        to: impl Fn(Hop<'a>) -> Destination,
+    ) -> Vec<Hop<'a>> {
+        let takes_turns = |hop: &Hop<'_>| matches!(hop, Hop::Origin(mirror, _) if mirror.select == Select::RoundRobin);
+        let turn = if hops.iter().any(takes_turns) {
+            self.turn.fetch_add(1, Ordering::Relaxed)
+        } else {
+            0
+        };
+        let listed = self.listed(hops, &to, turn);
+        if let Some((hop, state, false)) = listed.first()
+            && listed.len() > 1
+            && state.retry_at.is_some()
+            && let Some(probed) = self.seen().get_mut(&to(*hop))
+        {
+            // This request is the probe; until it has an answer nobody else is.
+            probed.retry_at = Some(Instant::now() + BACK_OFF_MIN);
         }
-        let mut seen = self.seen();
+        listed.into_iter().map(|(hop, _, _)| hop).collect()
+    }
+
+    /// The hops in order, what was seen of each, and whether it is ill.
+    fn listed<'a>(
+        &self,
+        hops: Vec<Hop<'a>>,
+        to: impl Fn(Hop<'a>) -> Destination,
+        turn: usize,
+    ) -> Vec<(Hop<'a>, Seen, bool)> {
+        let seen = self.seen();
         let now = Instant::now();
         let mut listed: Vec<(Hop<'a>, Seen, bool)> = hops
             .into_iter()
@@ -116,44 +149,35 @@ impl Health {
                 (hop, state, ill)
             })
             .collect();
-        self.by_choice(&mut listed);
+        drop(seen);
+        by_choice(&mut listed, turn);
         // Stable: within the well and within the ill the order stays.
         listed.sort_by_key(|(_, _, ill)| *ill);
-        if let Some((hop, state, false)) = listed.first()
-            && state.retry_at.is_some()
-            && let Some(probed) = seen.get_mut(&to(*hop))
-        {
-            // This request is the probe; until it has an answer nobody else is.
-            probed.retry_at = Some(now + BACK_OFF_MIN);
-        }
-        listed.into_iter().map(|(hop, _, _)| hop).collect()
+        listed
     }
+}
 
-    /// Orders the origins of each pool as its `select` says; other hops keep their places.
-    fn by_choice(&self, listed: &mut [(Hop<'_>, Seen, bool)]) {
-        let mut start = 0;
-        while let Some((Hop::Origin(mirror, _), _, _)) = listed.get(start) {
-            let (name, select) = (&mirror.name, mirror.select);
-            let same = |hop: &Hop<'_>| matches!(hop, Hop::Origin(other, _) if other.name == *name);
-            let length = listed
-                .iter()
-                .skip(start)
-                .take_while(|(hop, _, _)| same(hop))
-                .count();
-            if let Some(pool) = listed.get_mut(start..start + length) {
-                match select {
-                    Select::Ordered => {}
-                    Select::RoundRobin => {
-                        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                        pool.rotate_left(turn % length);
-                    }
-                    Select::Fastest => pool.sort_by(|(_, a, _), (_, b, _)| {
-                        a.cost().partial_cmp(&b.cost()).unwrap_or(Order::Equal)
-                    }),
-                }
+/// Orders the origins of each pool as its `select` says; other hops keep their places.
+fn by_choice(listed: &mut [(Hop<'_>, Seen, bool)], turn: usize) {
+    let mut start = 0;
+    while let Some((Hop::Origin(mirror, _), _, _)) = listed.get(start) {
+        let (name, select) = (&mirror.name, mirror.select);
+        let same = |hop: &Hop<'_>| matches!(hop, Hop::Origin(other, _) if other.name == *name);
+        let length = listed
+            .iter()
+            .skip(start)
+            .take_while(|(hop, _, _)| same(hop))
+            .count();
+        if let Some(pool) = listed.get_mut(start..start + length) {
+            match select {
+                Select::Ordered => {}
+                Select::RoundRobin => pool.rotate_left(turn % length),
+                Select::Fastest => pool.sort_by(|(_, a, _), (_, b, _)| {
+                    a.cost().partial_cmp(&b.cost()).unwrap_or(Order::Equal)
+                }),
             }
-            start += length;
         }
+        start += length;
     }
 }
 
@@ -189,7 +213,7 @@ mod tests {
             .map(|origin| Hop::Origin(mirror, origin))
             .collect();
         health
-            .ordered(hops, to)
+            .take_turn(hops, to)
             .into_iter()
             .map(|hop| to(hop).authority.host)
             .collect()
@@ -218,6 +242,24 @@ mod tests {
         });
         assert_eq!(order(&health, &mirror), "abc");
         assert_eq!(order(&health, &mirror), "bca");
+    }
+
+    #[test]
+    fn who_only_looks_takes_no_turn_and_tries_nobody() {
+        let (health, pool) = (Health::default(), mirror(Select::RoundRobin));
+        let look = || {
+            let hops = pool.origins.iter().map(|origin| Hop::Origin(&pool, origin));
+            let hops = health.ordered(hops.collect(), to).into_iter();
+            hops.map(|hop| to(hop).authority.host).collect::<String>()
+        };
+        assert_eq!([look(), look()], ["abc", "abc"]);
+        assert_eq!(order(&health, &pool), "abc");
+        assert_eq!([look(), look()], ["bca", "bca"]);
+        health.failed(&named(&pool, 1));
+        health.note(&named(&pool, 1), |seen| {
+            seen.retry_at = Some(Instant::now());
+        });
+        assert_eq!([look(), look()], ["bca", "bca"]);
     }
 
     #[test]

@@ -31,6 +31,7 @@ use larder_policy::validator::conditional_fields;
 
 use crate::asked::Asked;
 use crate::config::Upstream;
+use crate::patience::Patience;
 use crate::record::Hierarchy;
 
 pub(crate) use dial::Dialled;
@@ -43,9 +44,6 @@ use upload::{Moved, Upload, while_moving};
 
 /// The body of a request to an origin.
 type OutBody = Either<Upload, Empty<Bytes>>;
-
-/// How long an origin has for the head of its answer where others are left to ask.
-const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(5);
 
 /// Fields of an installer that say who the machine is; they are for the boot server and never
 /// leave the network.
@@ -134,6 +132,8 @@ pub(crate) struct Arrived {
     pub(crate) response_time: UnixTime,
 }
 
+    /// What its client has left of it.
+    pub(crate) patience: Patience,
 impl Arrived {
     /// The length of the body, where the framing tells.
     pub(crate) fn length(&self) -> Option<u64> {
@@ -173,30 +173,29 @@ impl Origins {
 
     /// The hops of a request, in the order in which they are tried.
     pub(crate) fn hops<'a>(&self, asked: &'a Asked) -> Vec<Hop<'a>> {
-        let hops = asked
-            .policy
-            .routes
-            .hops(&asked.url, &asked.facts(), asked.accelerated());
-        // A server that is named by a peer and by the URL is asked once.
-        let mut seen = Vec::new();
-        let hops = hops.into_iter().filter(|hop| {
-            let address = Address::of(*hop, asked);
-            let way = (address.to, address.host, address.target);
-            let is_new = !seen.contains(&way);
-            seen.push(way);
-            is_new
-        });
-        let hops = hops.collect();
-        self.health.ordered(hops, |hop| Address::of(hop, asked).to)
+    /// The patience of one who waits from `since` on.
+    pub(crate) fn patience(&self, since: Instant) -> Patience {
+        Patience::new(since, self.config.patience)
     }
 
-    /// An origin broke off in mid-body.
+        self.health
+            .ordered(all_hops(asked), |hop| Address::of(hop, asked).to)
+    }
+
+    /// An origin broke off in mid-body, or stood still.
     pub(crate) fn broke(&self, arrived: &Arrived) {
         self.health.failed(&arrived.to);
     }
 
     /// An origin sent so many bytes of a body in so long.
     pub(crate) fn delivered(&self, arrived: &Arrived, bytes: u64, took: Duration) {
+    /// A hop did not come to an answer in the time that it had.
+    pub(crate) fn was_late(&self, hop: Hop<'_>, asked: &Asked) -> OriginError {
+        let to = Address::of(hop, asked).to;
+        self.health.failed(&to);
+        OriginError::Slow(to.authority.to_string())
+    }
+
         self.health.delivered(&arrived.to, bytes, took);
     }
 
@@ -210,13 +209,20 @@ impl Origins {
         prepare(&mut outgoing.headers, asked);
         let mut failure = OriginError::NoRoute;
         let mut refused = None;
-        let mut hops = self.hops(asked).into_iter().peekable();
+        let mut hops = self
+            .health
+            .take_turn(all_hops(asked), |hop| Address::of(hop, asked).to);
+        if !outgoing.is_repeatable() {
+            hops.truncate(1);
+        }
+        let patience = self.patience(asked.came).or_some_more();
+        let mut hops = hops.into_iter();
         while let Some(hop) = hops.next() {
-            let alone = hops.peek().is_none() || !outgoing.is_repeatable();
-            match self.timely(hop, asked, &mut outgoing, alone).await {
+            let limit = patience.before(hops.len());
+            match self.timely(hop, asked, &mut outgoing, limit).await {
+                Ok(arrived) if hops.len() == 0 && refused.is_none() => return Ok(arrived),
                 Ok(arrived) if !lacks_it(hop, &arrived) => return Ok(arrived),
                 Ok(arrived) => refused = refused.or(Some(arrived)),
-                Err(error) if alone && refused.is_none() => return Err(error),
                 Err(error) => failure = error,
             }
         }
@@ -240,18 +246,17 @@ impl Origins {
         hop: Hop<'_>,
         asked: &Asked,
         outgoing: &mut Outgoing,
-        alone: bool,
+        limit: Option<Duration>,
     ) -> Result<Arrived, OriginError> {
         let address = Address::of(hop, asked);
         outgoing.set_conditions(asked.url.as_str(), &address.speaker);
         let began = Instant::now();
-        let limit = if alone {
-            self.config.connect_timeout + self.config.first_byte_timeout
-        } else {
-            PATIENCE_WITH_OTHERS
-        };
+        let alone = self.config.connect_timeout + self.config.first_byte_timeout;
         // A body takes the time that its client takes for it.
-        let limit = outgoing.body.is_none().then_some(limit);
+        let limit = outgoing
+            .body
+            .is_none()
+            .then_some(limit.unwrap_or(alone).min(alone));
         let asking = self.over(&address, asked, outgoing);
         let result = match limit {
             None => asking.await,
@@ -295,7 +300,10 @@ impl Origins {
             None
         };
         if let Some(lease) = idle {
-            match self.send(lease, address, outgoing, request_time).await {
+            match self
+                .send(lease, address, outgoing, (asked, request_time))
+                .await
+            {
                 // It was closed while it lay idle: a new connection is owed to the request.
                 Err(error) if error.is_stale_connection() => {}
                 result => return result,
@@ -304,7 +312,8 @@ impl Origins {
         let via = outgoing.headers.get(VIA);
         let dialled = self.dial(address, via, permitted).await?;
         let lease = pool::handshake(&self.pool, address.to.clone(), dialled).await?;
-        self.send(lease, address, outgoing, request_time).await
+        self.send(lease, address, outgoing, (asked, request_time))
+            .await
     }
 
     async fn send(
@@ -312,7 +321,7 @@ impl Origins {
         mut lease: Lease,
         address: &Address,
         outgoing: &mut Outgoing,
-        request_time: UnixTime,
+        (asked, request_time): (&Asked, UnixTime),
     ) -> Result<Arrived, OriginError> {
         let (request, moved) = address.request(outgoing)?;
         let remote = lease.remote();
@@ -348,11 +357,7 @@ impl Origins {
             mirror: address.mirror.clone(),
             request_time,
             response_time: crate::lead::now(),
-        } else if let Some(length) = framing::one_length(response.headers())
-            .map_err(|why| OriginError::Unframed(remote, why))?
-        {
-            let length = HeaderValue::from(length);
-            response.headers_mut().insert(CONTENT_LENGTH, length);
+            patience: self.patience(asked.came),
         })
     }
 
@@ -409,6 +414,21 @@ fn is_unasked(outgoing: &Outgoing, response: &Response<Incoming>) -> bool {
         304 => !asked(&[IF_NONE_MATCH, IF_MODIFIED_SINCE]),
         206 => !asked(&[RANGE]),
         _ => false,
+/// All hops of a request; a server that is named by a peer and by the URL is asked once.
+fn all_hops(asked: &Asked) -> Vec<Hop<'_>> {
+    let routes = &asked.policy.routes;
+    let hops = routes.hops(&asked.url, &asked.facts(), asked.accelerated());
+    let mut seen = Vec::new();
+    let hops = hops.into_iter().filter(|hop| {
+        let address = Address::of(*hop, asked);
+        let way = address.way();
+        let is_new = !seen.contains(&way);
+        seen.push(way);
+        is_new
+    });
+    hops.collect()
+}
+
     }
 }
 

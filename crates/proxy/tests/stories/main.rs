@@ -18,6 +18,7 @@ mod mirrors_tags;
 mod mixes;
 mod parts;
 mod parts_strict;
+mod patience;
 mod requests;
 mod revalidate;
 mod sharing;

@@ -212,6 +212,29 @@ impl Rig {
         mode: Mode,
         limits: Limits,
     ) -> Self {
+        let upstream = Upstream {
+            first_byte_timeout: Duration::from_secs(2),
+            ..Upstream::default()
+        };
+        Self::with(folder, policy, (mode, limits), upstream)
+    }
+
+    /// With less patience for its mirrors than the usual one.
+    pub(crate) fn impatient(policy: Policy, mode: Mode, patience: Duration) -> Self {
+        let upstream = Upstream {
+            patience,
+            ..Upstream::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        Self::with(folder, policy, (mode, Limits::default()), upstream)
+    }
+
+    fn with(
+        folder: tempfile::TempDir,
+        policy: Policy,
+        (mode, limits): (Mode, Limits),
+        upstream: Upstream,
+    ) -> Self {
         let store = Store::open(larder_store::Config::new(folder.path())).unwrap();
         let kept = Arc::new(Kept::default());
         let config = Config {
@@ -224,9 +247,8 @@ impl Rig {
             name: "larder.test".into(),
             upstream: Upstream {
                 connect_timeout: Duration::from_secs(2),
-                first_byte_timeout: Duration::from_secs(2),
                 stall_timeout: Duration::from_secs(1),
-                ..Upstream::default()
+                ..upstream
             },
             limits,
             policy: Arc::new(policy),
