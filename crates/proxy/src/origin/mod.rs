@@ -1,6 +1,7 @@
 //! Talking to origins: the hops of a route are tried in the order that their health suggests, over
 //! pooled connections whose address suits the client that asks.
 
+mod address;
 mod dial;
 mod error;
 mod health;
@@ -17,7 +18,7 @@ use http::header::{
     CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, MAX_FORWARDS, RANGE, VIA,
 };
-use http::{Method, Response, Uri};
+use http::{Method, Response};
 use http_body_util::{Either, Empty};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -33,6 +34,7 @@ use crate::asked::Asked;
 use crate::config::Upstream;
 use crate::patience::Patience;
 use crate::record::Hierarchy;
+use address::Address;
 
 pub(crate) use dial::Dialled;
 pub(crate) use error::OriginError;
@@ -351,6 +353,7 @@ impl Origins {
             response,
             framing,
             lease,
+        address.translate(response.headers_mut());
             to: address.to.clone(),
             speaker: address.speaker.clone(),
             hierarchy,
@@ -397,23 +400,11 @@ impl Origins {
                         || dialled.is_unspecified()
                         || (ip.is_unspecified() && crate::own_addresses::is_local(dialled))
                 })
+        let dialled = address.ip().to_canonical();
         })
     }
 }
 
-/// The label of the server that a hop of a request leads to ([`Destination::label`]).
-pub(crate) fn label(hop: Hop<'_>, asked: &Asked) -> String {
-    Address::of(hop, asked).to.label()
-}
-
-/// A 304 without a condition, or a part without a range: an answer to another question.
-fn is_unasked(outgoing: &Outgoing, response: &Response<Incoming>) -> bool {
-        let dialled = address.ip().to_canonical();
-    let asked = |names: &[HeaderName]| names.iter().any(|n| outgoing.headers.contains_key(n));
-    match response.status().as_u16() {
-        304 => !asked(&[IF_NONE_MATCH, IF_MODIFIED_SINCE]),
-        206 => !asked(&[RANGE]),
-        _ => false,
 /// All hops of a request; a server that is named by a peer and by the URL is asked once.
 fn all_hops(asked: &Asked) -> Vec<Hop<'_>> {
     let routes = &asked.policy.routes;
@@ -438,6 +429,18 @@ fn lacks_it(hop: Hop<'_>, arrived: &Arrived) -> bool {
     let status = arrived.response.status().as_u16();
     matches!(hop, Hop::Origin(..)) && matches!(status, 403 | 404 | 410 | 429 | 500..=599)
 }
+/// The label of the server that a hop of a request leads to ([`Destination::label`]).
+pub(crate) fn label(hop: Hop<'_>, asked: &Asked) -> String {
+    Address::of(hop, asked).to.label()
+}
+
+/// A 304 without a condition, or a part without a range: an answer to another question.
+fn is_unasked(outgoing: &Outgoing, response: &Response<Incoming>) -> bool {
+    let asked = |names: &[HeaderName]| names.iter().any(|n| outgoing.headers.contains_key(n));
+    match response.status().as_u16() {
+        304 => !asked(&[IF_NONE_MATCH, IF_MODIFIED_SINCE]),
+        206 => !asked(&[RANGE]),
+        _ => false,
 
 /// What an origin must not get, and what it must.
 fn prepare(headers: &mut HeaderMap, asked: &Asked) {
@@ -462,117 +465,4 @@ fn prepare(headers: &mut HeaderMap, asked: &Asked) {
         headers.remove(name);
     }
     add_via(headers, asked.version, &asked.shared.name);
-}
-
-/// The usual port of https on the same host.
-fn secure(authority: &Authority) -> Authority {
-    Authority {
-        host: authority.host.clone(),
-        port: Scheme::Https.default_port(),
-    }
-}
-
-/// Where one hop's request goes and how it is written.
-#[derive(Debug)]
-struct Address {
-    to: Destination,
-    /// Exempt from port and address rules.
-    configured: bool,
-    target: String,
-    host: String,
-    proxy_authorization: Option<String>,
-    mirror: Option<String>,
-    /// Whose file is asked for: an origin of a pool has its own, everybody else has that of the host
-    /// that the URL names.
-    speaker: String,
-}
-
-impl Address {
-    fn of(hop: Hop<'_>, asked: &Asked) -> Self {
-        let url = &asked.url;
-        let named = url.host_field().to_owned();
-        match hop {
-            Hop::Direct => Self {
-                to: Destination::direct(url.scheme(), url.authority()),
-                configured: false,
-                target: url.path_and_query().to_owned(),
-                host: url.host_field().to_owned(),
-                proxy_authorization: None,
-                mirror: None,
-                speaker: named,
-            },
-            Hop::Secure => Self {
-                to: Destination::direct(Scheme::Https, secure(&url.authority())),
-                configured: false,
-                target: url.path_and_query().to_owned(),
-                host: url.host_field().to_owned(),
-                proxy_authorization: None,
-                mirror: None,
-                speaker: named,
-            },
-            Hop::Origin(mirror, origin) => Self {
-                to: Destination::direct(origin.scheme, origin.authority.clone()),
-                configured: true,
-                target: origin.target(url),
-                host: origin.host_field(url),
-                proxy_authorization: None,
-                mirror: Some(mirror.name.clone()),
-                speaker: Destination::direct(origin.scheme, origin.authority.clone()).label(),
-            },
-            Hop::Parent(parent) => {
-                let through_tunnel = url.scheme() == Scheme::Https;
-                let to = if through_tunnel {
-                    Destination::behind(parent, url.authority())
-                } else {
-                    Destination::direct(Scheme::Http, parent.authority.clone())
-                };
-                Self {
-                    to,
-                    configured: true,
-                    // A parent is asked with the whole URL (RFC 9112 §3.2.2).
-                    target: if through_tunnel {
-                        url.path_and_query().to_owned()
-                    } else {
-                        url.as_str().to_owned()
-                    },
-                    host: authority_field(url.scheme(), &url.authority()),
-                    proxy_authorization: parent.authorization.clone().filter(|_| !through_tunnel),
-                    mirror: Some(parent.name.clone()),
-                    speaker: named,
-                }
-            }
-        }
-    }
-
-    /// The request as this hop gets it: rebuilt, never copied from the wire.
-    fn request(
-        &self,
-        outgoing: &mut Outgoing,
-    ) -> Result<(Request<OutBody>, Option<Arc<Moved>>), OriginError> {
-        let uri: Uri = self.target.parse().map_err(|_e| OriginError::BadTarget)?;
-        let host = HeaderValue::from_str(&self.host).map_err(|_e| OriginError::BadTarget)?;
-        let (body, moved) = match outgoing.body.take().map(Upload::new) {
-            Some((body, moved)) => (Either::Left(body), Some(moved)),
-            None => (Either::Right(Empty::new()), None),
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(HOST, host);
-        headers.extend(
-            outgoing
-                .headers
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
-        if matches!(request.body(), Either::Right(_)) {
-            request.headers_mut().remove(CONTENT_LENGTH);
-        }
-        if let Some(credentials) = &self.proxy_authorization {
-            let value = HeaderValue::from_str(credentials).map_err(|_e| OriginError::BadTarget)?;
-            request.headers_mut().insert(PROXY_AUTHORIZATION, value);
-        }
-        Ok((request, moved))
-    }
 }

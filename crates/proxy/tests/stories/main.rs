@@ -23,6 +23,7 @@ mod requests;
 mod revalidate;
 mod sharing;
 mod silence;
+mod sites;
 mod strict;
 mod support;
 mod tunnel;
