@@ -102,6 +102,8 @@ pub struct Limits {
     pub connections_per_client: usize,
     /// A request head may have this many bytes.
     pub header_bytes: usize,
+    /// A request's body may have this many bytes.
+    pub request_body: u64,
     /// Bound on the arrival of a request head, once it has begun.
     pub request_head: Duration,
     /// Bound on a client that neither sends nor takes a byte.
@@ -118,6 +120,7 @@ impl Default for Limits {
             connections: 20_000,
             connections_per_client: 1000,
             header_bytes: 64 << 10,
+            request_body: 1 << 30,
             request_head: Duration::from_secs(10),
             idle: Duration::from_mins(2),
             tunnel_idle: Duration::from_mins(15),

@@ -6,11 +6,12 @@ use hyper::body::{Body as _, Incoming};
 use larder_policy::headers::{CacheStatus, Forwarded, remove_hop_by_hop};
 use larder_policy::key::CacheKey;
 use larder_policy::reason::Pass;
+use larder_policy::url::Url;
 
 use crate::asked::Asked;
 use crate::body::Body;
 use crate::fetch::as_asked;
-use crate::origin::{Arrived, Outgoing};
+use crate::origin::{Arrived, OriginError, Outgoing, Upload};
 use crate::record::Outcome;
 use crate::reply::{self, Reply};
 
@@ -20,6 +21,11 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
         return reply::offline_miss();
     }
     let body = body.filter(|_| crate::asked::has_body(&asked.headers));
+    let limit = asked.shared.limits.request_body;
+    let length = body.as_ref().and_then(|body| body.size_hint().exact());
+    if length.is_some_and(|length| length > limit) {
+        return reply::body_too_large();
+    }
     let is_plain = body.is_none() && matches!(asked.method, Method::GET | Method::HEAD);
     let asking = if is_plain {
         as_asked(asked).await
@@ -27,7 +33,7 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
         let outgoing = Outgoing {
             method: asked.method.clone(),
             headers: asked.headers.clone(),
-            body,
+            body: body.map(|body| Upload::new(body, limit)),
             about: None,
         };
         asked.shared.origins.fetch(asked, outgoing).await
@@ -43,6 +49,7 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
                 Outcome::Miss,
             )
         }
+        Err(OriginError::BodyTooLarge) => reply::body_too_large(),
         Err(error) => reply::origin_failed(asked, &error),
     }
 }
@@ -58,7 +65,7 @@ async fn invalidate(asked: &Asked, arrived: &Arrived) {
     if safe || !(status.is_success() || status.is_redirection()) {
         return;
     }
-    forget(asked, &asked.naming.key).await;
+    forget(asked, &asked.url).await;
     for name in [LOCATION, CONTENT_LOCATION] {
         let named = arrived.response.headers().get(name);
         let url = named
@@ -66,20 +73,22 @@ async fn invalidate(asked: &Asked, arrived: &Arrived) {
             .and_then(|text| asked.url.resolve(text).ok())
             .filter(|url| url.host_field() == asked.url.host_field());
         if let Some(url) = url {
-            let facts = crate::asked::facts(&asked.inlet, "GET", &url);
-            forget(asked, &asked.policy.naming(&url, &facts).key).await;
+            forget(asked, &url).await;
         }
     }
 }
 
-/// Removes what is held, and what has just been drawn and is being put in place.
-async fn forget(asked: &Asked, key: &CacheKey) {
+/// Removes what is held, and what has just been drawn and is being put in place, under every key
+/// that a GET of the URL could read: the one that it shares, and its own, which requests with
+/// credentials have and answers about the mirror alone.
+async fn forget(asked: &Asked, url: &Url) {
     let store = &asked.shared.store;
-    store.settled(key).await;
-    store.invalidate(key);
-    if key.is_store_id() {
-        // That the mirror has not got it is kept under its own URL.
-        store.invalidate(&CacheKey::of_url(&asked.url));
+    let facts = crate::asked::facts(&asked.inlet, "GET", url);
+    let mut keys = vec![CacheKey::of_url(url), asked.policy.naming(url, &facts).key];
+    keys.dedup();
+    for key in &keys {
+        store.settled(key).await;
+        store.invalidate(key);
     }
 }
 

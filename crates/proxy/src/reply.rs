@@ -169,6 +169,15 @@ pub(crate) fn unframed(why: FramingError) -> Reply {
     Reply::of(response, Outcome::None)
 }
 
+/// RFC 9110 §15.5.14. The connection ends: the rest of the body is not read.
+pub(crate) fn body_too_large() -> Reply {
+    let text = "What this request carries is larger than this proxy passes on.";
+    let mut response = page(StatusCode::PAYLOAD_TOO_LARGE, "Content Too Large", text);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    Reply::of(response, Outcome::None)
+}
+
 /// An access rule says no; the page names it.
 pub(crate) fn denied(rule: &str) -> Reply {
     let text = format!(

@@ -53,6 +53,9 @@ pub(crate) enum OriginError {
     /// 101, a 304 or a part, without having been asked for it.
     #[error("{0} answered something that was not asked")]
     Unasked(SocketAddr),
+    /// The client's body is larger than may pass.
+    #[error("the request's body is too large")]
+    BodyTooLarge,
     /// The request cannot be written for this hop.
     #[error("the request cannot be written for this origin")]
     BadTarget,
@@ -92,6 +95,7 @@ impl OriginError {
             Self::NoRoute | Self::Unreachable(..) => 503,
             Self::ConnectTimeout(_) | Self::Silent(_) | Self::Slow(_) => 504,
             Self::BadTarget => 400,
+            Self::BodyTooLarge => 413,
             Self::Unresolved(..)
             | Self::Tls(..)
             | Self::ParentRefused(_)
@@ -120,6 +124,7 @@ impl OriginError {
             Self::Garbage(..) | Self::Unframed(..) | Self::Unasked(_) => {
                 format!("The host {host} sent an answer that is not valid HTTP.")
             }
+            Self::BodyTooLarge => "The request carries more than may pass here.".to_owned(),
             Self::BadTarget => "The address cannot be sent to its host.".to_owned(),
         }
     }
@@ -141,6 +146,7 @@ impl OriginError {
             | Self::Forbidden(_)
             | Self::Itself(_)
             | Self::Slow(_)
+            | Self::BodyTooLarge
             | Self::BadTarget => Hierarchy::None,
         }
     }

@@ -20,29 +20,29 @@ use http::header::{
 };
 use http::{Method, Response};
 use http_body_util::{Either, Empty};
-use hyper::Request;
 use hyper::body::Incoming;
 use larder_policy::access::Facts;
 use larder_policy::framing::{self, Framing};
 use larder_policy::headers::{add_via, remove_hop_by_hop};
 use larder_policy::meta::{Meta, UnixTime};
-use larder_policy::route::{Hop, Routes, authority_field};
-use larder_policy::url::{Authority, Scheme};
+use larder_policy::route::{Hop, Routes};
+use larder_policy::url::Authority;
 use larder_policy::validator::conditional_fields;
 
 use crate::asked::Asked;
 use crate::config::Upstream;
 use crate::patience::Patience;
 use crate::record::Hierarchy;
-use address::Address;
 
+use address::Address;
 pub(crate) use dial::Dialled;
 pub(crate) use error::OriginError;
 use health::Health;
 pub(crate) use pool::Destination;
 pub(crate) use pool::Lease;
 use pool::Pool;
-use upload::{Moved, Upload, while_moving};
+pub(crate) use upload::Upload;
+use upload::while_moving;
 
 /// The body of a request to an origin.
 type OutBody = Either<Upload, Empty<Bytes>>;
@@ -71,7 +71,7 @@ pub(crate) struct Origins {
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<Upload>,
     /// What is held and asked about: each hop gets the conditions that suit it.
     pub(crate) about: Option<Arc<Meta>>,
 }
@@ -132,10 +132,10 @@ pub(crate) struct Arrived {
     pub(crate) mirror: Option<String>,
     pub(crate) request_time: UnixTime,
     pub(crate) response_time: UnixTime,
-}
-
     /// What its client has left of it.
     pub(crate) patience: Patience,
+}
+
 impl Arrived {
     /// The length of the body, where the framing tells.
     pub(crate) fn length(&self) -> Option<u64> {
@@ -173,13 +173,13 @@ impl Origins {
         self.config.stall_timeout
     }
 
-    /// The hops of a request, in the order in which they are tried.
-    pub(crate) fn hops<'a>(&self, asked: &'a Asked) -> Vec<Hop<'a>> {
     /// The patience of one who waits from `since` on.
     pub(crate) fn patience(&self, since: Instant) -> Patience {
         Patience::new(since, self.config.patience)
     }
 
+    /// The hops of a request, in the order in which they are tried.
+    pub(crate) fn hops<'a>(&self, asked: &'a Asked) -> Vec<Hop<'a>> {
         self.health
             .ordered(all_hops(asked), |hop| Address::of(hop, asked).to)
     }
@@ -189,8 +189,6 @@ impl Origins {
         self.health.failed(&arrived.to);
     }
 
-    /// An origin sent so many bytes of a body in so long.
-    pub(crate) fn delivered(&self, arrived: &Arrived, bytes: u64, took: Duration) {
     /// A hop did not come to an answer in the time that it had.
     pub(crate) fn was_late(&self, hop: Hop<'_>, asked: &Asked) -> OriginError {
         let to = Address::of(hop, asked).to;
@@ -198,11 +196,14 @@ impl Origins {
         OriginError::Slow(to.authority.to_string())
     }
 
+    /// An origin sent so many bytes of a body in so long.
+    pub(crate) fn delivered(&self, arrived: &Arrived, bytes: u64, took: Duration) {
         self.health.delivered(&arrived.to, bytes, took);
     }
 
     /// Sends a request along its route. The first hop that has an answer wins; of several origins
-    /// of a pool, the first that has the file. What cannot be sent twice has one try.
+    /// of a pool, the first that has the file. What cannot be sent twice has one try, whatever the
+    /// answer (RFC 9110 §9.2.2).
     pub(crate) async fn fetch(
         &self,
         asked: &Asked,
@@ -239,7 +240,7 @@ impl Origins {
         mut outgoing: Outgoing,
     ) -> Result<Arrived, OriginError> {
         prepare(&mut outgoing.headers, asked);
-        self.timely(hop, asked, &mut outgoing, true).await
+        self.timely(hop, asked, &mut outgoing, None).await
     }
 
     /// One hop, whose health is noted. Where others are left it has less time.
@@ -270,7 +271,7 @@ impl Origins {
         };
         match &result {
             Ok(_) => self.health.answered(&address.to, began.elapsed()),
-            Err(error) if error.is_denial() => {}
+            Err(error) if error.is_denial() || matches!(error, OriginError::BodyTooLarge) => {}
             Err(_) => self.health.failed(&address.to),
         }
         result
@@ -331,6 +332,9 @@ impl Origins {
         let answer = while_moving(limit, moved.as_deref(), lease.send(request)).await;
         let response = match answer {
             None => return Err(OriginError::Silent(remote)),
+            Some(Err(_cut)) if moved.is_some_and(|moved| moved.is_too_large()) => {
+                return Err(OriginError::BodyTooLarge);
+            }
             Some(Err(error)) => return Err(OriginError::of_exchange(error, remote)),
             Some(Ok(response)) => response,
         };
@@ -343,7 +347,13 @@ impl Origins {
         if framing == Framing::Chunked {
             // RFC 9112 §6.3: the chunks frame the body, whatever this says.
             response.headers_mut().remove(CONTENT_LENGTH);
+        } else if let Some(length) = framing::one_length(response.headers())
+            .map_err(|why| OriginError::Unframed(remote, why))?
+        {
+            let length = HeaderValue::from(length);
+            response.headers_mut().insert(CONTENT_LENGTH, length);
         }
+        address.translate(response.headers_mut());
         let hierarchy = if address.configured {
             Hierarchy::FirstUpParent(remote.ip().to_canonical())
         } else {
@@ -353,7 +363,6 @@ impl Origins {
             response,
             framing,
             lease,
-        address.translate(response.headers_mut());
             to: address.to.clone(),
             speaker: address.speaker.clone(),
             hierarchy,
@@ -370,6 +379,7 @@ impl Origins {
         routes: &Routes,
         facts: &Facts<'_>,
         authority: &Authority,
+        via: Option<&HeaderValue>,
         permitted: impl Fn(IpAddr) -> bool,
     ) -> Result<Dialled, OriginError> {
         let mut failure = OriginError::NoRoute;
@@ -387,10 +397,10 @@ impl Origins {
         Err(failure)
     }
 
-        via: Option<&HeaderValue>,
     /// True if `address` is one of our own listeners (a wildcard listens on every local address, and
     /// who dials an unspecified address reaches this host).
     fn is_own(&self, address: SocketAddr) -> bool {
+        let dialled = address.ip().to_canonical();
         self.own.get().is_some_and(|own| {
             own.iter()
                 .filter(|listener| listener.port() == address.port())
@@ -400,7 +410,6 @@ impl Origins {
                         || dialled.is_unspecified()
                         || (ip.is_unspecified() && crate::own_addresses::is_local(dialled))
                 })
-        let dialled = address.ip().to_canonical();
         })
     }
 }
@@ -420,15 +429,6 @@ fn all_hops(asked: &Asked) -> Vec<Hop<'_>> {
     hops.collect()
 }
 
-    }
-}
-
-/// An origin of a pool that has not got what another may have: not an answer about the file, but
-/// about this server.
-fn lacks_it(hop: Hop<'_>, arrived: &Arrived) -> bool {
-    let status = arrived.response.status().as_u16();
-    matches!(hop, Hop::Origin(..)) && matches!(status, 403 | 404 | 410 | 429 | 500..=599)
-}
 /// The label of the server that a hop of a request leads to ([`Destination::label`]).
 pub(crate) fn label(hop: Hop<'_>, asked: &Asked) -> String {
     Address::of(hop, asked).to.label()
@@ -441,6 +441,15 @@ fn is_unasked(outgoing: &Outgoing, response: &Response<Incoming>) -> bool {
         304 => !asked(&[IF_NONE_MATCH, IF_MODIFIED_SINCE]),
         206 => !asked(&[RANGE]),
         _ => false,
+    }
+}
+
+/// An origin of a pool that has not got what another may have: not an answer about the file, but
+/// about this server.
+fn lacks_it(hop: Hop<'_>, arrived: &Arrived) -> bool {
+    let status = arrived.response.status().as_u16();
+    matches!(hop, Hop::Origin(..)) && matches!(status, 403 | 404 | 410 | 429 | 500..=599)
+}
 
 /// What an origin must not get, and what it must.
 fn prepare(headers: &mut HeaderMap, asked: &Asked) {

@@ -1,10 +1,10 @@
 //! A request's body on its way to an origin: as long as it moves, the origin is not late with its
-//! answer.
+//! answer, and what grows too large is cut.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub(crate) struct Moved {
     begun: Instant,
     /// Milliseconds since it began.
     at: AtomicU64,
+    /// The body was cut.
+    too_large: AtomicBool,
 }
 
 impl Moved {
@@ -26,6 +28,7 @@ impl Moved {
         Self {
             begun: Instant::now(),
             at: AtomicU64::new(0),
+            too_large: AtomicBool::new(false),
         }
     }
 
@@ -34,43 +37,74 @@ impl Moved {
         self.at.store(since, Ordering::Relaxed);
     }
 
+    /// True if more came than may.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
+    }
+
     fn idle(&self) -> Duration {
         let at = Duration::from_millis(self.at.load(Ordering::Relaxed));
         self.begun.elapsed().saturating_sub(at)
     }
 }
 
+/// Why a client's body did not reach the origin whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    /// The client broke off.
+    #[error("the client broke off")]
+    Broken(#[source] hyper::Error),
+    /// It is larger than a request's body may be.
+    #[error("the body is too large")]
+    TooLarge,
+}
+
 /// A client's body that notes when it moves.
 #[derive(Debug)]
 pub(crate) struct Upload {
     incoming: Incoming,
+    /// Bytes that may still come.
+    left: u64,
     moved: Arc<Moved>,
 }
 
 impl Upload {
-    pub(crate) fn new(incoming: Incoming) -> (Self, Arc<Moved>) {
-        let moved = Arc::new(Moved::new());
-        let upload = Self {
+    /// At most `limit` bytes of it.
+    pub(crate) fn new(incoming: Incoming, limit: u64) -> Self {
+        Self {
             incoming,
-            moved: Arc::clone(&moved),
-        };
-        (upload, moved)
+            left: limit,
+            moved: Arc::new(Moved::new()),
+        }
+    }
+
+    /// When it moves.
+    pub(super) fn moved(&self) -> Arc<Moved> {
+        Arc::clone(&self.moved)
     }
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_ready() {
             self.moved.now();
         }
-        polled
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let came = frame.data_ref().map_or(0, |data| data.len() as u64);
+            if came > self.left {
+                self.moved.too_large.store(true, Ordering::Relaxed);
+                return Poll::Ready(Some(Err(UploadError::TooLarge)));
+            }
+            self.left -= came;
+        }
+        polled.map_err(UploadError::Broken)
     }
 
     fn is_end_stream(&self) -> bool {

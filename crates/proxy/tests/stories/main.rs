@@ -27,3 +27,4 @@ mod sites;
 mod strict;
 mod support;
 mod tunnel;
+mod uploads;

@@ -177,6 +177,7 @@ fn limits(section: &mut Section<'_>, limits: &mut Limits) {
         values::count(1),
     );
     section.set("header-bytes", &mut limits.header_bytes, values::memory);
+    section.set("request-body", &mut limits.request_body, values::size);
     section.set("request-head", &mut limits.request_head, values::duration);
     section.set("idle", &mut limits.idle, values::duration);
     section.set("tunnel-idle", &mut limits.tunnel_idle, values::duration);
