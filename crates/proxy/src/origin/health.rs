@@ -103,7 +103,8 @@ impl Health {
         hops: Vec<Hop<'a>>,
         to: impl Fn(Hop<'a>) -> Destination,
     ) -> Vec<Hop<'a>> {
-        let listed = self.listed(hops, to, self.turn.load(Ordering::Relaxed));
+        let turn = self.turn.load(Ordering::Relaxed);
+        let listed = listed(&self.seen(), hops, to, turn);
         listed.into_iter().map(|(hop, _, _)| hop).collect()
     }
 
@@ -114,47 +115,49 @@ impl Health {
         hops: Vec<Hop<'a>>,
         to: impl Fn(Hop<'a>) -> Destination,
     ) -> Vec<Hop<'a>> {
-        let takes_turns = |hop: &Hop<'_>| matches!(hop, Hop::Origin(mirror, _) if mirror.select == Select::RoundRobin);
+        let takes_turns = |hop: &Hop<'_>| match hop {
+            Hop::Origin(mirror, _) => mirror.select == Select::RoundRobin,
+            Hop::Direct | Hop::Secure | Hop::Parent(_) => false,
+        };
         let turn = if hops.iter().any(takes_turns) {
             self.turn.fetch_add(1, Ordering::Relaxed)
         } else {
             0
         };
-        let listed = self.listed(hops, &to, turn);
+        let mut seen = self.seen();
+        let listed = listed(&seen, hops, &to, turn);
         if let Some((hop, state, false)) = listed.first()
             && listed.len() > 1
             && state.retry_at.is_some()
-            && let Some(probed) = self.seen().get_mut(&to(*hop))
+            && let Some(probed) = seen.get_mut(&to(*hop))
         {
             // This request is the probe; until it has an answer nobody else is.
             probed.retry_at = Some(Instant::now() + BACK_OFF_MIN);
         }
         listed.into_iter().map(|(hop, _, _)| hop).collect()
     }
+}
 
-    /// The hops in order, what was seen of each, and whether it is ill.
-    fn listed<'a>(
-        &self,
-        hops: Vec<Hop<'a>>,
-        to: impl Fn(Hop<'a>) -> Destination,
-        turn: usize,
-    ) -> Vec<(Hop<'a>, Seen, bool)> {
-        let seen = self.seen();
-        let now = Instant::now();
-        let mut listed: Vec<(Hop<'a>, Seen, bool)> = hops
-            .into_iter()
-            .map(|hop| {
-                let state = seen.get(&to(hop)).cloned().unwrap_or_default();
-                let ill = state.retry_at.is_some_and(|at| at > now);
-                (hop, state, ill)
-            })
-            .collect();
-        drop(seen);
-        by_choice(&mut listed, turn);
-        // Stable: within the well and within the ill the order stays.
-        listed.sort_by_key(|(_, _, ill)| *ill);
-        listed
-    }
+/// The hops in order, what was seen of each, and whether it is ill.
+fn listed<'a>(
+    seen: &HashMap<Destination, Seen>,
+    hops: Vec<Hop<'a>>,
+    to: impl Fn(Hop<'a>) -> Destination,
+    turn: usize,
+) -> Vec<(Hop<'a>, Seen, bool)> {
+    let now = Instant::now();
+    let mut listed: Vec<(Hop<'a>, Seen, bool)> = hops
+        .into_iter()
+        .map(|hop| {
+            let state = seen.get(&to(hop)).cloned().unwrap_or_default();
+            let ill = state.retry_at.is_some_and(|at| at > now);
+            (hop, state, ill)
+        })
+        .collect();
+    by_choice(&mut listed, turn);
+    // Stable: within the well and within the ill the order stays.
+    listed.sort_by_key(|(_, _, ill)| *ill);
+    listed
 }
 
 /// Orders the origins of each pool as its `select` says; other hops keep their places.
