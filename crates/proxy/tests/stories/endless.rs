@@ -11,6 +11,7 @@ use crate::support::{Answer, Origin, Rig, Step, open_policy, pattern};
 const MIB: usize = 1 << 20;
 /// How large an object may be here.
 const MOST: usize = 2 * MIB;
+const SHORT: Duration = Duration::from_millis(25);
 const PATH: &str = "/p/a-1.0-1.x86_64.rpm";
 
 fn chunk(bytes: &[u8]) -> Step {
@@ -18,8 +19,8 @@ fn chunk(bytes: &[u8]) -> Step {
     Step::Send([head.as_bytes(), bytes, b"\r\n"].concat())
 }
 
-/// Sends twice what may be kept, then a little now and then for a long time, then the end.
-async fn growing() -> (Origin, Vec<u8>) {
+/// Sends twice what may be kept, then a hundred bytes with pauses between them, then the end.
+async fn growing(pause: Duration) -> (Origin, Vec<u8>) {
     let all = pattern(2 * MOST + 100);
     let body = all.clone();
     let origin = Origin::start(move |_, _| {
@@ -27,7 +28,7 @@ async fn growing() -> (Origin, Vec<u8>) {
         let mut steps = vec![Step::Send(head.into())];
         steps.extend(body[..2 * MOST].chunks(100_000).map(chunk));
         for byte in &body[2 * MOST..] {
-            steps.push(Step::Pause(Duration::from_millis(30)));
+            steps.push(Step::Pause(pause));
             steps.push(chunk(&[*byte]));
         }
         steps.push(Step::Send(b"0\r\n\r\n".to_vec()));
@@ -53,24 +54,24 @@ async fn reading(rig: &Rig, url: &str, bytes: usize) -> (TcpStream, Vec<u8>) {
     (stream, read)
 }
 
-/// True as soon as the store is left alone by fills; false while one goes on for seconds.
-async fn is_left(rig: &Rig) -> bool {
+/// True as soon as no fill is under way any more, if that is within half the time of the pauses.
+async fn is_left(rig: &Rig, pause: Duration) -> bool {
     for _ in 0..50 {
         let now = rig.store.snapshot();
         if now.fills > 0 && now.fills_active == 0 && now.reserved_bytes == 0 {
             return true;
         }
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::sleep(pause).await;
     }
     false
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_grows_too_large_passes_through() {
-    let (origin, all) = growing().await;
+    let (origin, all) = growing(SHORT).await;
     let (rig, url) = (rig(), origin.url(PATH));
     let (mut stream, mut got) = reading(&rig, &url, 2 * MOST).await;
-    assert!(is_left(&rig).await, "it is kept still");
+    assert!(is_left(&rig, SHORT).await, "it is kept still");
     stream.read_to_end(&mut got).await.unwrap();
     let got = Answer::parse(&got, true, false);
     assert!(
@@ -85,15 +86,16 @@ async fn what_grows_too_large_passes_through() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_grows_too_large_for_nobody_is_left() {
-    let (origin, _) = growing().await;
+    let pause = 4 * SHORT;
+    let (origin, _) = growing(pause).await;
     let rig = rig();
     drop(reading(&rig, &origin.url(PATH), 1000).await);
-    assert!(is_left(&rig).await, "it is drawn for nobody");
+    assert!(is_left(&rig, pause).await, "it is drawn for nobody");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_along_with_what_grows_too_large_is_cut() {
-    let (origin, all) = growing().await;
+    let (origin, all) = growing(SHORT).await;
     let (rig, url) = (rig(), origin.url(PATH));
     let (mut first, mut got) = reading(&rig, &url, 1000).await;
     let second = rig.get(&url, "").await;
