@@ -354,11 +354,11 @@ fn host_ip(host: &str) -> Option<IpAddr> {
 }
 
 fn normal_path(path: &str) -> String {
-    let decoded = decode_unreserved(path);
+    let decoded = rooted(decode_unreserved(path));
     if decoded.contains("/.") {
         remove_dot_segments(&decoded)
     } else {
-        rooted(decoded)
+        decoded
     }
 }
 
@@ -370,16 +370,22 @@ fn rooted(path: String) -> String {
     }
 }
 
-/// RFC 3986 §6.2.2.1 and §6.2.2.2: hex digits upper-case, unreserved octets decoded. An escape
-/// that is none (`%zz`) stays as it is.
+/// RFC 3986 §6.2.2.1 and §6.2.2.2: hex digits upper-case, unreserved octets decoded, once (§2.4).
+/// An escape that is none (`%zz`) stays as it is, and what follows it is decoded only where that
+/// makes no escape of it: `%2%65` would become `%2e`, which the next reader takes for a dot.
 fn decode_unreserved(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     let mut rest = path;
+    let mut stray: Option<usize> = None;
     while let Some(at) = rest.find('%') {
         out.push_str(rest.get(..at).unwrap_or_default());
         let escape = rest.get(at + 1..at + 3).unwrap_or_default();
+        let is_in_reach = stray.is_some_and(|stray| out.len() - stray <= 2);
         match hex_octet(escape) {
-            Some(octet) if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) => {
+            Some(octet)
+                if (octet.is_ascii_alphanumeric() || b"-._~".contains(&octet))
+                    && !(is_in_reach && octet.is_ascii_hexdigit()) =>
+            {
                 out.push(char::from(octet));
             }
             Some(_) => {
@@ -387,6 +393,7 @@ fn decode_unreserved(path: &str) -> String {
                 out.push_str(&escape.to_ascii_uppercase());
             }
             None => {
+                stray = Some(out.len());
                 out.push('%');
                 rest = rest.get(at + 1..).unwrap_or_default();
                 continue;
@@ -456,12 +463,39 @@ mod tests {
             ("http://m//../a", "http://m/a"),
             ("http://m/a/.hidden/..b", "http://m/a/.hidden/..b"),
             ("http://m/a%zz%4", "http://m/a%zz%4"),
+            ("http://m/%2%65%2%65/secret", "http://m/%2%65%2%65/secret"),
+            ("http://m/%%32e%%32e/x", "http://m/%%32e%%32e/x"),
+            ("http://m/%252e%252e/x", "http://m/%252e%252e/x"),
+            ("http://m/%zz%41%41", "http://m/%zzAA"),
             ("http://m/a?q=%7e/../x#frag", "http://m/a?q=%7e/../x"),
             ("http://m./a", "http://m/a"),
             ("http://[::0001]:80/a", "http://[::1]/a"),
             ("http://[::1]:8080/a", "http://[::1]:8080/a"),
         ] {
             assert_eq!(normal(given), wanted, "{given}");
+        }
+    }
+
+    #[test]
+    fn the_normal_form_of_a_normal_form_is_itself() {
+        // Pieces that may join into escapes and dot segments.
+        const PIECES: [&str; 14] = [
+            "%", "%2", "%25", "%2e", "%2E", "%32", "%65", "%2f", "2", "e", ".", "..", "/", "\u{e4}",
+        ];
+        let mut seed = 7u64;
+        let mut next = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(seed >> 33).unwrap()
+        };
+        for _ in 0..20_000 {
+            let soup: String = (0..next() % 12).map(|_| PIECES[next() % 14]).collect();
+            let once = normal(&format!("http://m/{soup}"));
+            assert_eq!(normal(&once), once, "{soup}");
+            // Nor does the next reader's own decoding make a way up of what had none.
+            let is_up = |text: &str| text.split('/').any(|segment| segment == "..");
+            assert!(!is_up(&once), "{soup}");
+            let spells_up = once.to_ascii_lowercase().replace("%2e", ".");
+            assert!(!is_up(&spells_up), "{soup}");
         }
     }
 
