@@ -45,12 +45,11 @@ pub struct CacheControl {
     pub proxy_revalidate: bool,
     /// `must-understand`.
     pub must_understand: bool,
-    /// `immutable` (RFC 8246).
+    /// `immutable` (RFC 8246). Squid's order alone looks at it: elsewhere what is fresh is asked
+    /// about at a client's word only, which RFC 8246 §2 leaves to the client.
     pub immutable: bool,
     /// `only-if-cached` (requests).
     pub only_if_cached: bool,
-    /// `no-transform`.
-    pub no_transform: bool,
     /// The request has If-Modified-Since. That is another field, and asks of freshness all the
     /// same: under `refresh-ims` the origin is asked.
     pub if_modified_since: bool,
@@ -99,15 +98,15 @@ impl CacheControl {
             }
             "stale-while-revalidate" => lower(&mut self.stale_while_revalidate, value),
             "stale-if-error" => lower(&mut self.stale_if_error, value),
-            "no-cache" => match value {
-                Some(fields) => self.no_cache_fields.extend(
-                    fields
-                        .split(',')
-                        .map(|field| field.trim().to_ascii_lowercase())
-                        .filter(|field| !field.is_empty()),
-                ),
-                None => self.no_cache = true,
-            },
+            "no-cache" => {
+                let fields = value.unwrap_or_default().split(',');
+                let fields = fields.map(|field| field.trim().to_ascii_lowercase());
+                let held = self.no_cache_fields.len();
+                self.no_cache_fields
+                    .extend(fields.filter(|field| !field.is_empty()));
+                // One that names no field speaks of the whole.
+                self.no_cache |= self.no_cache_fields.len() == held;
+            }
             "no-store" => self.no_store = true,
             "private" => self.private = true,
             "public" => self.public = true,
@@ -116,7 +115,6 @@ impl CacheControl {
             "must-understand" => self.must_understand = true,
             "immutable" => self.immutable = true,
             "only-if-cached" => self.only_if_cached = true,
-            "no-transform" => self.no_transform = true,
             _ => {}
         }
     }
@@ -145,7 +143,8 @@ fn unquoted(value: &str) -> &str {
         .unwrap_or(value)
 }
 
-/// The members of a comma-separated list; commas within quoted strings do not separate.
+/// The members of a comma-separated list; commas within quoted strings do not separate. A quote that
+/// nothing closes begins no string: it must not hide a `no-store` behind it.
 pub fn split_outside_quotes(text: &str) -> Vec<&str> {
     let mut members = Vec::new();
     let (mut start, mut quoted, mut escaped) = (0, false, false);
@@ -161,7 +160,12 @@ pub fn split_outside_quotes(text: &str) -> Vec<&str> {
             _ => {}
         }
     }
-    members.push(text.get(start..).unwrap_or_default());
+    let last = text.get(start..).unwrap_or_default();
+    if quoted {
+        members.extend(last.split(','));
+    } else {
+        members.push(last);
+    }
     members
         .into_iter()
         .map(str::trim)
@@ -191,6 +195,27 @@ mod tests {
         assert_eq!((cc.max_age, cc.s_maxage), (Some(60), Some(5)));
         assert!(cc.no_store && cc.private && !cc.no_cache);
         assert_eq!(cc.no_cache_fields, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_quote_without_an_end_hides_nothing() {
+        for text in [
+            "max-age=60, x=\"a, no-store, private",
+            "x=\"a\", y=\"no-store, no-store, private",
+            "x=\"a\\\", no-store, private",
+        ] {
+            let cc = read(&[text]);
+            assert!(cc.no_store && cc.private, "{text}");
+        }
+        assert!(!read(&["x=\"a, no-store\""]).no_store);
+    }
+
+    #[test]
+    fn no_cache_that_names_no_field_speaks_of_the_whole() {
+        for text in ["no-cache", "no-cache=\"\"", "no-cache=", "no-cache=\" , \""] {
+            assert!(read(&[text]).no_cache, "{text}");
+        }
+        assert!(!read(&["no-cache=\"x\""]).no_cache);
     }
 
     #[test]

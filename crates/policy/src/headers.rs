@@ -89,17 +89,9 @@ pub fn add_via(headers: &mut HeaderMap, version: http::Version, name: &str) {
         _ => "1.1",
     };
     let own = format!("{protocol} {name} (larder)");
-    let earlier: Vec<&str> = headers
-        .get_all(VIA)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let all = if earlier.is_empty() {
-        own
-    } else {
-        format!("{}, {own}", earlier.join(", "))
-    };
-    if let Ok(value) = HeaderValue::from_str(&all) {
+    let earlier = headers.get_all(VIA).iter().map(HeaderValue::as_bytes);
+    let members: Vec<&[u8]> = earlier.chain([own.as_bytes()]).collect();
+    if let Ok(value) = HeaderValue::from_bytes(&members.join(&b", "[..])) {
         headers.insert(VIA, value);
     }
 }
@@ -242,6 +234,18 @@ mod tests {
         assert_eq!(map.get(VIA).unwrap(), "1.0 a, 1.1 b (x), 1.1 me (larder)");
         assert!(is_loop(&map, "ME"));
         assert!(!is_loop(&map, "larder"));
+    }
+
+    #[test]
+    fn via_keeps_members_that_are_no_ascii() {
+        let mut map = HeaderMap::new();
+        let other = HeaderValue::from_bytes(b"1.1 b (\xe4)").unwrap();
+        map.insert(VIA, other);
+        add_via(&mut map, http::Version::HTTP_11, "me");
+        assert_eq!(
+            map.get(VIA).unwrap().as_bytes(),
+            b"1.1 b (\xe4), 1.1 me (larder)"
+        );
     }
 
     #[test]

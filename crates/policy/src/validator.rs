@@ -7,7 +7,6 @@ use http::header::{
     LAST_MODIFIED, SET_COOKIE,
 };
 
-use crate::cache_control::split_outside_quotes;
 use crate::meta::{Fetched, Meta, UnixTime, date_of};
 use crate::part::Span;
 
@@ -68,11 +67,22 @@ fn any_tag(
         .filter_map(|value| value.to_str().ok())
         .any(|text| {
             text.trim() == "*"
-                || split_outside_quotes(text).into_iter().any(|tag| {
+                || tags(text).into_iter().any(|tag| {
                     held.and_then(|held| held.to_str().ok())
                         .is_some_and(|held| tags_match(tag, held, strong))
                 })
         })
+}
+
+/// The entity tags of a list (RFC 9110 §8.8.3). Between its quotes a tag may have commas, and a
+/// backslash is one of its characters.
+fn tags(list: &str) -> Vec<&str> {
+    let mut is_within = false;
+    let separated = list.split(|c| {
+        is_within ^= c == '"';
+        c == ',' && !is_within
+    });
+    separated.map(str::trim).collect()
 }
 
 /// RFC 9110 §8.8.3.2.
