@@ -33,7 +33,7 @@ impl Mode {
 pub struct Site {
     /// The authority of its URLs (`defaultsite=`, or the mirror's first host).
     pub authority: Authority,
-    /// The Host field of a request replaces it (Squid's `vhost`).
+    /// The name that a request has replaces it (Squid's `vhost`).
     pub vhost: bool,
     /// The mirror of larder.toml that it stands for, by name.
     pub mirror: Option<String>,
@@ -191,7 +191,8 @@ fn origin_form(target: &str) -> Result<Target, TargetError> {
     ))
 }
 
-/// An absolute URL is cut down to its path; the site's own authority replaces whatever it named.
+/// An absolute URL is cut down to its path; the site's own authority replaces whatever it named. Where
+/// names count, that of the URL does, and Host is not looked at (RFC 9112 §3.2.2).
 fn accelerated(uri: &Uri, site: &Site, host: Option<Authority>) -> Result<Target, TargetError> {
     let target = path_and_query(uri);
     if let Some(own) = target.strip_prefix("/.larder")
@@ -199,13 +200,19 @@ fn accelerated(uri: &Uri, site: &Site, host: Option<Authority>) -> Result<Target
     {
         return Ok(Target::Own(own.split('?').next().unwrap_or("/").to_owned()));
     }
-    if uri.authority().is_some() && uri.scheme().is_none() {
-        return Err(TargetError::BadForm);
-    }
-    let authority = match host {
-        Some(host) if site.vhost => host,
-        Some(_) | None => site.authority.clone(),
+    let named = match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) => {
+            Some(Authority::parse(authority.as_str(), Some(80))?)
+        }
+        (Some(other), Some(_)) => {
+            return Err(UrlError::UnsupportedScheme(other.to_owned()).into());
+        }
+        (None, None) => host,
+        (Some(_), None) | (None, Some(_)) => return Err(TargetError::BadForm),
     };
+    let authority = named
+        .filter(|_| site.vhost)
+        .unwrap_or_else(|| site.authority.clone());
     Ok(Target::Resource(Url::from_parts(
         Scheme::Http,
         &authority,
@@ -307,6 +314,14 @@ mod tests {
             ("GET", "http://evil/a", &fixed, "http://site/a"),
             ("GET", "/http/evil/a", &fixed, "http://site/http/evil/a"),
             ("GET", "/a", &vhost, "http://named/a"),
+            ("GET", "http://other:81/a", &vhost, "http://other:81/a"),
+            ("GET", "HTTP://other/a", &vhost, "http://other/a"),
+            (
+                "GET",
+                "ftp://evil/a",
+                &fixed,
+                "501 the scheme ftp: is not served",
+            ),
             ("GET", "/.larder/", &fixed, "own /"),
             ("GET", "/.larderx", &fixed, "http://site/.larderx"),
             (
