@@ -5,9 +5,10 @@
 //! RFC 9111 with a bounded heuristic (§4.2.2). Where a rule matches, Squid's algorithm decides,
 //! with three departures: override-expire does not end a week after Expires; what ignore-private
 //! or ignore-no-store admitted is not revalidated each time; and a rule that matches every URL
-//! never keeps a root file fresh beyond a minute. A rule's max-stale bounds how stale a copy is
-//! used when the origin cannot be asked; without one there is no bound. [`Semantics::Squid`] has
-//! none of this: there [`refresh::squid()`] alone decides.
+//! never keeps a root file fresh beyond a minute. A rule's max-stale and a stale-if-error, be it the
+//! origin's or the client's, bound how stale a copy is used when the origin cannot be asked; without
+//! them there is no bound. [`Semantics::Squid`] has none of this but the origin's stale-if-error: there
+//! [`refresh::squid()`] alone decides.
 //!
 //! Class and rules speak of files: an answer of another status than 200 lives as long as RFC 9111
 //! lets it, and a 404 for a second, or for a minute where the file is often missing.
@@ -41,6 +42,8 @@ pub struct Judgement {
     pub always_ask: bool,
     /// It must not be used stale, even when the origin cannot be asked (RFC 9111 §4.2.4).
     pub strict: bool,
+    /// It is staler than it may be used when the origin cannot be asked (RFC 5861 §4).
+    pub outlasted: bool,
 }
 
 impl Judgement {
@@ -65,12 +68,42 @@ pub fn judge(
     request: &CacheControl,
     now: UnixTime,
 ) -> Judgement {
-    match (semantics, rule) {
+    let judged = match (semantics, rule) {
         (Semantics::Squid, rule) => by_squid(meta, rule, request, now),
         (Semantics::Larder, _) if meta.status() != 200 => by_standard(meta, DAY, now),
         (Semantics::Larder, Some(rule)) => by_rule(meta, class, rule, now),
         (Semantics::Larder, None) => by_class(meta, class, now),
+    };
+    Judgement {
+        outlasted: is_outlasted(meta, class, semantics, request, judged),
+        ..judged
     }
+}
+
+/// RFC 5861 §4: the origin's stale-if-error and the client's own say for how long a stale copy
+/// stands in for an origin that fails. An immutable file is as good as it was, whatever its origin
+/// says; Squid does not hear the client.
+fn is_outlasted(
+    meta: &Meta,
+    class: Class,
+    semantics: Semantics,
+    request: &CacheControl,
+    judged: Judgement,
+) -> bool {
+    let inputs = meta.inputs();
+    let said = inputs.explicit_lifetime.map(seconds);
+    let by_squid = semantics == Semantics::Squid;
+    let lifetime = if by_squid {
+        said.unwrap_or(judged.lifetime)
+    } else {
+        judged.lifetime.max(said.unwrap_or(0))
+    };
+    let origins = inputs.control.stale_if_error;
+    let origins = origins.filter(|_| by_squid || class != Class::Immutable);
+    let clients = request.stale_if_error.filter(|_| !by_squid);
+    let bound = origins.into_iter().chain(clients).min().map(seconds);
+    let staleness = judged.age.saturating_sub(lifetime);
+    !judged.is_fresh() && bound.is_some_and(|bound| staleness >= bound)
 }
 
 fn by_class(meta: &Meta, class: Class, now: UnixTime) -> Judgement {
@@ -83,12 +116,14 @@ fn by_class(meta: &Meta, class: Class, now: UnixTime) -> Judgement {
             age,
             always_ask: false,
             strict: false,
+            outlasted: false,
         },
         Class::Root => Judgement {
             lifetime: 0,
             age,
             always_ask: true,
             strict: is_strict(inputs),
+            outlasted: false,
         },
         Class::Volatile => by_standard(meta, DAY / 24, now),
         Class::Image | Class::Other => by_standard(meta, DAY, now),
@@ -104,6 +139,7 @@ fn by_standard(meta: &Meta, bound: i64, now: UnixTime) -> Judgement {
         age: inputs.current_age(now),
         always_ask: inputs.control.no_cache || inputs.vary_star,
         strict: is_strict(inputs),
+        outlasted: false,
     }
 }
 
@@ -135,6 +171,7 @@ fn by_rule(meta: &Meta, class: Class, rule: &RefreshRule, now: UnixTime) -> Judg
         age,
         always_ask,
         strict: strict || too_stale,
+        outlasted: false,
     }
 }
 
@@ -172,6 +209,7 @@ fn by_squid(
         age,
         always_ask: !verdict.is_fresh(),
         strict: verdict.forbids_stale(),
+        outlasted: false,
     }
 }
 

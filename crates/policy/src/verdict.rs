@@ -191,7 +191,7 @@ pub fn after_fetch(
     }
     let names = varying(answer.headers, rules.class);
     fetched.vary = selecting_fields(&names, request);
-    let base = if answer.status == 200 {
+    let base = if answer.status == 200 || !key.is_store_id() {
         key.base()
     } else {
         // That one mirror has not got a file says nothing about the others.
@@ -471,11 +471,11 @@ pub enum OnError {
 }
 
 /// Judges a failed revalidation: no answer (`None`), or a status other than 200 and 304. A copy
-/// that may not be used stale is not (RFC 9111 §4.2.4); one mirror's 404 costs nobody the copy of
-/// an immutable file.
+/// that may not be used stale, or not that stale, is not (RFC 9111 §4.2.4); one mirror's 404 costs
+/// nobody the copy of an immutable file.
 pub fn on_error(judged: Judgement, class: Class, status: Option<u16>) -> OnError {
     let serve = match status {
-        _ if judged.strict && class != Class::Immutable => false,
+        _ if judged.outlasted || (judged.strict && class != Class::Immutable) => false,
         None | Some(500..=599) => true,
         Some(_) => class == Class::Immutable,
     };

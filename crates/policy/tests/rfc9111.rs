@@ -297,6 +297,81 @@ fn section_4_2_4_stale_only_where_it_is_allowed() {
 }
 
 #[test]
+fn section_5_2_2_and_rfc_5861_a_bound_on_what_stands_in_for_a_failed_origin() {
+    use OnError::{PassOn, ServeStale};
+    for (answer, request, after, wanted) in [
+        ("max-age=10", "", 9999, ServeStale),
+        ("max-age=10, stale-if-error=20", "", 29, ServeStale),
+        ("max-age=10, stale-if-error=20", "", 30, PassOn),
+        ("max-age=10, stale-if-error=0", "", 10, PassOn),
+        (
+            "max-age=10, stale-if-error=20, must-revalidate",
+            "",
+            11,
+            PassOn,
+        ),
+        ("max-age=10", "stale-if-error=20", 29, ServeStale),
+        ("max-age=10", "stale-if-error=20", 30, PassOn),
+        (
+            "max-age=10, stale-if-error=99",
+            "stale-if-error=0",
+            11,
+            PassOn,
+        ),
+        (
+            "max-age=10, stale-if-error=5",
+            "stale-if-error=99",
+            20,
+            PassOn,
+        ),
+        // It speaks of stale copies: one that only its client wanted confirmed is none.
+        ("max-age=10, stale-if-error=0", "no-cache", 5, ServeStale),
+    ] {
+        let control = fields(&format!("Cache-Control: {request}"));
+        let control = CacheControl::of_request(&control);
+        let meta = meta(&format!("Cache-Control: {answer}"));
+        let judged = |class| {
+            let larder = Semantics::Larder;
+            let now = UnixTime(NOW + after);
+            judge(&meta, class, None, larder, &control, now)
+        };
+        for status in [None, Some(500), Some(504)] {
+            let found = on_error(judged(Class::Other), Class::Other, status);
+            assert_eq!(found, wanted, "{answer} / {request} / {after}");
+        }
+        if request.is_empty() {
+            let class = Class::Immutable;
+            assert_eq!(on_error(judged(class), class, None), ServeStale, "{answer}");
+        }
+    }
+}
+
+#[test]
+fn section_4_negative_answers_are_kept_where_they_are_looked_for() {
+    let asked = Url::parse("http://alias.example/updates.img").unwrap();
+    let fetched = Fetched {
+        url: asked.as_str().to_owned(),
+        ..fetched(&HeaderMap::new())
+    };
+    let shared = Url::parse("http://first.example/updates.img").unwrap();
+    for (key, wanted) in [
+        (CacheKey::of_url(&shared), CacheKey::of_url(&shared)),
+        (CacheKey::of_store_id("x"), CacheKey::of_url(&asked)),
+    ] {
+        let answer = Answer {
+            status: 404,
+            headers: &fields("Cache-Control: max-age=60"),
+            length: Some(0),
+        };
+        let verdict = after_fetch(answer, &HeaderMap::new(), &key, fetched.clone(), rules());
+        let AfterFetch::Store(_, found) = verdict else {
+            panic!("{verdict:?}");
+        };
+        assert_eq!(found, wanted);
+    }
+}
+
+#[test]
 fn section_4_3_1_what_is_sent_to_validate() {
     let held = format!("ETag: \"x\"\nLast-Modified: {}", date(-5));
     let sent: HeaderMap = conditional_fields(&meta(&held), URL, None)
@@ -335,6 +410,10 @@ fn section_4_3_2_conditions_of_clients() {
             format!("If-None-Match: \"y\"\nIf-Modified-Since: {}", date(0)),
             Holds,
         ),
+        // RFC 9110 §8.8.3: a tag may have commas, and nothing escapes its end.
+        ("If-None-Match: \"a,b\", \"x\"".to_owned(), NotModifiedByTag),
+        ("If-None-Match: \"a\\\", \"x\"".to_owned(), NotModifiedByTag),
+        ("If-None-Match: \"a, x\"".to_owned(), Holds),
         ("If-Match: \"y\"".to_owned(), Failed),
         ("If-Match: \"x\"".to_owned(), Holds),
         (format!("If-Unmodified-Since: {}", date(-200)), Failed),
@@ -488,6 +567,7 @@ fn section_5_2_2_what_an_answer_may_ask() {
         ("Cache-Control: max-age=100", true),
         // §5.2.2.4: unqualified it is asked about at each use, qualified only the fields are.
         ("Cache-Control: max-age=100, no-cache", false),
+        ("Cache-Control: max-age=100, no-cache=\"\"", false),
         ("Cache-Control: max-age=100, no-cache=\"x\"", true),
         // §5.4: Pragma means nothing in an answer.
         ("Cache-Control: max-age=100\nPragma: no-cache", true),
