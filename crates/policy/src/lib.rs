@@ -16,6 +16,7 @@ pub mod framing;
 pub mod freshness;
 pub mod headers;
 pub mod key;
+pub mod lines;
 pub mod meta;
 pub mod part;
 pub mod policy;

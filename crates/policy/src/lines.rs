@@ -1,0 +1,253 @@
+//! Where the lines of a head end: in CR LF, never in LF alone. RFC 9112 §2.2 lets a reader take a
+//! bare LF for a line's end, and parser libraries do; who sits between two readers may not, or the
+//! one behind sees another message than the one in front.
+//!
+//! Looks over a parser's shoulder at bytes as they come, and keeps count of bodies only as far as is
+//! needed to know where the next head begins.
+
+/// A line is looked at no further than this; names and lengths that matter are shorter.
+const LINE_BYTES_MAX: usize = 128;
+
+/// Follows the heads of one direction of a connection.
+#[derive(Debug)]
+pub struct Lines {
+    of: Of,
+    at: Place,
+    /// The line so far, without its end.
+    line: Vec<u8>,
+    /// The line has a last octet that is CR.
+    ends_in_cr: bool,
+    head: Head,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Requests,
+    Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Head,
+    /// So many bytes of a request's body are to come.
+    Body(u64),
+    /// What comes is no head, or no longer ours to tell.
+    Elsewhere,
+}
+
+/// What a head has said so far.
+#[derive(Debug, Default)]
+struct Head {
+    has_begun: bool,
+    length: Option<u64>,
+    /// No other head is to be found after it.
+    is_last: bool,
+    is_interim: bool,
+}
+
+impl Lines {
+    /// The requests of a connection, one after the other.
+    pub fn of_requests() -> Self {
+        Self::of(Of::Requests)
+    }
+
+    /// One answer, with the interim ones before it.
+    pub fn of_answer() -> Self {
+        Self::of(Of::Answer)
+    }
+
+    fn of(of: Of) -> Self {
+        Self {
+            of,
+            at: Place::Head,
+            line: Vec::new(),
+            ends_in_cr: false,
+            head: Head::default(),
+        }
+    }
+
+    /// Looks at the next bytes. An LF that ends a line of a head alone becomes NUL, which no head
+    /// may hold (RFC 9110 §5.5): whoever parses it refuses it.
+    pub fn mark(&mut self, mut bytes: &mut [u8]) {
+        while !bytes.is_empty() {
+            let taken = match self.at {
+                Place::Elsewhere => return,
+                Place::Body(left) => self.skip(left, bytes.len()),
+                Place::Head => self.read(bytes),
+            };
+            bytes = bytes.get_mut(taken..).unwrap_or_default();
+        }
+    }
+
+    fn skip(&mut self, left: u64, there: usize) -> usize {
+        let taken = usize::try_from(left).map_or(there, |left| left.min(there));
+        let left = left.saturating_sub(taken as u64);
+        self.at = if left == 0 {
+            Place::Head
+        } else {
+            Place::Body(left)
+        };
+        taken
+    }
+
+    /// Reads on in a head, up to its end if that is there.
+    fn read(&mut self, bytes: &mut [u8]) -> usize {
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            match *byte {
+                b'\n' if !self.ends_in_cr => {
+                    *byte = 0;
+                    self.at = Place::Elsewhere;
+                    return at + 1;
+                }
+                b'\n' => {
+                    self.ends_in_cr = false;
+                    if self.end_line() {
+                        return at + 1;
+                    }
+                }
+                other => {
+                    self.ends_in_cr = other == b'\r';
+                    if !self.ends_in_cr && self.line.len() < LINE_BYTES_MAX {
+                        self.line.push(other);
+                    }
+                }
+            }
+        }
+        bytes.len()
+    }
+
+    /// A line has ended; true: and the head with it.
+    fn end_line(&mut self) -> bool {
+        let line = std::mem::take(&mut self.line);
+        let begins = !self.head.has_begun;
+        if line.is_empty() {
+            // Empty lines before a request are none of it (RFC 9112 §2.2).
+            if !begins {
+                self.end_head();
+            }
+            return !begins;
+        }
+        if begins {
+            self.head.has_begun = true;
+            self.head.is_last = line.starts_with(b"CONNECT ");
+            self.head.is_interim = line.get(8..10) == Some(b" 1");
+        } else {
+            self.head.note(&line);
+        }
+        false
+    }
+
+    fn end_head(&mut self) {
+        let head = std::mem::take(&mut self.head);
+        self.at = match self.of {
+            Of::Answer if head.is_interim => Place::Head,
+            Of::Answer => Place::Elsewhere,
+            // Of chunks only the parser knows the end; the connection serves nothing after them.
+            Of::Requests if head.is_last => Place::Elsewhere,
+            Of::Requests => match head.length {
+                None | Some(0) => Place::Head,
+                Some(length) => Place::Body(length),
+            },
+        };
+    }
+}
+
+impl Head {
+    fn note(&mut self, line: &[u8]) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            return;
+        };
+        let (name, value) = line.split_at(colon);
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.is_last = true;
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let value = value.get(1..).unwrap_or_default().trim_ascii();
+            let digits = str::from_utf8(value)
+                .ok()
+                .filter(|_| line.len() < LINE_BYTES_MAX && value.iter().all(u8::is_ascii_digit));
+            let length = digits.and_then(|digits| digits.parse().ok());
+            // One that cannot be read, or is there twice, is refused by others.
+            self.is_last |= length.is_none() || self.length.is_some();
+            self.length = length;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text as it is after it has come in pieces of `size` bytes.
+    fn marked(mut lines: Lines, text: &str, size: usize) -> String {
+        let mut bytes = text.as_bytes().to_vec();
+        for piece in bytes.chunks_mut(size) {
+            lines.mark(piece);
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_bare_line_feed_in_a_head_is_marked_wherever_it_is() {
+        for (text, wanted) in [
+            (
+                "GET / HTTP/1.1\nHost: x\r\n\r\n",
+                "GET / HTTP/1.1\0Host: x\r\n\r\n",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\n\r\n",
+                "GET / HTTP/1.1\r\nHost: x\0\r\n",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\n\n",
+                "GET / HTTP/1.1\r\nHost: x\r\n\0",
+            ),
+            ("\nGET / HTTP/1.1\r\n\r\n", "\0GET / HTTP/1.1\r\n\r\n"),
+            // In a later request, after none and after some body.
+            ("G /\r\nA: b\r\n\r\nG /\n", "G /\r\nA: b\r\n\r\nG /\0"),
+            (
+                "P /\r\ncontent-LENGTH: 3 \r\n\r\n\n\n\nG /\n",
+                "P /\r\ncontent-LENGTH: 3 \r\n\r\n\n\n\nG /\0",
+            ),
+        ] {
+            for size in 1..=text.len() {
+                assert_eq!(marked(Lines::of_requests(), text, size), wanted, "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_head_is_left_alone() {
+        for text in [
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "P / HTTP/1.1\r\nContent-Length: 3\r\n\r\n\na\n",
+            "P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n\na\n\r\n0\r\n\r\n",
+            "CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n\n\n",
+            "P / HTTP/1.1\r\nContent-Length: x\r\n\r\n\n",
+            "P / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n\n\n",
+        ] {
+            for size in 1..=text.len() {
+                assert_eq!(marked(Lines::of_requests(), text, size), text, "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_has_interim_ones_before_it() {
+        for (text, wanted) in [
+            ("HTTP/1.1 200 OK\n\r\n", "HTTP/1.1 200 OK\0\r\n"),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\n\r\n\n\n",
+                "HTTP/1.1 200 OK\r\nA: b\r\n\r\n\n\n",
+            ),
+            (
+                "HTTP/1.1 103 Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\nA: b\n\n",
+                "HTTP/1.1 103 Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\0A: b\n\n",
+            ),
+        ] {
+            for size in 1..=text.len() {
+                assert_eq!(marked(Lines::of_answer(), text, size), wanted, "{size}");
+            }
+        }
+    }
+}
