@@ -176,6 +176,12 @@ impl http_body::Body for Body {
                 polled => polled,
             },
         };
+        if let Some(owed) = &this.owed {
+            match &polled {
+                Poll::Pending => owed.waits(),
+                Poll::Ready(_) => owed.offers(),
+            }
+        }
         if let (Poll::Ready(next), Some(record)) = (&polled, &mut this.record) {
             match next {
                 Some(Ok(bytes)) => {

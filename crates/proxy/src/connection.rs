@@ -2,20 +2,24 @@
 //!
 //! There is no limit on how long an answer may take as long as bytes move. Three things end a
 //! connection: a head that does not arrive within `request-head` of its first byte, a connection
-//! that lies idle for `idle`, and a client that takes no byte for `idle` while some wait for it.
+//! that lies idle for `idle`, and a client that takes no byte for `idle` while some wait for it. In
+//! HTTP/2 that is told stream by stream: one that takes nothing ends the connection for new requests,
+//! and for those under way once none of them takes anything.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use larder_policy::lines::Lines;
 use larder_policy::target::Mode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -50,7 +54,9 @@ pub(crate) async fn serve(
     };
     let may_be_two = matches!(inlet.mode, Mode::Accelerator(_));
     let opened = tokio::select! {
-        opened = transport::open(stream, tls.as_ref(), may_be_two) => opened,
+        opened = transport::open(stream, tls.as_ref(), may_be_two, shared.limits.request_head) => {
+            opened
+        }
         () = tokio::time::sleep(limit) => return,
         () = stopping(&mut closing) => return,
     };
@@ -65,6 +71,7 @@ pub(crate) async fn serve(
     let stream = TokioIo::new(Watched {
         stream,
         state: Arc::clone(&state),
+        lines: (spoken == Spoken::One).then(Lines::of_requests),
     });
     let service = Service {
         shared: Arc::clone(&shared),
@@ -108,11 +115,13 @@ where
     tokio::select! {
         result = connection.as_mut() => return Some(result),
         () = state.overdue(limits) => return None,
+        () = state.neglected(limits) => {}
         () = stopping(closing) => {}
     }
     end(connection.as_mut());
     tokio::select! {
         result = connection.as_mut() => Some(result),
+        () = state.overdue(limits) => None,
         () = ending(closing) => None,
     }
 }
@@ -187,7 +196,19 @@ fn as_http_1(mut request: Request<Incoming>) -> Request<Incoming> {
     if let Some(target) = request.uri().path_and_query().cloned() {
         *request.uri_mut() = Uri::from(target);
     }
+    join_crumbs(request.headers_mut());
     request
+}
+
+/// Cookie, which HTTP/2 may send in pieces, as the one line that HTTP/1 has (RFC 9113 §8.2.3).
+fn join_crumbs(headers: &mut HeaderMap) {
+    let crumbs: Vec<_> = headers.get_all(COOKIE).iter().cloned().collect();
+    if crumbs.len() > 1 {
+        let crumbs: Vec<&[u8]> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            headers.insert(COOKIE, whole);
+        }
+    }
 }
 
 /// How far larder is on its way to the end.
@@ -242,6 +263,11 @@ struct State {
     blocked: AtomicBool,
     /// A body broke whose end only the end of the connection tells: it ends in a reset.
     cut: AtomicBool,
+    /// The HTTP/2 answers of which something waits for the client to take it, and since when. What
+    /// else moves on the connection says nothing about them.
+    offered: Mutex<HashMap<u64, Instant>>,
+    /// Answers so far.
+    answers: AtomicU64,
 }
 
 /// An answer that the connection owes its client, from the request's head to the body's end.
@@ -250,6 +276,8 @@ pub(crate) struct Owed {
     state: Arc<State>,
     /// The end of the connection is what tells the client that the body is whole (HTTP/1.0).
     unframed: bool,
+    /// Tells it from the other answers of its connection.
+    number: u64,
 }
 
 impl Owed {
@@ -259,13 +287,29 @@ impl Owed {
         Self {
             state: Arc::clone(state),
             unframed: false,
+            number: state.answers.fetch_add(1, Ordering::Relaxed),
         }
     }
 
     fn told_by_the_end(self, unframed: bool) -> Self {
         let mut owed = self;
         owed.unframed = unframed;
+        owed.offers();
         owed
+    }
+
+    /// Something is there for the client to take; until it has, nobody asks for more.
+    pub(crate) fn offers(&self) {
+        if self.state.spoken == Spoken::Two {
+            self.state.offered().insert(self.number, Instant::now());
+        }
+    }
+
+    /// The client has taken what there was and waits for us.
+    pub(crate) fn waits(&self) {
+        if self.state.spoken == Spoken::Two {
+            self.state.offered().remove(&self.number);
+        }
     }
 
     /// The body broke off.
@@ -278,6 +322,7 @@ impl Owed {
 
 impl Drop for Owed {
     fn drop(&mut self) {
+        self.waits();
         self.state.owed.fetch_sub(1, Ordering::Relaxed);
         let now = self.state.now_ms();
         self.state.moved_ms.store(now, Ordering::Relaxed);
@@ -294,7 +339,19 @@ impl State {
             owed: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            offered: Mutex::default(),
+            answers: AtomicU64::new(0),
         }
+    }
+
+    fn offered(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many answers have been offered for longer than `idle`.
+    fn untaken(&self, idle: Duration) -> usize {
+        let offered = self.offered();
+        offered.values().filter(|at| at.elapsed() > idle).count()
     }
 
     fn now_ms(&self) -> u64 {
@@ -326,6 +383,17 @@ impl State {
         }
     }
 
+    /// Returns when a client has let one answer of several lie.
+    async fn neglected(&self, limits: &Limits) {
+        if self.spoken == Spoken::One {
+            return std::future::pending().await;
+        }
+        let look = LOOK_EVERY.min(limits.idle);
+        while self.untaken(limits.idle) == 0 {
+            tokio::time::sleep(look).await;
+        }
+    }
+
     fn is_overdue(&self, limits: &Limits) -> bool {
         let now = self.now_ms();
         let since = |at: u64| Duration::from_millis(now.saturating_sub(at));
@@ -334,9 +402,10 @@ impl State {
             return true;
         }
         let quiet = since(self.moved_ms.load(Ordering::Relaxed)) > limits.idle;
-        let owes = self.owed.load(Ordering::Relaxed) > 0;
-        let waits = !owes || self.blocked.load(Ordering::Relaxed);
-        quiet && waits
+        let owed = self.owed.load(Ordering::Relaxed);
+        let waits = owed == 0 || self.blocked.load(Ordering::Relaxed);
+        let takes_nothing = owed > 0 && self.untaken(limits.idle) >= owed;
+        takes_nothing || (quiet && waits)
     }
 }
 
@@ -345,6 +414,8 @@ impl State {
 struct Watched {
     stream: Stream,
     state: Arc<State>,
+    /// Of HTTP/1.
+    lines: Option<Lines>,
 }
 
 impl Drop for Watched {
@@ -366,6 +437,10 @@ impl AsyncRead for Watched {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() && buf.filled().len() > before {
             self.state.received();
+            let come = buf.filled_mut().get_mut(before..).unwrap_or_default();
+            if let Some(lines) = &mut self.lines {
+                lines.mark(come);
+            }
         }
         polled
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -21,8 +21,6 @@ use crate::config;
 
 /// What HTTP/2's connection preface begins with; no method of HTTP/1 does.
 const PREFACE: &[u8; 3] = b"PRI";
-/// How often a client that has sent less than that is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 const ALPN_HTTP_2: &[u8] = b"h2";
 
 /// Why a listener cannot speak TLS.
@@ -77,10 +75,33 @@ impl Tls {
 /// A client's bytes.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    /// As they are.
-    Plain(TcpStream),
+    /// As they are, after those that have been read to find out what they are.
+    Plain(Begun, TcpStream),
     /// Over TLS.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// The first bytes of a connection, as far as they have been read and not handed on.
+#[derive(Debug, Default)]
+pub(crate) struct Begun {
+    bytes: [u8; PREFACE.len()],
+    read: usize,
+    handed_on: usize,
+}
+
+impl Begun {
+    fn seen(&self) -> &[u8] {
+        self.bytes.get(..self.read).unwrap_or_default()
+    }
+
+    /// Hands on what there is; false: nothing was left.
+    fn fill(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let left = self.seen().get(self.handed_on..).unwrap_or_default();
+        let fits = buf.remaining().min(left.len());
+        buf.put_slice(left.get(..fits).unwrap_or_default());
+        self.handed_on += fits;
+        fits > 0
+    }
 }
 
 /// Which version of HTTP a client speaks.
@@ -93,14 +114,16 @@ pub(crate) enum Spoken {
 }
 
 /// Shakes hands where the listener has a certificate, and finds out what the client speaks.
-/// HTTP/2 without TLS is looked for where `may_be_two`.
+/// HTTP/2 without TLS is looked for where `may_be_two`; once a client has begun to say, it has
+/// `limit` to go on.
 ///
 /// # Errors
 /// The client's, or the socket's.
 pub(crate) async fn open(
-    stream: TcpStream,
+    mut stream: TcpStream,
     tls: Option<&Tls>,
     may_be_two: bool,
+    limit: Duration,
 ) -> io::Result<(Stream, Spoken)> {
     if let Some(Tls(acceptor)) = tls {
         let stream = acceptor.accept(stream).await?;
@@ -110,27 +133,35 @@ pub(crate) async fn open(
         };
         return Ok((Stream::Tls(Box::new(stream)), spoken));
     }
-    let spoken = if may_be_two && knows_two(&stream).await? {
+    let mut begun = Begun::default();
+    let spoken = if may_be_two && knows_two(&mut stream, &mut begun, limit).await? {
         Spoken::Two
     } else {
         Spoken::One
     };
-    Ok((Stream::Plain(stream), spoken))
+    Ok((Stream::Plain(begun, stream), spoken))
 }
 
-/// True if the client begins with HTTP/2's preface.
-async fn knows_two(stream: &TcpStream) -> io::Result<bool> {
-    let mut begun = [0; PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut begun).await?;
-        let seen = begun.get(..length).unwrap_or_default();
-        if seen == PREFACE {
-            return Ok(true);
+/// True if the client begins with HTTP/2's preface. Reads no more than it takes to tell.
+async fn knows_two(stream: &mut TcpStream, begun: &mut Begun, limit: Duration) -> io::Result<bool> {
+    read_some(stream, begun).await?;
+    let telling = async {
+        while begun.seen().len() < PREFACE.len() && PREFACE.starts_with(begun.seen()) {
+            read_some(stream, begun).await?;
         }
-        if seen.is_empty() || !PREFACE.starts_with(seen) {
-            return Ok(false);
+        Ok(begun.seen() == PREFACE)
+    };
+    tokio::time::timeout(limit, telling).await?
+}
+
+async fn read_some(stream: &mut TcpStream, begun: &mut Begun) -> io::Result<()> {
+    let room = begun.bytes.get_mut(begun.read..).unwrap_or_default();
+    match stream.read(room).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        read => {
+            begun.read += read;
+            Ok(())
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -138,7 +169,7 @@ impl Stream {
     /// The socket below.
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
-            Self::Plain(stream) => stream,
+            Self::Plain(_, stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
         }
     }
@@ -151,7 +182,12 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Plain(begun, stream) => {
+                if begun.fill(buf) {
+                    return Poll::Ready(Ok(()));
+                }
+                Pin::new(stream).poll_read(cx, buf)
+            }
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -164,7 +200,7 @@ impl AsyncWrite for Stream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Plain(_, stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -175,28 +211,28 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Plain(_, stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Plain(_, stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(_, stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(_, stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

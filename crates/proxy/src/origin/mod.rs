@@ -6,6 +6,7 @@ mod dial;
 mod error;
 mod health;
 mod pool;
+mod strict_lines;
 mod tls;
 mod upload;
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use larder_policy::route::Parent;
 use larder_policy::url::{Authority, Scheme};
 
 use super::dial::Dialled;
+use super::strict_lines::StrictLines;
 use super::{OriginError, OutBody};
 
 /// Origins close idle connections after some time; a younger one is likely to be open.
@@ -85,6 +87,7 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<OutBody>,
+    asked: Arc<AtomicBool>,
     remote: SocketAddr,
     since: Instant,
 }
@@ -115,6 +118,7 @@ impl Pool {
         }
         Some(Lease {
             sender: taken.sender,
+            asked: taken.asked,
             remote: taken.remote,
             to: to.clone(),
             pool: Arc::clone(self),
@@ -157,6 +161,8 @@ fn prune(idle: &mut HashMap<Destination, Vec<Idle>>) {
 #[derive(Debug)]
 pub(crate) struct Lease {
     sender: SendRequest<OutBody>,
+    /// Tells the reader below that a head comes next.
+    asked: Arc<AtomicBool>,
     remote: SocketAddr,
     to: Destination,
     pool: Arc<Pool>,
@@ -173,6 +179,7 @@ impl Lease {
         &mut self,
         request: Request<OutBody>,
     ) -> Result<Response<Incoming>, hyper::Error> {
+        self.asked.store(true, Ordering::Relaxed);
         self.sender.send_request(request).await
     }
 
@@ -180,6 +187,7 @@ impl Lease {
     pub(crate) fn give_back(self) {
         let Self {
             mut sender,
+            asked,
             remote,
             to,
             pool,
@@ -191,6 +199,7 @@ impl Lease {
                     to,
                     Idle {
                         sender,
+                        asked,
                         remote,
                         since: Instant::now(),
                     },
@@ -209,10 +218,12 @@ pub(super) async fn handshake(
     dialled: Dialled,
 ) -> Result<Lease, OriginError> {
     let remote = dialled.remote;
+    let asked = Arc::new(AtomicBool::new(false));
+    let stream = StrictLines::new(dialled.stream, Arc::clone(&asked));
     let (sender, connection) = http1::Builder::new()
         .title_case_headers(true)
         .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(dialled.stream))
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| OriginError::Closed(remote, error))?;
     tokio::spawn(async move {
@@ -222,6 +233,7 @@ pub(super) async fn handshake(
     });
     Ok(Lease {
         sender,
+        asked,
         remote,
         to,
         pool: Arc::clone(pool),
