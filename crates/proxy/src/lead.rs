@@ -221,13 +221,13 @@ pub(crate) fn fill_fields(asked: &Asked) -> HeaderMap {
     headers
 }
 
-fn keeps_stale(asked: &Asked, held: &InHand, arrived: Option<&Arrived>) -> bool {
+pub(crate) fn keeps_stale(asked: &Asked, held: &InHand, arrived: Option<&Arrived>) -> bool {
     let status = arrived.map(|arrived| arrived.response.status().as_u16());
     status != Some(200) && on_error(held.judged, asked.class, status) == OnError::ServeStale
 }
 
 /// RFC 9111 §4.3.4: the stored head takes the 304's fields.
-async fn refresh(asked: &Asked, slot: Slot, held: &InHand, arrived: Arrived) -> Led {
+pub(crate) async fn refresh(asked: &Asked, slot: Slot, held: &InHand, arrived: Arrived) -> Led {
     let source = Source::of(&arrived);
     let (parts, fetched) = head_of(asked, &arrived);
     arrived.finish();

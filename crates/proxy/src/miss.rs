@@ -172,7 +172,7 @@ pub(crate) fn led_to(
         }
         Led::KeptStale(source) => match in_hand {
             Some(held) => revalidate::stale(asked, held, Some(source)),
-            None => reply::only_if_cached(),
+            None => reply::lost_way(),
         },
         Led::Passed(arrived, why) => {
             let outcome = if in_hand.is_some() {
@@ -195,11 +195,12 @@ pub(crate) fn led_to(
         }
         Led::FailedForAll(status) => reply::failed_for_all(asked, status),
         // Callers have seen to these.
-        Led::Again | Led::Alone(_) | Led::Unkept(..) => reply::only_if_cached(),
+        Led::Again | Led::Alone(_) | Led::Unkept(..) => reply::lost_way(),
     }
 }
 
-/// A follower reads what is there and waits for the rest.
+/// A follower reads what is there and waits for the rest. It was not asked for on its behalf, and a
+/// long fill grows old: the answer has an age (RFC 9111 §5.1).
 pub(crate) fn follow(asked: &Asked, held: &Held<'_>, forwarded: Forwarded) -> Reply {
     let status = CacheStatus {
         forwarded: Some(forwarded),
@@ -208,7 +209,7 @@ pub(crate) fn follow(asked: &Asked, held: &Held<'_>, forwarded: Forwarded) -> Re
     };
     let told = Told {
         status,
-        age: None,
+        age: Some(held.meta().inputs().current_age(lead::now())),
         outcome: Outcome::CollapsedMiss,
     };
     answer(asked, held, told)

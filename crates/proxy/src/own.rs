@@ -36,15 +36,12 @@ pub(crate) fn is_last<B>(request: &Request<B>) -> bool {
         && forwards_left(request.headers()) == Some(0)
 }
 
-/// The number in Max-Forwards, where it is one.
+/// The number in Max-Forwards, where it is one: digits and nothing else (RFC 9110 §7.6.2); one that
+/// is too large counts as the largest that there is.
 pub(crate) fn forwards_left(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(MAX_FORWARDS)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    let text = headers.get(MAX_FORWARDS)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// The answer to it; a TRACE would reflect credentials and is not done.

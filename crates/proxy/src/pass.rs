@@ -118,6 +118,7 @@ pub(crate) fn hand_on(
         response.map(|incoming| Body::from_origin(incoming, lease, stall))
     };
     remove_hop_by_hop(response.headers_mut());
+    let version = response.version();
     // Our own version: a body of unknown length goes out in chunks, so that a cut is seen.
     *response.version_mut() = http::Version::HTTP_11;
     if response.status() == StatusCode::NO_CONTENT {
@@ -137,7 +138,7 @@ pub(crate) fn hand_on(
         detail,
         ..CacheStatus::default()
     };
-    reply::mark(asked, response.headers_mut(), status, None);
+    reply::mark_of(asked, response.headers_mut(), status, None, version);
     Reply::of(response, outcome)
         .from(hierarchy, mirror)
         .named_by(asked)

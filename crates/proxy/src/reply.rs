@@ -64,6 +64,17 @@ impl Reply {
 /// Adds what every answer that went through the cache carries: Age where it was held
 /// (RFC 9111 §5.1), Via, `Cache-Status`, `X-Cache`.
 pub(crate) fn mark(asked: &Asked, headers: &mut HeaderMap, status: CacheStatus, age: Option<i64>) {
+    mark_of(asked, headers, status, age, http::Version::HTTP_11);
+}
+
+/// The same for an answer that came in this version of HTTP (RFC 9110 §7.6.3).
+pub(crate) fn mark_of(
+    asked: &Asked,
+    headers: &mut HeaderMap,
+    status: CacheStatus,
+    age: Option<i64>,
+    version: http::Version,
+) {
     let name = &asked.shared.name;
     // Where nothing was held, the origin's own Age stays.
     if let Some(age) = age {
@@ -73,7 +84,7 @@ pub(crate) fn mark(asked: &Asked, headers: &mut HeaderMap, status: CacheStatus, 
     for value in headers.get_all(VIA) {
         via.append(VIA, value.clone());
     }
-    larder_policy::headers::add_via(&mut via, http::Version::HTTP_11, name);
+    larder_policy::headers::add_via(&mut via, version, name);
     if let Some(value) = via.remove(VIA) {
         headers.insert(VIA, value);
     }
@@ -204,6 +215,17 @@ pub(crate) fn only_if_cached() -> Reply {
     let text = "The request asked for a cached copy only, and none that is fresh is held.";
     Reply::of(
         page(StatusCode::GATEWAY_TIMEOUT, "Not Held", text),
+        Outcome::None,
+    )
+}
+
+/// A walk has come to where none should: a fault of ours, and the page says so.
+pub(crate) fn lost_way() -> Reply {
+    let text =
+        "This proxy has lost its way with this request. It may go through when it is repeated.";
+    tracing::error!("a request's walk came to no answer");
+    Reply::of(
+        page(StatusCode::BAD_GATEWAY, "Bad Gateway", text),
         Outcome::None,
     )
 }

@@ -30,7 +30,8 @@ pub(crate) enum Held<'a> {
 }
 
 impl Held<'_> {
-    fn meta(&self) -> Arc<Meta> {
+    /// Its head.
+    pub(crate) fn meta(&self) -> Arc<Meta> {
         match self {
             Self::Entry(entry) => Arc::clone(entry.meta()),
             Self::Tail(tail) => tail.meta(),
