@@ -28,3 +28,4 @@ mod strict;
 mod support;
 mod tunnel;
 mod uploads;
+mod wire;

@@ -128,6 +128,21 @@ pub(super) const LINES: &[(&str, &str, Want)] = &[
         RefusedOrClosed,
     ),
     ("SMTP", "EHLO larder\r\n", RefusedOrClosed),
+    (
+        "bare LF ends the request line",
+        "GET http://O/a HTTP/1.1\nHost: O\r\n\r\n",
+        Refused(400),
+    ),
+    (
+        "bare LF ends a field",
+        "GET http://O/a HTTP/1.1\r\nHost: O\nX: y\r\n\r\n",
+        Refused(400),
+    ),
+    (
+        "bare LF ends the head",
+        "GET http://O/a HTTP/1.1\r\nHost: O\r\n\n",
+        Refused(400),
+    ),
 ];
 
 pub(super) const FIELDS: &[(&str, &str, Want)] = &[
@@ -378,7 +393,22 @@ pub(super) const TARGETS: &[(&str, &str, Want)] = &[
     (
         "escape that is none",
         "GET http://O/%zz HTTP/1.1\r\nHost: O\r\n\r\n",
-        AtMostOnce,
+        Served,
+    ),
+    (
+        "mapped address of nobody",
+        "GET http://[::ffff:0.0.0.0]:1/a HTTP/1.1\r\nHost: O\r\n\r\n",
+        RefusedOrClosed,
+    ),
+    (
+        "octal address",
+        "GET http://0177.0.0.01:1/a HTTP/1.1\r\nHost: O\r\n\r\n",
+        RefusedOrClosed,
+    ),
+    (
+        "address in hex",
+        "GET http://0x7f.1:1/a HTTP/1.1\r\nHost: O\r\n\r\n",
+        RefusedOrClosed,
     ),
     (
         "escaped NUL",

@@ -1,0 +1,226 @@
+//! Lines, versions and streams: what a client or an origin does below the meaning of its messages.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use larder_policy::route::{Mirror, Origin as Member, Select};
+use larder_policy::target::{Mode, Site};
+use larder_policy::url::Authority;
+use larder_proxy::config::Limits;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{Origin, Rig, Step, answer, open_policy, raw};
+
+const PATH: &str = "/p/a-1.0-1.x86_64.rpm";
+
+/// An accelerator in front of an origin.
+fn accelerator(origin: &Origin, limits: Limits) -> Rig {
+    let site = Site {
+        authority: Authority::parse(&origin.address.to_string(), None).unwrap(),
+        vhost: false,
+        mirror: Some("site".into()),
+    };
+    let mut policy = open_policy();
+    policy.routes.mirrors = vec![Mirror {
+        name: "site".into(),
+        hosts: Vec::new(),
+        origins: vec![Member::parse(&origin.url("/")).unwrap()],
+        select: Select::Ordered,
+        access: None,
+    }];
+    Rig::within(policy, Mode::Accelerator(site), limits)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_ends_in_a_bare_line_feed_is_refused() {
+    // RFC 9112 §2.2, on either side.
+    let origin = Origin::start(|_, head| {
+        if head.contains("/odd") {
+            raw("HTTP/1.1 200 OK\nContent-Length: 1\r\n\r\nx")
+        } else {
+            answer("Cache-Control: no-store\r\n", b"x")
+        }
+    })
+    .await;
+    let rig = Rig::forward();
+    let url = origin.url("/a");
+    for text in [
+        format!("GET {url} HTTP/1.1\nHost: x\r\n\r\n"),
+        format!("GET {url} HTTP/1.1\r\nHost: x\nConnection: close\r\n\r\n"),
+        format!("GET {url} HTTP/1.1\r\nHost: x\r\n\n"),
+        format!("\nGET {url} HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ] {
+        let got = rig.talk(text.as_bytes(), false).await;
+        assert_eq!((got.status, origin.requests()), (400, 0), "{text:?}");
+    }
+    // What is no head may have them.
+    let text = format!(
+        "POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n\n\n\
+         GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    );
+    let got = rig.talk(text.as_bytes(), false).await;
+    let all = got.head + &String::from_utf8_lossy(&got.body);
+    assert_eq!(all.matches("HTTP/1.1 200").count(), 2, "{all}");
+    assert_eq!(rig.get(&origin.url("/odd"), "").await.status, 502);
+    assert_eq!(rig.get(&url, "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_byte_of_a_preface_holds_no_connection() {
+    let origin = Origin::start(|_, _| answer("", b"x")).await;
+    let limits = Limits {
+        request_head: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let rig = accelerator(&origin, limits);
+    for is_ended in [false, true] {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        stream.write_all(b"P").await.unwrap();
+        if is_ended {
+            stream.shutdown().await.unwrap();
+        }
+        let mut byte = [0];
+        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut byte)).await;
+        assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    }
+    // One that goes on in pieces is understood.
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    for piece in [
+        "P",
+        "U",
+        "T /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_2_stream_that_takes_nothing_ends_whatever_else_is_sent() {
+    let body = vec![7u8; 1 << 20];
+    let origin = Origin::start(move |_, _| answer("", &body)).await;
+    let limits = Limits {
+        idle: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let rig = accelerator(&origin, limits);
+    let stream = TcpStream::connect(rig.address).await.unwrap();
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(1000)
+        .keep_alive_interval(Duration::from_millis(50))
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get(format!("http://{}{PATH}", origin.address));
+    let request = request
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let held = sender.send_request(request).await.unwrap();
+    assert_eq!(held.status(), 200);
+    let ended = tokio::time::timeout(Duration::from_secs(10), connection).await;
+    assert!(ended.is_ok(), "it is held for ever");
+    assert!(held.into_body().collect().await.is_err());
+    // RFC 9113 §8.2.3
+    let head = origin.heads().remove(0).to_ascii_lowercase();
+    assert!(head.contains("\r\ncookie: a=1; b=2\r\n"), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_fill_is_told_its_age() {
+    // RFC 9111 §5.1
+    let origin = Origin::start(|_, _| {
+        vec![
+            Step::Send(b"HTTP/1.1 200 OK\r\nAge: 40\r\nContent-Length: 4\r\n\r\nab".to_vec()),
+            Step::Pause(Duration::from_millis(500)),
+            Step::Send(b"cd".to_vec()),
+        ]
+    })
+    .await;
+    let rig = Rig::forward();
+    let url = origin.url(PATH);
+    let (one, other) = tokio::join!(rig.get(&url, ""), rig.get(&url, ""));
+    assert_eq!(origin.requests(), 1);
+    for got in [one, other] {
+        let age: u64 = got.field("age").unwrap().parse().unwrap();
+        assert!(
+            (40..60).contains(&age) && got.body == b"abcd",
+            "{}",
+            got.head
+        );
+    }
+    let plain = Origin::start(|_, _| {
+        vec![
+            Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na".to_vec()),
+            Step::Pause(Duration::from_millis(300)),
+            Step::Send(b"b".to_vec()),
+        ]
+    })
+    .await;
+    let url = plain.url(PATH);
+    let (one, other) = tokio::join!(rig.get(&url, ""), rig.get(&url, ""));
+    let ages = [one, other].map(|got| got.field("age").is_some());
+    assert_eq!(ages.iter().filter(|has| **has).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_asks_with_a_head_whether_a_copy_is_good() {
+    // RFC 9111 §4.3.5
+    for (second, gets) in [
+        ("304 Not Modified\r\nETag: \"1\"", 1),
+        ("200 OK\r\nETag: \"1\"\r\nContent-Length: 3", 1),
+        ("200 OK\r\nETag: \"2\"\r\nContent-Length: 3", 2),
+        ("200 OK\r\nETag: \"1\"\r\nContent-Length: 4", 2),
+    ] {
+        let origin = Origin::start(move |_, head| {
+            if head.starts_with("HEAD") {
+                raw(&format!(
+                    "HTTP/1.1 {second}\r\nCache-Control: max-age=60\r\n\r\n"
+                ))
+            } else {
+                answer("Cache-Control: max-age=0\r\nETag: \"1\"\r\n", b"one")
+            }
+        })
+        .await;
+        let rig = Rig::forward();
+        let url = origin.url("/page");
+        rig.get(&url, "").await;
+        let got = rig.ask("HEAD", &url, "").await;
+        assert_eq!(got.status, 200, "{second}");
+        let asked = origin.heads().remove(1);
+        assert!(
+            asked.starts_with("HEAD ") && asked.contains("\"1\""),
+            "{asked}"
+        );
+        assert_eq!(rig.get(&url, "").await.body, b"one");
+        let heads = origin.heads();
+        let drawn = heads.iter().filter(|head| head.starts_with("GET ")).count();
+        assert_eq!(drawn, gets, "{second}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn via_names_the_version_that_an_answer_came_in() {
+    // RFC 9110 §7.6.3
+    let origin = Origin::start(|_, _| {
+        vec![
+            Step::Send(b"HTTP/1.0 200 OK\r\nCache-Control: no-store\r\n\r\nx".to_vec()),
+            Step::Close,
+        ]
+    })
+    .await;
+    let got = Rig::forward().get(&origin.url("/page"), "").await;
+    assert_eq!(got.field("via"), Some("1.0 larder.test (larder)"));
+}
