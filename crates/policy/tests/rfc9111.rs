@@ -327,18 +327,15 @@ fn section_5_2_2_and_rfc_5861_a_bound_on_what_stands_in_for_a_failed_origin() {
         // It speaks of stale copies: one that only its client wanted confirmed is none.
         ("max-age=10, stale-if-error=0", "no-cache", 5, ServeStale),
     ] {
-        let control = fields(&format!("Cache-Control: {request}"));
-        let control = CacheControl::of_request(&control);
+        let control = CacheControl::of_request(&fields(&format!("Cache-Control: {request}")));
         let meta = meta(&format!("Cache-Control: {answer}"));
         let judged = |class| {
             let larder = Semantics::Larder;
             let now = UnixTime(NOW + after);
             judge(&meta, class, None, larder, &control, now)
         };
-        for status in [None, Some(500), Some(504)] {
-            let found = on_error(judged(Class::Other), Class::Other, status);
-            assert_eq!(found, wanted, "{answer} / {request} / {after}");
-        }
+        let found = on_error(judged(Class::Other), Class::Other, Some(503));
+        assert_eq!(found, wanted, "{answer} / {request} / {after}");
         if request.is_empty() {
             let class = Class::Immutable;
             assert_eq!(on_error(judged(class), class, None), ServeStale, "{answer}");
