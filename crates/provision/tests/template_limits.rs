@@ -113,7 +113,11 @@ fn values_do_not_grow_beyond_what_may_be_sent() {
             "{long}{{{{$y := printf \"{}\" $x}}}}",
             "%[1]s".repeat(10_000)
         ),
-        format!("{{{{$y := printf \"{}\" 1}}}}", "%65535d".repeat(10_000)),
+        format!(
+            "{{{{$y := printf \"{}\"{}}}}}",
+            "%65535d".repeat(1_000),
+            " 1".repeat(1_000)
+        ),
         format!(
             "{{{{$y := printf \"{}\" 65535 1}}}}",
             "%[1]*[2]d".repeat(10_000)

@@ -304,3 +304,252 @@ fn blanks_comments_and_definitions() {
         ("{{.name\n}}", Ok("node1")),
     ]);
 }
+
+#[test]
+fn a_template_called_without_an_argument_has_no_data() {
+    check(&[
+        ("{{define \"t\"}}{{.name}}{{end}}{{template \"t\"}}", FAILS),
+        ("{{define \"t\"}}{{$.name}}{{end}}{{template \"t\"}}", FAILS),
+        (
+            "{{define \"t\"}}[{{.}}]{{end}}{{template \"t\"}}",
+            Ok("[<no value>]"),
+        ),
+        (
+            "{{with .name}}{{template \"t\"}}{{end}}{{define \"t\"}}{{if .}}a{{else}}b{{end}}{{end}}",
+            Ok("b"),
+        ),
+    ]);
+}
+
+#[test]
+fn printf_takes_numbers_as_what_they_are() {
+    check(&[
+        ("{{printf \"%d\" .three}}", Ok("%!d(float64=3)")),
+        ("{{printf \"%03d\" .three}}", Ok("%!d(float64=003)")),
+        ("{{printf \"%.1f\" (len .list)}}", Ok("%!f(int=3)")),
+        ("{{printf \"%s\" .three}}", Ok("%!s(float64=3)")),
+        ("{{printf \"%x\" .three}}", Ok("0x1.8p+01")),
+        (
+            "{{printf \"%6.2f|%-6.1f|%06.1f\" .half .half .negative}}",
+            Ok("  0.50|0.5   |-002.5"),
+        ),
+        (
+            "{{printf \"%+.1e %g %G\" .big .big .small}}",
+            Ok("+1.2e+06 1.234567e+06 1E-05"),
+        ),
+        (
+            "{{printf \"%+d % d %x %#x %#o %08b\" 3 3 255 255 8 5}}",
+            Ok("+3  3 ff 0xff 010 00000101"),
+        ),
+        (
+            "{{printf \"%c %q %U %#U\" 65 65 65 65}}",
+            Ok("A 'A' U+0041 U+0041 'A'"),
+        ),
+        (
+            "{{printf \"%5d|%-5d|%.3d|%5.3d\" 7 7 7 7}}",
+            Ok("    7|7    |007|  007"),
+        ),
+        (
+            "{{printf \"%d\" -3}} {{printf \"%05d\" -3}}",
+            Ok("-3 -0003"),
+        ),
+        ("{{$f := \"%v\"}}{{printf $f .million}}", Ok("1e+06")),
+        ("{{printf \"%[1]v %[1]v\" .million}}", Ok("1e+06 1e+06")),
+        // `+` and `#` mean another thing with %v than with other verbs.
+        ("{{printf \"%+v\" 3}} {{printf \"%+v\" .three}}", Ok("3 3")),
+    ]);
+}
+
+#[test]
+fn printf_goes_through_lists_and_maps() {
+    check(&[
+        ("{{printf \"%s\" .list}}", Ok("[a b c]")),
+        ("{{printf \"%q\" .list}}", Ok("[\"a\" \"b\" \"c\"]")),
+        ("{{printf \"%3s\" .list}}", Ok("[  a   b   c]")),
+        ("{{printf \"%.1f\" .numbers}}", Ok("[1.0 2.0 3.0]")),
+        (
+            "{{printf \"%d\" .list}}",
+            Ok("[%!d(string=a) %!d(string=b) %!d(string=c)]"),
+        ),
+        ("{{printf \"%q\" .map.deep}}", Ok("map[\"er\":\"down\"]")),
+        (
+            "{{printf \"%d\" .none}}{{printf \"%v\" .nothing}}",
+            Ok("[]map[]"),
+        ),
+        (
+            "{{printf \"%T %T %T %T\" .name .three .yes 3}}",
+            Ok("string float64 bool int"),
+        ),
+        (
+            "{{printf \"%T %T %T\" .list .map .null}}",
+            Ok("[]interface {} map[string]interface {} <nil>"),
+        ),
+        (
+            "{{printf \"%#v %#v %#v\" .list .map.deep .three}}",
+            Ok("[]interface {}{\"a\", \"b\", \"c\"} map[string]interface {}{\"er\":\"down\"} 3"),
+        ),
+        (
+            "{{printf \"%v %d %s\" .null .null .null}}",
+            Ok("<nil> %!d(<nil>) %!s(<nil>)"),
+        ),
+    ]);
+}
+
+#[test]
+fn printf_tells_of_what_does_not_fit() {
+    check(&[
+        ("{{printf \"%s %s\" .name}}", Ok("node1 %!s(MISSING)")),
+        (
+            "{{printf \"x\" .name 3 .null}}",
+            Ok("x%!(EXTRA string=node1, int=3, <nil>)"),
+        ),
+        (
+            "{{printf \"%\"}} {{printf \"50%\"}}",
+            Ok("%!(NOVERB) 50%!(NOVERB)"),
+        ),
+        ("{{printf \"%%|%5%\"}}", Ok("%|%")),
+        ("{{printf \"%z\" 3}}", Ok("%!z(int=3)")),
+        ("{{printf \"%!\" 3}}", Ok("%!!(int=3)")),
+        ("{{printf \"%*d|%-*d\" 4 7 4 7}}", Ok("   7|7   ")),
+        ("{{printf \"%*d\" -4 7}}|", Ok("7   |")),
+        ("{{printf \"%.*f\" 2 .half}}", Ok("0.50")),
+        ("{{printf \"%*d\" .name 7}}", Ok("%!(BADWIDTH)7")),
+        ("{{printf \"%.*d\" .name 7}}", Ok("%!(BADPREC)7")),
+        ("{{printf \"%.*d\" -1 7}}", Ok("%!(BADPREC)7")),
+        ("{{printf \"%[2]d %[1]d\" 1 2}}", Ok("2 1")),
+        ("{{printf \"%[2]d\" 1 2 3}}", Ok("2")),
+        ("{{printf \"%[2]*[1]d\" 7 4}}", Ok("   7")),
+        ("{{printf \"%[3]d\" 1}}", Ok("%!d(BADINDEX)")),
+        ("{{printf \"%[x]d\" 1}}", Ok("%!d(BADINDEX)")),
+        ("{{printf \"%[1]2d\" 1}}", Ok("%!d(BADINDEX)")),
+        ("{{printf \"%[\" 1}}", Ok("%!(NOVERB)")),
+        (
+            "{{printf \"%20000000d\" 1}}",
+            Ok("%!(NOVERB)%!(EXTRA int=1)"),
+        ),
+        ("{{printf .three}}", FAILS),
+        ("{{printf}}", FAILS),
+        (
+            "{{printf \"%.2s|%5.1s|%x|% X|%#x\" .name .name \"ab\" \"ab\" \"ab\"}}",
+            Ok("no|    n|6162|61 62|0x6162"),
+        ),
+        (
+            "{{printf \"%q %+q %#q\" \"ä\\n\" \"ä\" \"ä\"}}",
+            Ok("\"ä\\n\" \"\\u00e4\" `ä`"),
+        ),
+        (
+            "{{printf \"%t %5t %s\" .yes .no .yes}}",
+            Ok("true false %!s(bool=true)"),
+        ),
+    ]);
+}
+
+#[test]
+fn what_go_refuses_while_it_parses_is_refused() {
+    check(&[
+        ("{{$x = 1}}{{$x}}", FAILS),
+        ("{{if .yes}}{{$x = 1}}{{end}}", FAILS),
+        // An assignment without a declaration is wrong only where it is executed.
+        ("{{if .no}}{{$x = 1}}{{$x}}{{end}}a", Ok("a")),
+        ("{{if .no}}{{$x = 1}}{{end}}{{$x}}", FAILS),
+        ("{{if .no}}{{$nosuch}}{{end}}", FAILS),
+        ("{{if .no}}{{print ($nosuch)}}{{end}}", FAILS),
+        ("{{if .no}}{{nosuch.field}}{{end}}", FAILS),
+        (
+            "{{if .yes}}{{$x := 1}}{{end}}{{if .no}}{{$x}}{{end}}",
+            FAILS,
+        ),
+        (
+            "{{if .no}}{{$x := 1}}{{else}}{{if .no}}{{$x}}{{end}}b{{end}}",
+            Ok("b"),
+        ),
+        ("{{if .no}}{{$x := 1}}{{else}}{{$x = 2}}{{end}}", FAILS),
+        ("{{with $x := .no}}{{else}}{{$x}}{{end}}", Ok("false")),
+        ("{{with $x := .name}}{{end}}{{if .no}}{{$x}}{{end}}", FAILS),
+        (
+            "{{$x := 1}}{{define \"t\"}}{{if .no}}{{$x}}{{end}}{{end}}",
+            FAILS,
+        ),
+        ("{{$x := 1}}{{block \"b\" .}}{{$x}}{{end}}", FAILS),
+        (
+            "{{range $i, $e := .list}}{{$i}}{{$e}}{{end}}{{if .no}}{{$e}}{{end}}",
+            FAILS,
+        ),
+        ("{{$x := 0}}{{range $x = .list}}{{end}}{{$x}}", Ok("c")),
+        ("{{range $x = .list}}{{end}}", FAILS),
+        ("{{if .no}}{{break}}{{end}}", FAILS),
+        ("{{if .no}}{{continue}}{{end}}", FAILS),
+        (
+            "{{range .none}}{{else}}{{if $.no}}{{break}}{{end}}{{end}}",
+            FAILS,
+        ),
+        (
+            "{{range .list}}{{block \"b\" .}}{{if false}}{{break}}{{end}}{{end}}{{end}}",
+            FAILS,
+        ),
+        ("{{if .no}}{{\"a\" | \"b\"}}{{end}}", FAILS),
+        ("{{if .no}}{{print (1 | 2)}}{{end}}", FAILS),
+        ("{{range .list}}{{else if .x}}{{end}}", FAILS),
+        ("{{if .no}}{{else with .yes}}a{{end}}", FAILS),
+        ("{{with .no}}{{else if .yes}}a{{end}}", FAILS),
+        ("{{with .no}}{{else with .yes}}{{.}}{{end}}", Ok("true")),
+        ("{{if .no}}{{define \"t\"}}{{end}}{{end}}", FAILS),
+    ]);
+}
+
+#[test]
+fn of_definitions_with_one_name_the_first_with_something_in_it_counts() {
+    check(&[
+        (
+            "{{define \"t\"}}a{{end}}{{define \"t\"}}b{{end}}{{template \"t\"}}",
+            FAILS,
+        ),
+        (
+            "{{define \"t\"}}a{{end}}{{define \"t\"}} {{end}}{{template \"t\"}}",
+            Ok("a"),
+        ),
+        (
+            "{{define \"t\"}} {{end}}{{define \"t\"}}b{{end}}{{template \"t\"}}",
+            Ok("b"),
+        ),
+        (
+            "{{define \"t\"}} {{end}}{{define \"t\"}}\n{{end}}[{{template \"t\"}}]",
+            Ok("[\n]"),
+        ),
+        ("{{block \"t\" .}}a{{end}}{{define \"t\"}}b{{end}}", FAILS),
+        ("{{define \"\"}}a{{end}}b", FAILS),
+        ("{{define \"\"}}a{{end}}", Ok("a")),
+    ]);
+}
+
+#[test]
+fn escapers_take_any_number_of_values() {
+    check(&[
+        ("{{html \"<\" 1 2 \"&\"}}", Ok("&lt;1 2&amp;")),
+        ("{{urlquery \"a b\" \"&\"}}", Ok("a+b%26")),
+        ("{{js \"'\" .three}}", Ok("\\'3")),
+        ("[{{html}}{{urlquery}}{{js}}]", Ok("[]")),
+        (
+            "{{html .null}} {{.null | urlquery}}",
+            Ok("&lt;no value&gt; %3Cno+value%3E"),
+        ),
+        ("{{html .list}} {{html .million}}", Ok("[a b c] 1e+06")),
+        ("{{print .null 1}}", Ok("<nil> 1")),
+    ]);
+}
+
+#[test]
+fn comments_fill_their_actions() {
+    check(&[
+        ("a{{/* c */}}b", Ok("ab")),
+        ("a {{- /* c */}} b", Ok("a b")),
+        ("a\n{{- /* c\nd */}}\nb {{- .name}}", Ok("a\nbnode1")),
+        ("a {{/* c */ -}} b", Ok("a b")),
+        ("a{{ /* c */}}b", FAILS),
+        ("a{{/* c */ }}b", FAILS),
+        ("a{{-  /* c */}}b", FAILS),
+        ("a{{/* c */  -}}b", FAILS),
+        ("a{{/* c */ .name}}b", FAILS),
+        ("a{{/* c }}b", FAILS),
+    ]);
+}

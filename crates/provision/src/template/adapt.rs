@@ -7,11 +7,15 @@
 //!   error too.
 //! - A field of nothing (JSON `null`) is an error in Go: every field access becomes a call of
 //!   [`FIELD`].
-//! - A `float64` prints as `1e+06`: what is printed goes through [`SHOW`], what `printf "%v"` and
-//!   the escapers take goes through [`TEXT`].
+//! - A `float64` prints as `1e+06`: what is printed goes through [`SHOW`].
+//! - A template that is called without an argument has no data at all ([`NOTHING`]); gotmpl gives it
+//!   its caller's.
+//! - What [`scope`] and [`blocks`] know of.
 //!
 //! And it tells the [`budget`](super::budget) what a list of nodes costs ([`STEP`]), and what a value does
 //! that a function of gotmpl's own reads through ([`WEIGH`]).
+
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use gotmpl::{
     TemplateError,
@@ -21,14 +25,16 @@ use gotmpl::{
     },
 };
 
-use super::blocks;
+use super::{MAIN, blocks, scope};
 
 /// The function that replaces field access: the value, then the names.
 pub(super) const FIELD: &str = "larder_field";
 /// The function that prints an action's value.
 pub(super) const SHOW: &str = "larder_show";
-/// The function that gives numbers, lists and maps their text and leaves other values alone.
-pub(super) const TEXT: &str = "larder_text";
+/// The function that gives no value.
+pub(super) const NOTHING: &str = "larder_nothing";
+/// The function that refuses to assign to the variable that it is given the name of.
+pub(super) const UNDECLARED: &str = "larder_undeclared";
 /// The function that a list of nodes begins with: it takes what the list costs.
 pub(super) const STEP: &str = "larder_step";
 /// The function that gives its value back once the budget has paid for reading it.
@@ -49,24 +55,60 @@ const READERS: [&str; 7] = ["eq", "ge", "gt", "le", "lt", "ne", "slice"];
 /// A text that no template contains by chance; `{{"…"}}` of it is the sentinel.
 const SENTINEL: &str = "\u{1}larder: the text's end\u{1}";
 
-/// Parses a template and its definitions into trees that execute as Go would.
-pub(super) fn parse(source: &str) -> Result<(ListNode, Vec<DefineNode>), TemplateError> {
-    blocks::too_deep(source)?;
-    let sentinel = format!("{source}{{{{\"{SENTINEL}\"}}}}");
-    let (mut tree, mut definitions) = Parser::new(&sentinel, "{{", "}}")?.parse()?;
+/// Parses a template and its definitions into trees that execute as Go would; the template itself is the one
+/// called [`MAIN`].
+pub(super) fn parse(source: &str) -> Result<Vec<DefineNode>, TemplateError> {
+    blocks::check(source)?;
+    let commented = blocks::trimmed_on_one_side(source);
+    let sentinel = format!("{commented}{{{{\"{SENTINEL}\"}}}}");
+    let (mut tree, mut trees) = Parser::new(&sentinel, "{{", "}}")?.parse()?;
     if !tree.nodes.pop().is_some_and(|node| is_sentinel(&node)) {
         return Err(blocks::unbalanced(source));
     }
-    list(&mut tree)?;
-    for definition in &mut definitions {
-        list(&mut definition.body)?;
+    trees.push(DefineNode {
+        pos: tree.pos,
+        name: MAIN,
+        body: tree,
+    });
+    let mut trees = one_of_each(source, trees)?;
+    for DefineNode { body, .. } in &mut trees {
+        scope::check(source, body)?;
+        list(body)?;
     }
-    Ok((tree, definitions))
+    Ok(trees)
+}
+
+/// Of definitions with one name Go takes the first that has anything in it, and refuses a second one.
+fn one_of_each(source: &str, trees: Vec<DefineNode>) -> Result<Vec<DefineNode>, TemplateError> {
+    let mut kept: Vec<DefineNode> = Vec::with_capacity(trees.len());
+    let mut places: BTreeMap<SmolStr, usize> = BTreeMap::new();
+    for tree in trees {
+        match places.entry(tree.name.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(tree);
+            }
+            Entry::Occupied(place) => {
+                let before = kept
+                    .get_mut(*place.get())
+                    .filter(|kept| !kept.body.is_empty_tree());
+                match before {
+                    Some(_) if tree.body.is_empty_tree() => {}
+                    Some(_) => {
+                        let message = format!("multiple definition of template {:?}", tree.name);
+                        return Err(blocks::at(source, tree.pos.offset, message));
+                    }
+                    None => kept[*place.get()] = tree,
+                }
+            }
+        }
+    }
+    Ok(kept)
 }
 
 /// Parses a template as it stands: of what the end of the text cuts off, this error says where it began.
 pub(super) fn parse_alone(source: &str) -> Result<(), TemplateError> {
-    blocks::too_deep(source)?;
+    blocks::check(source)?;
     Parser::new(source, "{{", "}}")?.parse().map(drop)
 }
 
@@ -98,9 +140,8 @@ fn list(tree: &mut ListNode) -> Result<(), TemplateError> {
                 }
             }
             Node::Template(template) => {
-                if let Some(data) = &mut template.pipe {
-                    pipe(data)?;
-                }
+                let nothing = || bare_pipe(template.pos, call(template.pos, NOTHING, vec![]));
+                pipe(template.pipe.get_or_insert_with(nothing))?;
             }
             Node::Define(definition) => list(&mut definition.body)?,
             Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
@@ -154,12 +195,6 @@ fn pipe(pipe: &mut PipeNode) -> Result<(), TemplateError> {
         for argument in &mut command.args {
             expression(argument)?;
         }
-        if let Some(piped) = printed(&mut command)
-            && position > 0
-            && piped
-        {
-            adapted.push(call(command.pos, TEXT, vec![]));
-        }
         if weighed(&mut command) && position > 0 {
             adapted.push(call(command.pos, WEIGH, vec![]));
         }
@@ -167,34 +202,6 @@ fn pipe(pipe: &mut PipeNode) -> Result<(), TemplateError> {
     }
     pipe.commands = adapted;
     Ok(())
-}
-
-/// Wraps the arguments whose text a function takes; whether a piped one is taken as text too, if
-/// the command is such a call.
-fn printed(command: &mut CommandNode) -> Option<bool> {
-    let (Expr::Identifier(_, name), arguments) = command.args.split_first_mut()? else {
-        return None;
-    };
-    let (verbs, values) = match name.as_str() {
-        "html" | "js" | "urlquery" => (None, arguments),
-        "printf" => match arguments.split_first_mut() {
-            Some((Expr::String(_, format), values)) => (Some(verbs(format)), values),
-            _ => return None,
-        },
-        _ => return None,
-    };
-    let is_text = |position: usize| match &verbs {
-        None => true,
-        Some(verbs) => verbs.get(position) == Some(&'v'),
-    };
-    let count = values.len();
-    for (position, value) in values.iter_mut().enumerate() {
-        if is_text(position) {
-            let inner = std::mem::replace(value, Expr::Nil(command.pos));
-            *value = pipe_of(command.pos, call(command.pos, TEXT, vec![inner]));
-        }
-    }
-    Some(is_text(count))
 }
 
 /// Whether the command is one of the [`READERS`]; its arguments are weighed then.
@@ -225,28 +232,10 @@ fn weighed(command: &mut CommandNode) -> bool {
     true
 }
 
-/// The verbs of a format, one for each argument; none where `*` or `[n]` rearrange them.
-fn verbs(format: &str) -> Vec<char> {
-    let mut verbs = Vec::new();
-    let mut letters = format.chars();
-    while letters.by_ref().any(|letter| letter == '%') {
-        let verb =
-            letters.find(|letter| !matches!(letter, '0'..='9' | '.' | '+' | '-' | '#' | ' '));
-        match verb {
-            Some('%') | None => {}
-            Some('*' | '[') => return Vec::new(),
-            Some(verb) => verbs.push(verb),
-        }
-    }
-    verbs
-}
-
 fn expression(expression: &mut Expr) -> Result<(), TemplateError> {
     let pos = expression.pos();
     match expression {
-        Expr::Identifier(_, name) if !FUNCTIONS.contains(&name.as_str()) => {
-            return Err(TemplateError::UndefinedFunction(name.to_string()));
-        }
+        Expr::Identifier(_, name) => known(name)?,
         Expr::Pipe(_, inner) => pipe(inner)?,
         Expr::Field(_, names) => {
             *expression = field(pos, Expr::Dot(pos), names);
@@ -255,7 +244,10 @@ fn expression(expression: &mut Expr) -> Result<(), TemplateError> {
             let variable = Expr::Variable(pos, name.clone(), Vec::new());
             *expression = field(pos, variable, names);
         }
-        Expr::Chain(_, inner, names) if !matches!(**inner, Expr::Identifier(..)) => {
+        Expr::Chain(_, inner, names) => {
+            if let Expr::Identifier(_, name) = &**inner {
+                return known(name);
+            }
             self::expression(inner)?;
             let inner = std::mem::replace(&mut **inner, Expr::Nil(pos));
             *expression = field(pos, inner, names);
@@ -263,6 +255,24 @@ fn expression(expression: &mut Expr) -> Result<(), TemplateError> {
         _ => {}
     }
     Ok(())
+}
+
+/// Whether a function of this name is one of ours or Go's.
+fn known(name: &SmolStr) -> Result<(), TemplateError> {
+    let ours = [NOTHING, UNDECLARED];
+    if FUNCTIONS.contains(&name.as_str()) || ours.contains(&name.as_str()) {
+        return Ok(());
+    }
+    Err(TemplateError::UndefinedFunction(name.to_string()))
+}
+
+/// The command that refuses to assign to a variable that has no value yet.
+pub(super) fn undeclared(pos: Pos, name: &SmolStr) -> CommandNode {
+    call(
+        pos,
+        UNDECLARED,
+        vec![Expr::String(pos, name.as_str().into())],
+    )
 }
 
 /// `base.name.name` as a call.
@@ -285,27 +295,21 @@ fn call(pos: Pos, function: &'static str, arguments: Vec<Expr>) -> CommandNode {
 }
 
 fn pipe_of(pos: Pos, command: CommandNode) -> Expr {
-    Expr::Pipe(
+    Expr::Pipe(pos, bare_pipe(pos, command))
+}
+
+fn bare_pipe(pos: Pos, command: CommandNode) -> PipeNode {
+    PipeNode {
         pos,
-        PipeNode {
-            pos,
-            decl: Vec::new(),
-            commands: vec![command],
-            is_assign: false,
-        },
-    )
+        decl: Vec::new(),
+        commands: vec![command],
+        is_assign: false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn verbs_are_counted_by_argument() {
-        assert_eq!(verbs("a%%b %05d %-3v%q"), ['d', 'v', 'q']);
-        assert!(verbs("%[2]d %*d").is_empty());
-        assert_eq!(verbs("100%"), []);
-    }
 
     #[test]
     fn half_a_block_is_an_error() {

@@ -1,38 +1,77 @@
 //! A template's blocks before anything parses it: how deep they are, and where they do not come out even.
 
+use std::borrow::Cow;
+
 use gotmpl::TemplateError;
 
 /// How deep blocks may be in one another; an `{{else if}}` is a block within the one before it. What parses
 /// and executes them does it by recursion, on threads with a stack of 2 MB.
 const DEPTH_MAX: usize = 500;
 
-/// Refuses a template whose blocks are too deep, at the first that is.
-pub(super) fn too_deep(source: &str) -> Result<(), TemplateError> {
-    // Of each open block, how many `else if` it has.
-    let mut open: Vec<usize> = Vec::new();
+/// Refuses what gotmpl would let pass or could not bear, at the first place where it is: blocks that are too
+/// deep, an `{{else if}}` in anything but an `if` (of `with` likewise), definitions within blocks, comments that
+/// do not fill their action.
+pub(super) fn check(source: &str) -> Result<(), TemplateError> {
+    // The open blocks, with how many `else if` each has.
+    let mut open: Vec<(&str, usize)> = Vec::new();
     let mut depth = 0;
     for action in Actions::of(source) {
-        match action.word {
-            "if" | "range" | "with" | "block" | "define" => open.push(0),
-            "else" if matches!(action.next_word, "if" | "with") => match open.last_mut() {
-                Some(chain) => *chain += 1,
+        let refused = |message: String| Err(at(source, action.start, message));
+        match (action.word, action.next_word) {
+            (COMMENT, "") => continue,
+            (COMMENT, _) => {
+                return refused("a comment fills its action from brace to brace".to_owned());
+            }
+            ("define", _) if !open.is_empty() => {
+                return refused("a definition stands within a block".to_owned());
+            }
+            (word @ ("if" | "range" | "with" | "block" | "define"), _) => open.push((word, 0)),
+            ("else", next @ ("if" | "with")) => match open.last_mut() {
+                Some((word, chain)) if *word == next => *chain += 1,
+                Some((word, _)) => {
+                    return refused(format!("{{{{else {next}}}}} in a block of {{{{{word}}}}}"));
+                }
                 None => continue,
             },
-            "end" => {
-                depth -= open.pop().map_or(0, |chain| chain + 1);
+            ("end", _) => {
+                depth -= open.pop().map_or(0, |(_, chain)| chain + 1);
                 continue;
             }
             _ => continue,
         }
         depth += 1;
         if depth > DEPTH_MAX {
-            let message = format!(
+            return refused(format!(
                 "blocks are more than {DEPTH_MAX} deep; an {{{{else if}}}} is within the one before it"
-            );
-            return Err(at(source, action.start, message));
+            ));
         }
     }
     Ok(())
+}
+
+/// The template with other words for the comments that trim only what is before them: gotmpl would trim what
+/// is behind them too. Every byte else stays in its place.
+pub(super) fn trimmed_on_one_side(source: &str) -> Cow<'_, str> {
+    let mut changed = Cow::Borrowed(source);
+    let mut actions = Actions::of(source);
+    while let Some(action) = actions.next() {
+        let is_comment = action.word == COMMENT && source[action.start..].starts_with("{{-");
+        if !is_comment || !actions.rest().starts_with("}}") {
+            continue;
+        }
+        let comment = action.start + "{{- ".len()..actions.from;
+        let blank = |letter: char| match letter {
+            '\n' => "\n".to_owned(),
+            letter => " ".repeat(letter.len_utf8()),
+        };
+        let blanks: String = source[comment.clone()].chars().map(blank).collect();
+        // An action that prints nothing, as long as the comment was.
+        changed.to_mut().replace_range(comment.clone(), &blanks);
+        changed
+            .to_mut()
+            .replace_range(comment.start..comment.start + 2, "\"\"");
+    }
+    changed
 }
 
 /// Where blocks do not come out even: at the `{{end}}` that is too many, else at the innermost block that
@@ -54,7 +93,7 @@ pub(super) fn unbalanced(source: &str) -> TemplateError {
 }
 
 /// An error at a byte of the source.
-fn at(source: &str, start: usize, message: String) -> TemplateError {
+pub(super) fn at(source: &str, start: usize, message: String) -> TemplateError {
     let before = source.get(..start).unwrap_or_default();
     TemplateError::Parse {
         name: None,
@@ -64,6 +103,9 @@ fn at(source: &str, start: usize, message: String) -> TemplateError {
     }
 }
 
+/// The word of a comment; its second word is empty where it fills the action.
+const COMMENT: &str = "/*";
+
 /// What stands between `{{` and `}}`, by its first two words.
 struct Action<'a> {
     /// The byte of its `{{`.
@@ -72,7 +114,7 @@ struct Action<'a> {
     next_word: &'a str,
 }
 
-/// The actions of a template in their order, up to one that does not end; comments are none.
+/// The actions of a template in their order, up to one that does not end.
 struct Actions<'a> {
     source: &'a str,
     from: usize,
@@ -92,30 +134,37 @@ impl<'a> Iterator for Actions<'a> {
     type Item = Action<'a>;
 
     fn next(&mut self) -> Option<Action<'a>> {
-        loop {
-            let start = self.from + self.rest().find("{{")?;
-            self.from = start + 2;
-            let inside = self.rest();
-            // A trim marker has a blank behind it.
-            let content = match inside.strip_prefix('-') {
-                Some(behind) if behind.starts_with(char::is_whitespace) => behind,
-                _ => inside,
-            };
-            let content = content.trim_start();
-            self.from = self.source.len() - content.len();
-            if let Some(comment) = content.strip_prefix("/*") {
-                self.from += 2 + comment.find("*/")? + 2;
-                continue;
+        let start = self.from + self.rest().find("{{")?;
+        self.from = start + 2;
+        let inside = self.rest();
+        // A trim marker has a blank behind it.
+        let marked = match inside.strip_prefix('-') {
+            Some(behind) if behind.starts_with([' ', '\t', '\r', '\n']) => &behind[1..],
+            _ => inside,
+        };
+        let content = marked.trim_start();
+        self.from = self.source.len() - content.len();
+        if let Some(comment) = content.strip_prefix(COMMENT) {
+            self.from += 2 + comment.find("*/")? + 2;
+            let mut behind = self.rest();
+            if behind.starts_with([' ', '\t', '\r', '\n']) && behind[1..].starts_with('-') {
+                behind = &behind[2..];
             }
-            self.from += length(content)?;
-            let (word, behind) = first_word(content);
-            let (next_word, _) = first_word(behind.trim_start());
+            let fills = content.len() == marked.len() && behind.starts_with("}}");
             return Some(Action {
                 start,
-                word,
-                next_word,
+                word: COMMENT,
+                next_word: if fills { "" } else { COMMENT },
             });
         }
+        self.from += length(content)?;
+        let (word, behind) = first_word(content);
+        let (next_word, _) = first_word(behind.trim_start());
+        return Some(Action {
+            start,
+            word,
+            next_word,
+        });
     }
 }
 
@@ -159,13 +208,13 @@ mod tests {
 
     #[test]
     fn depth_counts_what_recursion_goes_through() {
-        assert!(too_deep(&chain(DEPTH_MAX - 1)).is_ok());
-        assert!(too_deep(&chain(DEPTH_MAX)).is_err());
+        assert!(check(&chain(DEPTH_MAX - 1)).is_ok());
+        assert!(check(&chain(DEPTH_MAX)).is_err());
         // One beside the other is not within it.
-        assert!(too_deep(&chain(DEPTH_MAX - 1).repeat(3)).is_ok());
+        assert!(check(&chain(DEPTH_MAX - 1).repeat(3)).is_ok());
         let open = "{{with .a}}{{else with .b}}{{- if .c}}{{ else  if .d }}";
-        assert!(too_deep(&open.repeat(DEPTH_MAX / 4)).is_ok());
-        assert!(too_deep(&open.repeat(DEPTH_MAX / 4 + 1)).is_err());
+        assert!(check(&open.repeat(DEPTH_MAX / 4)).is_ok());
+        assert!(check(&open.repeat(DEPTH_MAX / 4 + 1)).is_err());
         // An {{end}} in a text or a comment ends nothing.
         for hidden in [
             "{{\"{{end}}\"}}",
@@ -176,14 +225,14 @@ mod tests {
             "{{\n\"}}{{end}}\"}}",
         ] {
             let source = format!("{{{{if .a}}}}{hidden}").repeat(DEPTH_MAX + 1);
-            assert!(too_deep(&source).is_err(), "{hidden}");
+            assert!(check(&source).is_err(), "{hidden}");
         }
     }
 
     #[test]
     fn what_is_too_deep_is_told_with_its_place() {
         let source = format!("a\nä{}", chain(DEPTH_MAX));
-        let error = too_deep(&source).unwrap_err();
+        let error = check(&source).unwrap_err();
         let TemplateError::Parse { line, col, .. } = error else {
             panic!("{error}");
         };

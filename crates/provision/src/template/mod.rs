@@ -7,18 +7,22 @@
 mod adapt;
 mod blocks;
 mod budget;
+mod format;
 mod functions;
+mod number;
+mod quote;
+mod scope;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use gotmpl::{MissingKey, Template, TemplateError, Value};
+use gotmpl::{MissingKey, Template, TemplateError, Value, parse::SmolStr};
 use serde_json::Value as Json;
 
 use self::budget::{Budget, OUTPUT_BYTES_MAX, STEPS_MAX};
 use crate::{labels::Labels, model::Group};
 
-/// The template's own tree; its definitions have other names.
-const MAIN: &str = "\u{1}main";
+/// The template's own name: matchbox gives it none.
+const MAIN: SmolStr = SmolStr::new_static("");
 
 /// What a template sees.
 #[derive(Clone, Debug)]
@@ -70,28 +74,27 @@ impl Data {
 /// Whatever Go refuses: syntax, unknown functions, missing keys, values of the wrong kind; and what has no
 /// end, or none that anybody waits for: blocks nested too deep, more steps than the [`budget`] has.
 pub fn render(source: &str, data: &Data) -> Result<String, TemplateError> {
-    let (tree, definitions) = adapt::parse(source)?;
     let mut template = with_functions(&data.labels)
         .missing_key(MissingKey::Error)
-        .max_range_iters(STEPS_MAX)
-        .add_parse_tree(MAIN, tree);
-    for definition in definitions {
-        template = template.add_parse_tree(&definition.name, definition.body);
+        .max_range_iters(STEPS_MAX);
+    for tree in adapt::parse(source)? {
+        template = template.add_parse_tree(&tree.name, tree.body);
     }
     let mut output = Bounded(String::new());
-    template.execute_template_fmt(&mut output, MAIN, &data.root)?;
+    template.execute_template_fmt(&mut output, &MAIN, &data.root)?;
     Ok(output.0)
 }
 
 /// A template that knows the functions, with a budget of its own.
 fn with_functions(labels: &Arc<BTreeMap<Arc<str>, Value>>) -> Template {
     type Paid = fn(&[Value], &Budget) -> gotmpl::Result<Value>;
-    const PAID: [(&str, Paid); 7] = [
+    const PAID: [(&str, Paid); 8] = [
         ("print", functions::print),
         ("println", functions::println),
         ("printf", functions::printf),
         (adapt::SHOW, functions::show),
-        (adapt::TEXT, functions::text),
+        (adapt::NOTHING, functions::nothing),
+        (adapt::UNDECLARED, functions::undeclared),
         (adapt::WEIGH, functions::weigh),
         (adapt::STEP, |args, budget| budget.step(args)),
     ];
@@ -106,9 +109,7 @@ fn with_functions(labels: &Arc<BTreeMap<Arc<str>, Value>>) -> Template {
     }
     for (name, escaped) in functions::ESCAPERS {
         let budget = budget.clone();
-        template = template.func(name, move |args| {
-            functions::escape(name, escaped, args, &budget)
-        });
+        template = template.func(name, move |args| functions::escape(escaped, args, &budget));
     }
     template
 }
@@ -145,7 +146,7 @@ impl std::fmt::Write for Bounded {
 
 /// A value as `%v` prints it, for `/metadata`.
 pub(crate) fn display(value: &Value) -> String {
-    functions::display(value)
+    format::display(value)
 }
 
 fn string(text: &str) -> Value {
