@@ -119,6 +119,8 @@ pub(super) struct Shelf {
     directory: PathBuf,
     watch: Option<Watch>,
     volumes: BTreeMap<OsString, Volume>,
+    /// Links whose target is missing: it may come back, and nothing in this directory tells of it.
+    dangling: BTreeSet<OsString>,
     catalog: Arc<Catalog>,
 }
 
@@ -128,6 +130,7 @@ impl Shelf {
             directory,
             watch: None,
             volumes: BTreeMap::new(),
+            dangling: BTreeSet::new(),
             catalog: Arc::default(),
         }
     }
@@ -192,14 +195,17 @@ impl Shelf {
             .volumes
             .iter()
             .filter(|(_, volume)| volume.is_link)
-            .map(|(name, _)| name.clone())
+            .map(|(name, _)| name)
+            .chain(&self.dangling)
+            .cloned()
             .collect();
         links.into_iter()
     }
 
     /// Every name that is in the directory or was.
     fn all_names(&self) -> BTreeSet<OsString> {
-        let mut names: BTreeSet<OsString> = self.volumes.keys().cloned().collect();
+        let known = self.volumes.keys().chain(&self.dangling);
+        let mut names: BTreeSet<OsString> = known.cloned().collect();
         if let Ok(entries) = fs::read_dir(&self.directory) {
             names.extend(entries.flatten().map(|entry| entry.file_name()));
         }
@@ -212,9 +218,16 @@ impl Shelf {
         let is_group = Path::new(name)
             .extension()
             .is_some_and(|extension| extension == "json");
+        let is_link = || fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
         let Some(metadata) = fs::metadata(&path).ok().filter(|m| is_group && !m.is_dir()) else {
+            if is_group && is_link() {
+                self.dangling.insert(name.to_owned());
+            } else {
+                self.dangling.remove(name);
+            }
             return self.volumes.remove(name).is_some();
         };
+        self.dangling.remove(name);
         let stamp = Stamp::of(&metadata);
         if self
             .volumes
@@ -240,7 +253,7 @@ impl Shelf {
             };
             tracing::warn!("{what}: {note}");
         }
-        let is_link = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
+        let is_link = is_link();
         let settled = stamp.is_settled(now);
         self.volumes.insert(
             name.to_owned(),

@@ -92,6 +92,26 @@ fn the_target_of_a_link_is_followed_when_it_changes() {
 }
 
 #[test]
+fn a_link_whose_target_goes_away_is_followed_again_once_it_is_back() {
+    let (directory, library) = library();
+    let store = tempfile::tempdir().unwrap();
+    let target = store.path().join("v.json");
+    let group = r#"{"id":"v","profile":"p"}"#;
+    symlink(&target, directory.path().join("groups/link.json")).unwrap();
+    assert!(ids(&library).is_empty(), "it leads nowhere from the start");
+    fs::write(&target, group).unwrap();
+    assert_eq!(ids(&library), ["v"]);
+    for _ in 0..2 {
+        fs::remove_file(&target).unwrap();
+        assert!(ids(&library).is_empty());
+        fs::write(&target, group).unwrap();
+        assert_eq!(ids(&library), ["v"]);
+    }
+    fs::remove_file(directory.path().join("groups/link.json")).unwrap();
+    assert!(ids(&library).is_empty());
+}
+
+#[test]
 fn a_bad_file_is_named_with_its_place_and_leaves_the_others_alone() {
     let (directory, library) = library();
     put(
