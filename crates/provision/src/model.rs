@@ -5,13 +5,16 @@
 //! `null` leaves a field empty, anything of the wrong type makes the file bad. Where a file says
 //! something that has no effect (the argument object of matchbox before 0.7) it gets a note.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, io};
 
 use serde::{
     Deserialize, Serialize,
     de::{Deserializer, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{
+    Map, Value,
+    ser::{Formatter, PrettyFormatter},
+};
 
 use crate::mac::Mac;
 
@@ -101,15 +104,101 @@ impl Group {
     }
 }
 
-/// Writes a group or profile as matchbox does: indented with tabs, no final newline.
+/// Writes a group or profile as matchbox does: indented with tabs, no final newline, in Go's bytes.
 pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let indent = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, indent);
+    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, AsGo::default());
     value
         .serialize(&mut writer)
         .expect("maps with string keys always serialise into memory");
     bytes
+}
+
+/// Go's `json.MarshalIndent`: what HTML takes for markup is escaped, and large or small floats have an exponent.
+struct AsGo(PrettyFormatter<'static>);
+
+impl Default for AsGo {
+    fn default() -> Self {
+        Self(PrettyFormatter::with_indent(b"\t"))
+    }
+}
+
+impl Formatter for AsGo {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        text: &str,
+    ) -> io::Result<()> {
+        let is_escaped = |letter: char| matches!(letter, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+        for part in text.split_inclusive(is_escaped) {
+            match part
+                .chars()
+                .next_back()
+                .filter(|letter| is_escaped(*letter))
+            {
+                Some(letter) => {
+                    let plain = part.strip_suffix(letter).unwrap_or(part);
+                    write!(writer, "{plain}\\u{:04x}", u32::from(letter))?;
+                }
+                None => writer.write_all(part.as_bytes())?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, number: f64) -> io::Result<()> {
+        if number != 0.0 && !(1e-6..1e21).contains(&number.abs()) {
+            let text = format!("{number:e}");
+            let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            let sign = if exponent.starts_with('-') { "" } else { "+" };
+            return write!(writer, "{digits}e{sign}{exponent}");
+        }
+        write!(writer, "{number}")
+    }
+
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
 }
 
 /// A field that is absent when it is `null`.
@@ -119,6 +208,12 @@ where
     A: MapAccess<'de>,
 {
     Ok(map.next_value::<Option<T>>()?.unwrap_or_default())
+}
+
+/// A list of texts, of which each is empty when it is `null`.
+fn texts<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Vec<String>, A::Error> {
+    let texts: Vec<Option<String>> = field(map)?;
+    Ok(texts.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 /// Reads a JSON object field by field, names in lower case.
@@ -154,7 +249,13 @@ impl<'de> Fields<'de> for Group {
             "id" => self.id = field(map)?,
             "name" => self.name = field(map)?,
             "profile" => self.profile = field(map)?,
-            "selector" => self.selector = field(map)?,
+            "selector" => {
+                let selector: BTreeMap<String, Option<String>> = field(map)?;
+                let pairs = selector.into_iter();
+                self.selector = pairs
+                    .map(|(name, value)| (name, value.unwrap_or_default()))
+                    .collect();
+            }
             "metadata" => self.metadata = map.next_value()?,
             _ => drop(map.next_value::<IgnoredAny>()?),
         }
@@ -186,8 +287,8 @@ impl<'de> Fields<'de> for Boot {
     fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "kernel" => self.kernel = field(map)?,
-            "initrd" => self.initrd = field(map)?,
-            "args" => self.args = field(map)?,
+            "initrd" => self.initrd = texts(map)?,
+            "args" => self.args = texts(map)?,
             "cmdline" => {
                 map.next_value::<IgnoredAny>()?;
                 self.old_cmdline = true;
@@ -262,6 +363,31 @@ mod tests {
         assert_eq!(
             to_json(&group),
             b"{\n\t\"id\": \"a\",\n\t\"profile\": \"p\"\n}"
+        );
+    }
+
+    #[test]
+    fn null_within_a_list_or_a_selector_is_an_empty_text() {
+        let text = r#"{"id":"p","boot":{"kernel":"k","initrd":[null,"i"],"args":["a",null]}}"#;
+        let boot = serde_json::from_str::<Profile>(text).unwrap().boot.unwrap();
+        assert_eq!(
+            (boot.initrd, boot.args),
+            (
+                vec![String::new(), "i".into()],
+                vec!["a".into(), String::new()]
+            )
+        );
+        let group: Group = serde_json::from_str(r#"{"selector":{"os":null}}"#).unwrap();
+        assert_eq!(group.selector.get("os").unwrap(), "");
+    }
+
+    #[test]
+    fn files_are_written_in_go_s_bytes() {
+        let text = r#"{"id":"<a>&\u2028\u2029\"","metadata":{"f":[3.0,1e21,1e-7,1e20,0.5,7],"m":{},"l":[]}}"#;
+        let group: Group = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            String::from_utf8(to_json(&group)).unwrap(),
+            "{\n\t\"id\": \"\\u003ca\\u003e\\u0026\\u2028\\u2029\\\"\",\n\t\"metadata\": {\n\t\t\"f\": [\n\t\t\t3,\n\t\t\t1e+21,\n\t\t\t1e-7,\n\t\t\t100000000000000000000,\n\t\t\t0.5,\n\t\t\t7\n\t\t],\n\t\t\"l\": [],\n\t\t\"m\": {}\n\t}\n}"
         );
     }
 
