@@ -76,6 +76,8 @@ pub struct Provision {
     fetch: Option<FetchHandle>,
     /// A place for each request that may wait for the disk.
     disk: Arc<Semaphore>,
+    /// A place for each asset that is looked up and opened.
+    asset_places: Semaphore,
 }
 
 /// Requests that wait for the disk at a time. More wait for these: where it hangs they may not take every
@@ -144,6 +146,7 @@ impl Provision {
             signer,
             fetch: fetch.map(FetchHandle),
             disk: Arc::new(Semaphore::new(ON_DISK_MAX)),
+            asset_places: Semaphore::new(ON_DISK_MAX),
         }))
     }
 
@@ -163,10 +166,10 @@ impl Provision {
 
     /// Runs what may wait for the disk on a thread that may wait. It goes on when nobody waits for it any
     /// more: half of it is never done.
-    async fn on_disk<T: Send + 'static>(
+    async fn on_disk<T: Send + 'static, E: From<Reason> + Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Self) -> Result<T, Reason> + Send + 'static,
-    ) -> Result<T, Reason> {
+        work: impl FnOnce(&Self) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         let place = Arc::clone(&self.disk).acquire_owned().await;
         let here = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || {
@@ -174,7 +177,7 @@ impl Provision {
             drop(place);
             done
         });
-        done.await.unwrap_or(Err(Reason::BrokenOff))
+        done.await.unwrap_or_else(|_| Err(Reason::BrokenOff.into()))
     }
 
     /// The data directory.

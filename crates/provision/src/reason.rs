@@ -36,6 +36,9 @@ pub enum Reason {
     /// The file is missing or unreadable.
     #[error("{0}")]
     NoFile(String),
+    /// The file is there and larder may not read it.
+    #[error("{0} may not be read by larder's user")]
+    Unreadable(String),
     /// The template does not render.
     #[error("template {name:?}: {why}")]
     Template {

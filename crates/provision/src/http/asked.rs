@@ -67,7 +67,7 @@ impl Asked {
             [only] => only.clone(),
             [first, ..] => {
                 let (asked, first) = (self.clone(), first.clone());
-                let chosen = p.on_disk(move |p| Ok(asked.interface(p)));
+                let chosen = p.on_disk(move |p| Ok::<_, crate::reason::Reason>(asked.interface(p)));
                 // Whatever broke off will break off the answer too.
                 chosen.await.ok().flatten().unwrap_or(first)
             }

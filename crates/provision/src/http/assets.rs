@@ -8,6 +8,7 @@ use std::{
     ffi::OsStr,
     fmt::Write,
     fs::{self, Metadata},
+    io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -45,11 +46,10 @@ const TYPES: [(&str, &str); 16] = [
 pub(crate) async fn answer(
     root: &Path,
     path: &[u8],
-    method: &Method,
-    headers: &HeaderMap,
+    (method, headers, query): (&Method, &HeaderMap, &str),
 ) -> Result<Response<Body>, Reason> {
     if path == b"index.html" || path.ends_with(b"/index.html") {
-        return Ok(reply::moved("./"));
+        return Ok(reply::moved_file("./", query));
     }
     let missing = || Reason::NoFile(format!("no asset {:?}", String::from_utf8_lossy(path)));
     if path.contains(&0) {
@@ -58,34 +58,47 @@ pub(crate) async fn answer(
     let wants_directory = path.is_empty() || path.ends_with(b"/");
     let bare = path.strip_suffix(b"/").unwrap_or(path);
     let file = root.join(OsStr::from_bytes(bare));
-    let metadata = metadata_of(file.clone()).await.ok_or_else(missing)?;
+    let refused = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Reason::Unreadable(format!("asset {:?}", String::from_utf8_lossy(path)))
+        }
+        _ => missing(),
+    };
+    let metadata = metadata_of(file.clone()).await.map_err(refused)?;
     let last = bare.rsplit(|byte| *byte == b'/').next().unwrap_or(bare);
     if metadata.is_file() {
         if wants_directory {
-            return Ok(reply::moved(&format!("../{}", escape_path(last))));
+            return Ok(reply::moved_file(
+                &format!("../{}", escape_path(last)),
+                query,
+            ));
         }
         return serve(&file, &metadata, method, headers)
             .await
-            .ok_or_else(missing);
+            .map_err(refused);
     }
     if !metadata.is_dir() {
         return Err(missing());
     }
     if !wants_directory {
-        return Ok(reply::moved(&format!("{}/", escape_path(last))));
+        return Ok(reply::moved_file(&format!("{}/", escape_path(last)), query));
     }
     let index = file.join("index.html");
-    match metadata_of(index.clone()).await.filter(Metadata::is_file) {
+    match metadata_of(index.clone())
+        .await
+        .ok()
+        .filter(Metadata::is_file)
+    {
         Some(metadata) => serve(&index, &metadata, method, headers)
             .await
-            .ok_or_else(missing),
-        None => listing(file).await.ok_or_else(missing),
+            .map_err(refused),
+        None => listing(file).await.map_err(refused),
     }
 }
 
 /// Looks at a file away from the threads that answer.
-async fn metadata_of(path: PathBuf) -> Option<Metadata> {
-    tokio::fs::metadata(path).await.ok()
+async fn metadata_of(path: PathBuf) -> io::Result<Metadata> {
+    tokio::fs::metadata(path).await
 }
 
 async fn serve(
@@ -93,8 +106,8 @@ async fn serve(
     metadata: &Metadata,
     method: &Method,
     headers: &HeaderMap,
-) -> Option<Response<Body>> {
-    let mut file = File::open(path).await.ok()?;
+) -> io::Result<Response<Body>> {
+    let mut file = File::open(path).await?;
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     let by_name = TYPES
         .iter()
@@ -109,22 +122,21 @@ async fn serve(
         media_type,
         modified: metadata.modified().ok(),
     };
-    Some(content::serve(method, headers, content))
+    Ok(content::serve(method, headers, content))
 }
 
-async fn sniff(file: &mut File) -> Option<&'static str> {
+async fn sniff(file: &mut File) -> io::Result<&'static str> {
     use tokio::io::AsyncReadExt;
 
     let mut start = Vec::with_capacity(512);
-    file.take(512).read_to_end(&mut start).await.ok()?;
-    Some(super::sniff::content_type(&start))
+    file.take(512).read_to_end(&mut start).await?;
+    Ok(super::sniff::content_type(&start))
 }
 
 /// A directory's names as links, directories with a slash.
-async fn listing(directory: PathBuf) -> Option<Response<Body>> {
+async fn listing(directory: PathBuf) -> io::Result<Response<Body>> {
     let names = tokio::task::spawn_blocking(move || {
-        let mut names: Vec<Vec<u8>> = fs::read_dir(directory)
-            .ok()?
+        let mut names: Vec<Vec<u8>> = fs::read_dir(directory)?
             .flatten()
             .map(|entry| {
                 let mut name = entry.file_name().as_bytes().to_vec();
@@ -139,15 +151,16 @@ async fn listing(directory: PathBuf) -> Option<Response<Body>> {
                 .unwrap_or(a)
                 .cmp(b.strip_suffix(b"/").unwrap_or(b))
         });
-        Some(names)
+        Ok::<_, io::Error>(names)
     });
     let mut page = String::from("<pre>\n");
-    for name in names.await.ok()?? {
+    for name in names.await.map_err(io::Error::other)?? {
         let text = reply::escape_html(&String::from_utf8_lossy(&name));
-        writeln!(page, "<a href=\"{}\">{text}</a>", relative_url(&name)).ok()?;
+        writeln!(page, "<a href=\"{}\">{text}</a>", relative_url(&name))
+            .expect("text grows in memory");
     }
     page.push_str("</pre>\n");
-    Some(reply::whole(
+    Ok(reply::whole(
         http::StatusCode::OK,
         "text/html; charset=utf-8",
         page,

@@ -35,7 +35,12 @@ pub(super) async fn answer(p: &Arc<Provision>, endpoint: &Endpoint, asked: &Arc<
         Endpoint::Unknown(path) => Err(Reason::NoPage(path.clone())),
         Endpoint::Fetch(url) => fetch(p, asked, url).await,
         Endpoint::Asset(path) => match &p.config.assets {
-            Some(root) => assets::answer(root, path, &asked.method, &asked.headers).await,
+            Some(root) => {
+                // Places of their own: where the assets' disk hangs, boot scripts may lie on another.
+                let _place = p.asset_places.acquire().await;
+                let request = (&asked.method, &asked.headers, asked.query.as_str());
+                assets::answer(root, path, request).await
+            }
             None => Err(Reason::NoPage("/assets/".to_owned())),
         },
         _ => {

@@ -74,6 +74,7 @@ fn refusal(endpoint: &Endpoint, reason: &Reason) -> Response<Body> {
             "405 method not allowed\n",
             reason,
         ),
+        Reason::Unreadable(_) => reply::refused(StatusCode::FORBIDDEN, "403 Forbidden\n", reason),
         Reason::ForeignUrl(_) => reply::refused(StatusCode::FORBIDDEN, "403 forbidden\n", reason),
         Reason::Fetch { .. } => {
             reply::refused(StatusCode::BAD_GATEWAY, "502 bad gateway\n", reason)

@@ -68,6 +68,22 @@ pub(crate) fn refused(status: StatusCode, page: &'static str, reason: &Reason) -
     response
 }
 
+/// A redirect as Go's file server writes it: neither page nor type, and the query goes along.
+pub(crate) fn moved_file(location: &str, query: &str) -> Response<Body> {
+    let location = match query {
+        "" => location.to_owned(),
+        query => format!("{location}?{query}"),
+    };
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        headers.insert(LOCATION, location);
+    }
+    response
+}
+
 /// A redirect as Go's `http.Redirect` writes it to a GET.
 pub(crate) fn moved(location: &str) -> Response<Body> {
     let page = format!(

@@ -9,6 +9,7 @@ use super::wire::storagepb;
 use crate::{
     error::Error,
     model::{Boot, Group, Profile},
+    reason::Reason,
 };
 
 pub(super) fn group_to_wire(group: &Group) -> storagepb::Group {
@@ -74,6 +75,12 @@ pub(super) fn profile_from_wire(profile: storagepb::Profile) -> Profile {
         }),
         generic_id: profile.generic_id,
         install_once: None,
+    }
+}
+
+impl From<Reason> for Status {
+    fn from(reason: Reason) -> Self {
+        Self::internal(reason.to_string())
     }
 }
 

@@ -29,10 +29,9 @@ impl Services {
         &self,
         call: impl FnOnce(&Library) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
-        let library = Arc::clone(&self.0.library);
-        tokio::task::spawn_blocking(move || call(&library).map_err(|error| status(&error)))
+        self.0
+            .on_disk(move |p| call(&p.library).map_err(|error| status(&error)))
             .await
-            .unwrap_or_else(|_| Err(Status::internal("the call broke off")))
     }
 }
 
@@ -96,9 +95,14 @@ impl rpcpb::profiles_server::Profiles for Services {
             .into_inner()
             .profile
             .ok_or_else(|| missing("profile"))?;
-        let profile = profile_from_wire(profile);
-        self.on_library(move |library| library.put_profile(&profile))
-            .await?;
+        let mut profile = profile_from_wire(profile);
+        self.on_library(move |library| {
+            // The wire has no word for it: what an operator wrote into the file stays.
+            let before = library.profile(&profile.id).ok();
+            profile.install_once = before.and_then(|before| before.install_once);
+            library.put_profile(&profile)
+        })
+        .await?;
         Ok(Response::new(pb::ProfilePutResponse {}))
     }
 
