@@ -2,8 +2,9 @@
 //!
 //! Five services on one HTTP/2 port behind mutual TLS. The calls are translations between the wire
 //! messages and the [`Library`]; what they answer on failure is what terraform's provider and
-//! bootcmd know: no match is `NotFound`, everything else `Unknown` with the system's words. Two
-//! departures: removing what is gone already succeeds (terraform would stop at an error), and a put
+//! bootcmd know: no match is `NotFound`, everything else `Unknown` with the system's words. Three
+//! departures: labels of a selection are compared as those of a request are, a `mac` in its usual form
+//! (matchbox compares what it was sent); removing what is gone already succeeds (terraform would stop at an error), and a put
 //! without its message or with a name that leads out of its directory is `InvalidArgument`
 //! (matchbox ends as a whole on the first and changes the name on the second).
 //!
