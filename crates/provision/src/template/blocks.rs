@@ -160,11 +160,11 @@ impl<'a> Iterator for Actions<'a> {
         self.from += length(content)?;
         let (word, behind) = first_word(content);
         let (next_word, _) = first_word(behind.trim_start());
-        return Some(Action {
+        Some(Action {
             start,
             word,
             next_word,
-        });
+        })
     }
 }
 

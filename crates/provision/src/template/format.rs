@@ -417,15 +417,10 @@ impl Directives<'_> {
         };
         let number: Option<usize> = self.rest()[1..length].parse().ok();
         self.at += length + 1;
-        match number.filter(|number| (1..=self.values.len()).contains(number)) {
-            Some(number) => {
-                self.next = number - 1;
-                self.after_index = true;
-            }
-            None => {
-                self.good_index = false;
-                self.after_index = number.is_some();
-            }
+        self.after_index = number.is_some();
+        self.good_index &= number.is_some_and(|number| (1..=self.values.len()).contains(&number));
+        if let Some(number) = number.filter(|_| self.good_index) {
+            self.next = number - 1;
         }
     }
 

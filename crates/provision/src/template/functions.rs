@@ -62,6 +62,7 @@ pub(super) fn show(args: &[Value], budget: &Budget) -> Result<Value> {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "one shape for all functions")]
 /// What a template that is called without an argument has as its data.
 pub(super) fn nothing(_args: &[Value], _budget: &Budget) -> Result<Value> {
     Ok(Value::Nil)

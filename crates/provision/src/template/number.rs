@@ -114,9 +114,14 @@ fn general(number: f64, precision: Option<usize>) -> String {
     let limit = digits.map_or(EXPONENT_MIN, |digits| {
         i32::try_from(digits).unwrap_or(i32::MAX)
     });
-    let without_zeros = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text.to_owned(),
+    let without_zeros = |text: &str| {
+        let has_point = text.contains('.');
+        let end = if has_point {
+            text.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            text
+        };
+        end.to_owned()
     };
     if !(-4..limit).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
