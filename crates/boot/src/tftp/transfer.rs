@@ -120,8 +120,9 @@ pub struct Transfer<S> {
     sent: u64,
     retry: Duration,
     silent: Duration,
-    /// Whether the current window was already sent anew because of a gap.
-    mended: bool,
+    /// Up to this block, something was sent twice: each copy is acknowledged, and the second acknowledgement
+    /// shows no gap.
+    doubled_until: Option<u64>,
 }
 
 impl<S: Source> Transfer<S> {
@@ -135,7 +136,7 @@ impl<S: Source> Transfer<S> {
             sent: 0,
             retry: terms.retry,
             silent: Duration::ZERO,
-            mended: false,
+            doubled_until: None,
         }
     }
 
@@ -150,6 +151,11 @@ impl<S: Source> Transfer<S> {
     /// How long to wait for the client before [`Self::timed_out`].
     pub fn wait(&self) -> Duration {
         self.retry
+    }
+
+    /// Tells whether the client has acknowledged a block.
+    pub fn is_heard(&self) -> bool {
+        self.acknowledged > 0
     }
 
     /// Bytes that the client has.
@@ -216,25 +222,28 @@ impl<S: Source> Transfer<S> {
         }
         if self.acknowledged < self.sent {
             // A block inside the window got lost: the client wants everything behind it (RFC 7440 §4).
+            self.doubled_until = Some(self.sent);
             self.sent = self.acknowledged;
         }
         self.fill_window()
     }
 
     /// A repeated acknowledgement: in a window it shows that the first block got lost, which is mended
-    /// once; with one block in flight it is only an echo.
+    /// once. With one block in flight, or behind what was sent twice, it is only an echo: sending anew for
+    /// that would double every window to the end.
     fn gap(&mut self) -> Step {
-        if self.terms.window == 1 || self.mended || self.sent == self.acknowledged {
+        let is_echo = self
+            .doubled_until
+            .is_some_and(|until| self.acknowledged <= until);
+        if self.terms.window == 1 || is_echo || self.sent == self.acknowledged {
             return Step::Send(Vec::new());
         }
-        self.mended = true;
         self.resend()
     }
 
     fn heard(&mut self) {
         self.retry = self.terms.retry;
         self.silent = Duration::ZERO;
-        self.mended = false;
     }
 
     /// Takes that nothing came for [`Self::wait`].
@@ -248,6 +257,7 @@ impl<S: Source> Transfer<S> {
     }
 
     fn resend(&mut self) -> Step {
+        self.doubled_until = Some(self.sent);
         if let Some(packet) = &self.options_ack {
             return Step::Send(vec![packet.clone()]);
         }

@@ -126,6 +126,41 @@ fn a_gap_at_the_start_of_a_window_is_mended_once() {
 }
 
 #[test]
+fn a_late_acknowledgement_does_not_double_the_rest() {
+    let mut transfer = transfer(50_000, 512, 4);
+    assert_eq!(packets(transfer.start()).len(), 4);
+    assert_eq!(packets(transfer.timed_out()).len(), 4, "it was only late");
+    assert_eq!(packets(transfer.received(Incoming::Ack(4))).len(), 4);
+    assert_eq!(
+        packets(transfer.received(Incoming::Ack(4))).len(),
+        0,
+        "the copy's"
+    );
+    assert_eq!(packets(transfer.received(Incoming::Ack(8))).len(), 4);
+    // What was sent once is mended as ever.
+    assert_eq!(packets(transfer.received(Incoming::Ack(8))).len(), 4);
+    // Those packets were doubled, and their acknowledgements are two.
+    assert_eq!(packets(transfer.received(Incoming::Ack(12))).len(), 4);
+    assert_eq!(packets(transfer.received(Incoming::Ack(12))).len(), 0);
+    assert_eq!(packets(transfer.received(Incoming::Ack(16))).len(), 4);
+    assert_eq!(packets(transfer.received(Incoming::Ack(12))).len(), 0);
+}
+
+#[test]
+fn options_that_were_acknowledged_twice_do_not_double_the_first_window() {
+    let asked = Options {
+        window_size: Some(4),
+        ..Options::default()
+    };
+    let (terms, agreed) = settle(&asked, 50_000, BOUNDS);
+    let mut transfer = Transfer::new(content(50_000), terms, &agreed);
+    packets(transfer.start());
+    packets(transfer.timed_out());
+    assert_eq!(packets(transfer.received(Incoming::Ack(0))).len(), 4);
+    assert_eq!(packets(transfer.received(Incoming::Ack(0))).len(), 0);
+}
+
+#[test]
 fn an_acknowledgement_from_the_future_is_ignored() {
     let mut transfer = transfer(50_000, 512, 2);
     packets(transfer.start());
