@@ -21,6 +21,9 @@ pub const MACHINES_MAX: usize = 4096;
 /// Most events that are remembered of a machine.
 pub const EVENTS_MAX: usize = 64;
 
+/// Longest text of an event, in characters.
+const DETAIL_MAX: usize = 200;
+
 /// Log lines a second; what is beyond is counted.
 const LINES_PER_SECOND: u32 = 50;
 
@@ -230,6 +233,7 @@ impl Timeline {
 
     /// Notes an event, and logs it unless it repeats the one before.
     pub fn record(&self, mac: HardwareAddress, step: Step, detail: String, now: SystemTime) {
+        let detail = cut(detail);
         let mut inner = self.lock();
         let at = seconds(now);
         let machine = inner.machine(mac, now);
@@ -393,6 +397,15 @@ impl Inner {
     }
 }
 
+/// Cuts what clients had a say in: their names would fill memory and log otherwise.
+pub fn cut(mut detail: String) -> String {
+    if let Some((end, _)) = detail.char_indices().nth(DETAIL_MAX) {
+        detail.truncate(end);
+        detail.push('…');
+    }
+    detail
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -494,5 +507,17 @@ mod tests {
         assert_eq!(loops, [false, false, true, false, false]);
         timeline.scripted(mac(1), NOW);
         assert!(!timeline.past(mac(1)).is_looping());
+    }
+
+    #[test]
+    fn what_a_client_had_a_say_in_is_cut() {
+        let timeline = Timeline::default();
+        let mac: HardwareAddress = "52:54:00:77:00:20".parse().unwrap();
+        let long = "é".repeat(5000);
+        timeline.record(mac, Step::Http, long, SystemTime::UNIX_EPOCH);
+        let machines = timeline.machines();
+        let detail = &machines[0].events.back().unwrap().detail;
+        assert_eq!(detail.chars().count(), DETAIL_MAX + 1);
+        assert_eq!(cut("short".to_owned()), "short");
     }
 }
