@@ -4,7 +4,7 @@ ipxe-qemu, busybox and iproute2; run as root: vm.py [STORY…]"""
 import os, shutil
 from lab import IS_LONG, SERVER, Lab, Stories
 
-SECONDS = 300
+SECONDS = 90
 WEB = '''
 import http.server, sys
 class Handler(http.server.SimpleHTTPRequestHandler):
