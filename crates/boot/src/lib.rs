@@ -25,6 +25,7 @@ pub mod range;
 pub mod review;
 pub mod script;
 pub mod serve;
+mod stall;
 pub mod tftp;
 pub mod timeline;
 pub mod web;

@@ -30,7 +30,8 @@ use crate::range::{self, Wanted};
 use crate::serve::core::{Core, Counts};
 use crate::serve::shares::Shares;
 use crate::serve::supervise::Complaint;
-use crate::tftp::files::{self, Content, NoFile};
+use crate::stall::Patient;
+use crate::tftp::files::{self, Content, Files, NoFile};
 use crate::tftp::transfer::Source;
 use crate::timeline::{Machine, Step, Traits};
 
@@ -42,6 +43,9 @@ const CONNECTIONS_MAX: usize = 4096;
 
 /// Time to send a request's head in.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time in which a client must take some of its answer.
+const STALL_MAX: Duration = Duration::from_mins(2);
 
 /// A response's body.
 pub type WebBody = BoxBody<Bytes, io::Error>;
@@ -147,7 +151,7 @@ impl Web {
             .and_then(|name| {
                 let machine = name.machine.or_else(|| self.core.machine_at(client));
                 let own = self.core.own_folder(machine, client);
-                let content = self.core.files.find_for(own.as_deref(), &name.path)?;
+                let content = self.files_for(client).find_named(own.as_deref(), &name)?;
                 Ok((name, content))
             });
         let now = SystemTime::now();
@@ -181,6 +185,11 @@ impl Web {
                 )
             }
         }
+    }
+
+    fn files_for(&self, client: IpAddr) -> &Files {
+        let near = self.core.links.near(client);
+        self.core.files_on(near.as_ref())
     }
 
     fn machines(&self) -> Response<WebBody> {
@@ -328,6 +337,8 @@ impl Body for FileBody {
 
 /// Serves larder's own listener until it is dropped.
 pub async fn serve(listener: Arc<TcpListener>, web: Arc<Web>) {
+    let own = listener.local_addr().map(|own| own.ip());
+    let is_for_all = own.is_ok_and(|own| own.is_unspecified());
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let shares = Shares::of(CONNECTIONS_MAX);
     let mut connections = tokio::task::JoinSet::new();
@@ -344,6 +355,11 @@ pub async fn serve(listener: Arc<TcpListener>, web: Arc<Web>) {
                 continue;
             }
         };
+        // Whom other interfaces bring is not served, as with the other ports.
+        let own = stream.local_addr().map(|own| own.ip());
+        if is_for_all && !own.is_ok_and(|own| web.core.links.hears_at(own)) {
+            continue;
+        }
         // One who has its share is hung up on at once, so that those behind it are heard.
         let Some(share) = shares.take(client.ip()) else {
             continue;
@@ -362,6 +378,7 @@ async fn connection(stream: tokio::net::TcpStream, client: SocketAddr, web: &Web
         let missing = || text_response(StatusCode::NOT_FOUND, "404 page not found\n".into());
         Ok::<_, std::convert::Infallible>(web.answer(&parts, client.ip()).unwrap_or_else(missing))
     });
+    let stream = Patient::new(stream, STALL_MAX);
     let mut server = http1::Builder::new();
     server
         .timer(TokioTimer::new())

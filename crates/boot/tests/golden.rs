@@ -7,14 +7,20 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::SystemTime;
 
+use larder_boot::Config;
 use larder_boot::decide::{Arrival, Decision, Interface, OwnRules, Past, Port, Rules, decide};
+use larder_boot::net::interfaces::Found;
 use larder_boot::packet::options;
 use larder_boot::packet::reply::Destination;
 use larder_boot::packet::request::Request;
+use larder_boot::serve::core::choice;
 use larder_boot::words;
 
 /// Where dnsmasq ran.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+/// Its second address on the same link.
+const SECOND: Ipv4Addr = Ipv4Addr::new(192, 168, 9, 2);
 
 /// Cases in which dnsmasq's answer leads nowhere and larder gives its own, by set.
 const OWN_ANSWERS: &[(&str, &str)] = &[
@@ -91,22 +97,48 @@ fn arrival(case: &Case) -> Arrival {
     } else {
         Port::BootServer
     };
-    let interface = Interface {
-        name: "p_pxe".into(),
-        index: 2,
-        address: SERVER,
-        mask: Ipv4Addr::new(255, 255, 255, 0),
-        mtu: 1500,
-    };
     Arrival {
         port,
-        interface,
+        interface: interface("p_pxe", &[SERVER, SECOND]),
         from: case.from,
     }
 }
 
+fn interface(name: &str, addresses: &[Ipv4Addr]) -> Interface {
+    let mask = Ipv4Addr::new(255, 255, 255, 0);
+    Interface {
+        name: name.into(),
+        index: 2,
+        address: addresses[0],
+        mask,
+        networks: addresses.iter().map(|own| (*own, mask)).collect(),
+        mtu: 1500,
+    }
+}
+
+/// Tells whether the words have larder serve the link where dnsmasq was asked.
+fn is_served(rules: &Rules) -> bool {
+    let found = |name, addresses: &[Ipv4Addr]| Found {
+        interface: interface(name, addresses),
+        v6: Vec::new(),
+        link: None,
+        is_loopback: name == "lo",
+    };
+    let all = [
+        found("lo", &[Ipv4Addr::LOCALHOST]),
+        found("p_pxe", &[SERVER, SECOND]),
+    ];
+    let words = rules.words.clone().expect("there are words");
+    let served = choice(&Config::default().with_words(words)).pick(&all);
+    let served = served.unwrap_or_default();
+    served.iter().any(|own| own.interface.name == "p_pxe")
+}
+
 /// The answer of larder: its bytes and where they go.
 fn answer(case: &Case, rules: &Rules) -> Option<(Vec<u8>, SocketAddrV4)> {
+    if !is_served(rules) {
+        return None;
+    }
     let packet = bytes(&case.request);
     let request = Request::parse(&packet).ok()?;
     match decide(
@@ -251,4 +283,38 @@ fn odd_numbers_and_empty_names_answer_as_dnsmasq() {
 #[test]
 fn subnets_and_relays_answer_as_dnsmasq() {
     check("subnets");
+}
+
+#[test]
+fn a_second_address_answers_as_dnsmasq() {
+    check("second");
+    check("both");
+}
+
+#[test]
+fn interfaces_are_chosen_as_by_dnsmasq() {
+    for set in ["listen-lo", "listen-both", "wild", "never", "except"] {
+        check(set);
+    }
+}
+
+#[test]
+fn hosts_are_known_as_to_dnsmasq() {
+    check("hosts");
+}
+
+#[test]
+fn where_dnsmasq_gives_an_empty_answer_larder_gives_its_own() {
+    let answered = |set: &str, name: &str| {
+        let recording = recording(set);
+        let rules = rules(&recording);
+        let mut cases = recording.cases.iter();
+        let case = cases.find(|case| case.name == name).unwrap();
+        answer(case, &rules).map(|(bytes, _)| file_and_server(&bytes))
+    };
+    let other = answered("uefi", "architecture without any service");
+    let odd = answered("odd", "a boot line without a file");
+    let ours = |file: &str| Some((file.to_owned(), SERVER));
+    assert_eq!(other, ours("http://10.77.0.2:8080/boot/ia32.efi"));
+    assert_eq!(odd, ours("snponly.efi"));
 }

@@ -95,6 +95,7 @@ fn arrival(port: Port) -> Arrival {
         index: 2,
         address: Ipv4Addr::new(10, 0, 0, 2),
         mask: Ipv4Addr::new(255, 255, 255, 0),
+        networks: Vec::new(),
         mtu: 1500,
     };
     Arrival {

@@ -344,3 +344,25 @@ async fn all_transfers_may_share_one_port() {
         assert_eq!(body.unwrap().unwrap(), wanted);
     }
 }
+
+#[tokio::test]
+async fn a_client_that_begins_anew_is_served_and_an_old_copy_of_its_request_harms_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("x"), content(5000)).unwrap();
+    let (_handle, at) = server(root.path(), Arc::default());
+    let socket = client(at, "x", "").await;
+    let (first, transfer) = next(&socket).await.unwrap();
+    assert_eq!(first[3], 1);
+    socket.send_to(&[0, ACK, 0, 1], transfer).await.unwrap();
+    assert_eq!(next(&socket).await.unwrap().0[3], 2);
+    // The same request again: a new transfer, from its first block on.
+    ask(&socket, at, "x", "").await;
+    let (again, anew) = next(&socket).await.unwrap();
+    assert_eq!((again[3], anew == transfer), (1, false));
+    // Nothing was said to it yet, so the first goes on.
+    socket.send_to(&[0, ACK, 0, 2], transfer).await.unwrap();
+    assert_eq!(next(&socket).await.unwrap().0[3], 3);
+    socket.send_to(&[0, ACK, 0, 1], anew).await.unwrap();
+    let (second, from) = next(&socket).await.unwrap();
+    assert_eq!((second[3], from), (2, anew));
+}

@@ -54,12 +54,42 @@ pub struct Interface {
     pub name: String,
     /// Its index in the kernel.
     pub index: u32,
-    /// Its first IPv4 address, from which answers are sent.
+    /// The address from which answers are sent: its first one, or the one that was asked.
     pub address: Ipv4Addr,
     /// That address' mask.
     pub mask: Ipv4Addr,
+    /// All its addresses with their masks, as the kernel lists them; empty for the one above alone.
+    pub networks: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// Largest IP packet.
     pub mtu: u16,
+}
+
+impl Interface {
+    /// All its addresses with their masks.
+    pub fn networks(&self) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> + '_ {
+        let alone = self.networks.is_empty() && !self.address.is_unspecified();
+        let only = alone.then_some((self.address, self.mask));
+        self.networks.iter().copied().chain(only)
+    }
+
+    /// The interface as it answers from this address, if that is one of its own.
+    #[must_use]
+    pub fn at(&self, address: Ipv4Addr) -> Self {
+        let own = self.networks().find(|(own, _)| *own == address);
+        let (address, mask) = own.unwrap_or((self.address, self.mask));
+        Self {
+            address,
+            mask,
+            ..self.clone()
+        }
+    }
+
+    /// Tells whether a datagram to this address is for this host: to one of its addresses or to a broadcast.
+    pub fn is_for_us(&self, to: Ipv4Addr) -> bool {
+        let mut own = self.networks();
+        to == Ipv4Addr::BROADCAST
+            || own.any(|(own, mask)| to == own || to.to_bits() == own.to_bits() | !mask.to_bits())
+    }
 }
 
 /// How a request reached larder.
@@ -167,6 +197,38 @@ fn words_then_own(
                 ..rules.own.clone()
             };
             own::answer(request, arrival, &own, past, now)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_answers_from_any_of_its_addresses() {
+        let mask = Ipv4Addr::new(255, 255, 255, 0);
+        let [first, second] = [Ipv4Addr::new(10, 77, 0, 2), Ipv4Addr::new(192, 168, 9, 2)];
+        let interface = Interface {
+            name: "eth0".into(),
+            index: 2,
+            address: first,
+            mask,
+            networks: vec![(first, mask), (second, mask)],
+            mtu: 1500,
+        };
+        assert_eq!(interface.at(second).address, second);
+        assert_eq!(interface.at(Ipv4Addr::LOCALHOST).address, first);
+        for own in [
+            "255.255.255.255",
+            "10.77.0.255",
+            "192.168.9.255",
+            "192.168.9.2",
+        ] {
+            assert!(interface.is_for_us(own.parse().unwrap()), "{own}");
+        }
+        for other in ["10.77.0.1", "10.78.0.255", "192.168.9.3"] {
+            assert!(!interface.is_for_us(other.parse().unwrap()), "{other}");
         }
     }
 }

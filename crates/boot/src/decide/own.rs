@@ -122,7 +122,11 @@ fn program(
         .is_some_and(|features| features.suffice(is_uefi));
     // An iPXE that can do too little gets a better one, but not over and over: if that does not come to
     // run, the script at least says on the screen what is wrong.
-    let goes_on = does_enough || file.is_none() || rules.script.is_some() || past.is_looping();
+    let goes_on = does_enough
+        || file.is_none()
+        || rules.script.is_some()
+        || rules.lacks_tftp
+        || past.is_looping();
     if request.is_ipxe() && goes_on {
         let script = rules
             .script_url(here)
@@ -139,6 +143,7 @@ fn program(
     match transport {
         Transport::Tftp if is_http => by_http(rules, here, file, architecture),
         Transport::Http => by_http(rules, here, file, architecture),
+        Transport::Tftp if rules.lacks_tftp => Err(Silence::NoLoader(architecture)),
         Transport::Tftp if request.relay.is_unspecified() => Ok(Program {
             file: file.clone(),
             is_url: false,

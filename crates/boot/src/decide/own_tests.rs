@@ -102,6 +102,7 @@ fn arrival(port: Port) -> Arrival {
         index: 2,
         address: HERE,
         mask: Ipv4Addr::new(255, 255, 255, 0),
+        networks: Vec::new(),
         mtu: 1500,
     };
     Arrival {
@@ -347,4 +348,24 @@ fn an_ipxe_that_loads_ours_in_vain_gets_the_script() {
     assert_eq!(after(0), "ipxe.pxe");
     assert_eq!(after(2), "ipxe.pxe");
     assert_eq!(after(3), format!("http://{HERE}:8080/boot.ipxe"));
+}
+
+#[test]
+fn without_tftp_programs_are_named_by_http_or_not_at_all() {
+    let without = OwnRules {
+        lacks_tftp: true,
+        ..rules()
+    };
+    for client in [Client::pxe(0), Client::pxe(7)] {
+        let decided = client.ask(Port::Dhcp, &without);
+        assert!(matches!(decided, Decision::Silence(Silence::NoLoader(_))));
+    }
+    let mut by_http = Client::pxe(16);
+    by_http.class = "HTTPClient";
+    for client in [by_http, Client::ipxe(0, DEBIAN_IPXE), Client::ipxe(7, &[])] {
+        let Decision::Reply(reply) = client.ask(Port::Dhcp, &without) else {
+            panic!("it needs no TFTP")
+        };
+        assert_eq!(AnswerKind::of(&reply), AnswerKind::Url);
+    }
 }

@@ -84,6 +84,8 @@ pub struct OwnRules {
     pub styles: BTreeMap<HardwareAddress, OfferStyle>,
     /// Whether a Raspberry Pi finds its files in the boot root.
     pub has_pi_files: bool,
+    /// Whether nothing is served by TFTP.
+    pub lacks_tftp: bool,
 }
 
 impl OwnRules {

@@ -59,7 +59,8 @@ pub async fn examine(config: &Config, wait: Duration) -> Result<Report, Error> {
     let mut findings = addresses(config, &all);
     findings.extend(programs(config));
     let served = choice(config).pick(&all).unwrap_or_default();
-    let own: BTreeSet<Ipv4Addr> = all.iter().map(|found| found.interface.address).collect();
+    let own = all.iter().flat_map(|found| found.interface.networks());
+    let own: BTreeSet<Ipv4Addr> = own.map(|(address, _)| address).collect();
     let mut servers = Vec::new();
     for found in &served {
         let answered = probe::ask(found, wait).await?;
@@ -106,19 +107,12 @@ fn addresses(config: &Config, all: &[Found]) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     for name in &config.interfaces {
-        match all.iter().find(|found| found.interface.name == *name) {
-            None => findings.push(finding(
-                name,
-                format!("there is no interface {name}, or it is down"),
-            )),
-            Some(found) if found.interface.address.is_unspecified() => {
-                findings.push(finding(
-                    name,
-                    format!("interface {name} has no IPv4 address"),
-                ));
-            }
-            Some(_) => {}
-        }
+        let detail = match interfaces::presence(name, all) {
+            Ok(()) => continue,
+            Err(Error::NoAddress { .. }) => format!("interface {name} has no IPv4 address"),
+            Err(_) => format!("there is no interface {name}, or it is down"),
+        };
+        findings.push(finding(name, detail));
     }
     if findings.is_empty() && choice(config).pick(all).is_err() {
         findings.push(finding(

@@ -2,21 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::LinkAddr;
+use nix::sys::socket::{LinkAddr, SockaddrIn, SockaddrIn6};
 
 use crate::decide::Interface;
 use crate::error::Error;
+
+/// The loopback interface's index in every network namespace of Linux.
+const LOOPBACK: u32 = 1;
 
 /// An interface, with or without address.
 #[derive(Debug, Clone)]
 pub struct Found {
     /// The interface; its address is unspecified if it has none.
     pub interface: Interface,
+    /// Its IPv6 addresses, at which scripts are asked for.
+    pub v6: Vec<Ipv6Addr>,
     /// Its link-layer address.
     pub link: Option<LinkAddr>,
     /// Whether it is the loopback interface.
@@ -30,15 +35,17 @@ pub struct Found {
 pub fn list() -> io::Result<Vec<Found>> {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     for entry in getifaddrs()?.filter(|entry| entry.flags.contains(InterfaceFlags::IFF_UP)) {
-        let name = entry.interface_name;
+        let name = link_of(&entry.interface_name).to_owned();
         let known = found.entry(name.clone()).or_insert_with(|| Found {
             interface: Interface {
                 index: 0,
                 address: Ipv4Addr::UNSPECIFIED,
                 mask: Ipv4Addr::UNSPECIFIED,
+                networks: Vec::new(),
                 mtu: mtu(&name),
                 name,
             },
+            v6: Vec::new(),
             link: None,
             is_loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
         });
@@ -49,19 +56,30 @@ pub fn list() -> io::Result<Vec<Found>> {
             known.link = Some(*link);
             known.interface.index = u32::try_from(link.ifindex()).unwrap_or_default();
         }
-        if let Some(own) = address
-            .as_sockaddr_in()
-            .filter(|_| known.interface.address.is_unspecified())
-        {
-            known.interface.address = own.ip();
+        known
+            .v6
+            .extend(address.as_sockaddr_in6().map(SockaddrIn6::ip));
+        if let Some(own) = address.as_sockaddr_in() {
             let mask = entry
                 .netmask
                 .as_ref()
-                .and_then(|mask| mask.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::ip));
-            known.interface.mask = mask.unwrap_or(Ipv4Addr::new(255, 255, 255, 0));
+                .and_then(|mask| mask.as_sockaddr_in().map(SockaddrIn::ip));
+            let mask = mask.unwrap_or(Ipv4Addr::new(255, 255, 255, 0));
+            known.interface.networks.push((own.ip(), mask));
         }
     }
-    Ok(found.into_values().collect())
+    let with_first = found.into_values().map(|mut found| {
+        if let Some((address, mask)) = found.interface.networks.first().copied() {
+            (found.interface.address, found.interface.mask) = (address, mask);
+        }
+        found
+    });
+    Ok(with_first.collect())
+}
+
+/// The interface that an address' label belongs to: `eth0:1` is a further address of `eth0`.
+fn link_of(label: &str) -> &str {
+    label.split(':').next().unwrap_or(label)
 }
 
 /// The interface's MTU as the kernel tells it; Ethernet's where it does not.
@@ -71,63 +89,106 @@ fn mtu(name: &str) -> u16 {
     told.map_or(1500, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
-/// Which interfaces to serve.
+/// Which interfaces to serve, in dnsmasq's way: those of a listed name and those with a listed address,
+/// of which a trailing `*` of a name stands for any rest.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// By name; empty for all with an address.
+    /// By name; all with an address if neither names nor addresses are listed.
     pub names: Vec<String>,
-    /// Not these.
+    /// Not these, unless one of their addresses is listed.
     pub except: Vec<String>,
-    /// Only those with one of these addresses; empty for all.
+    /// Never these.
+    pub never: Vec<String>,
+    /// By address.
     pub addresses: Vec<Ipv4Addr>,
+    /// Whether a named interface, or its address, may come later.
+    pub may_come_later: bool,
 }
 
 impl Choice {
-    /// Picks the interfaces to serve, with what each is missing.
+    /// Picks the interfaces to serve.
     ///
     /// # Errors
     /// A named interface is not there or has no address, or nothing is left to serve.
     pub fn pick(&self, all: &[Found]) -> Result<Vec<Found>, Error> {
-        for name in &self.names {
-            let named = all.iter().find(|found| found.interface.name == *name);
-            match named {
-                None => {
-                    let known: Vec<&str> = all
-                        .iter()
-                        .map(|found| found.interface.name.as_str())
-                        .collect();
-                    return Err(Error::NoSuchInterface {
-                        name: name.clone(),
-                        known: known.join(", "),
-                    });
-                }
-                Some(found) if found.interface.address.is_unspecified() => {
-                    return Err(Error::NoAddress { name: name.clone() });
-                }
-                Some(_) => {}
-            }
+        if !self.may_come_later {
+            self.names.iter().try_for_each(|name| presence(name, all))?;
         }
-        let picked: Vec<Found> = all
-            .iter()
-            .filter(|found| self.takes(found))
-            .cloned()
-            .collect();
-        if picked.is_empty() {
+        let picked: Vec<Found> = all.iter().filter_map(|found| self.taken(found)).collect();
+        let is_awaited = self.may_come_later && !self.names.is_empty();
+        if picked.is_empty() && !is_awaited {
             Err(Error::NothingToServe)
         } else {
             Ok(picked)
         }
     }
 
-    /// Tells whether an interface is served.
-    fn takes(&self, found: &Found) -> bool {
-        let interface = &found.interface;
-        let is_named = self.names.contains(&interface.name);
-        !interface.address.is_unspecified()
-            && !self.except.contains(&interface.name)
-            && (is_named || (self.names.is_empty() && !found.is_loopback))
-            && (self.addresses.is_empty() || self.addresses.contains(&interface.address))
+    /// The names of which no interface is there yet, or none with an address.
+    pub fn awaited<'s>(&'s self, all: &'s [Found]) -> impl Iterator<Item = &'s str> {
+        let names = self.names.iter().filter(|_| self.may_come_later);
+        let is_awaited = |name: &&String| presence(name, all).is_err();
+        names.filter(is_awaited).map(String::as_str)
     }
+
+    /// Tells whether some interfaces are left out.
+    fn is_narrow(&self) -> bool {
+        let lists = [&self.names, &self.except, &self.never];
+        !self.addresses.is_empty() || lists.iter().any(|list| !list.is_empty())
+    }
+
+    /// The interface as it is served, if it is: one that is listed by a further address answers from that.
+    fn taken(&self, found: &Found) -> Option<Found> {
+        let interface = &found.interface;
+        let is_in = |list: &[String]| list.iter().any(|name| stands_for(name, &interface.name));
+        if interface.address.is_unspecified() || is_in(&self.never) {
+            return None;
+        }
+        let is_open = self.names.is_empty() && self.addresses.is_empty();
+        let is_named = is_in(&self.names) || (is_open && !found.is_loopback);
+        if is_named && !is_in(&self.except) {
+            return Some(found.clone());
+        }
+        let mut listed = interface.networks();
+        let (address, _) = listed.find(|(own, _)| self.addresses.contains(own))?;
+        let interface = interface.at(address);
+        Some(Found {
+            interface,
+            ..found.clone()
+        })
+    }
+}
+
+/// Tells whether a written name stands for an interface, as dnsmasq's `wildcard_match` does.
+pub fn stands_for(written: &str, name: &str) -> bool {
+    match written.split_once('*') {
+        Some((head, _)) => name.len() > head.len() && name.starts_with(head),
+        None => written == name,
+    }
+}
+
+/// Looks for a named interface.
+///
+/// # Errors
+/// It is not there or has no address.
+pub fn presence(name: &str, all: &[Found]) -> Result<(), Error> {
+    let mut named = all
+        .iter()
+        .filter(|found| stands_for(name, &found.interface.name))
+        .peekable();
+    if named.peek().is_none() {
+        let known: Vec<&str> = all
+            .iter()
+            .map(|found| found.interface.name.as_str())
+            .collect();
+        return Err(Error::NoSuchInterface {
+            name: name.to_owned(),
+            known: known.join(", "),
+        });
+    }
+    let has_address = named.any(|found| !found.interface.address.is_unspecified());
+    has_address.then_some(()).ok_or_else(|| Error::NoAddress {
+        name: name.to_owned(),
+    })
 }
 
 /// The served interfaces as they were last seen; addresses come, go and change while larder runs.
@@ -150,6 +211,11 @@ impl Links {
         self.seen.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The served interfaces.
+    pub fn served(&self) -> Vec<Found> {
+        self.seen().clone()
+    }
+
     /// The served interface with an index.
     pub fn by_index(&self, index: u32) -> Option<Interface> {
         let seen = self.seen();
@@ -157,31 +223,49 @@ impl Links {
         all.find(|interface| interface.index == index).cloned()
     }
 
+    /// Tells whether who asks by this interface is heard: it is served, or the asker is this host itself.
+    pub fn hears(&self, index: u32) -> bool {
+        index == LOOPBACK || self.by_index(index).is_some()
+    }
+
+    /// Tells whether who connects to this address of this host is heard.
+    pub fn hears_at(&self, own: IpAddr) -> bool {
+        let own = own.to_canonical();
+        if !self.choice.is_narrow() || own.is_loopback() {
+            return true;
+        }
+        match own {
+            IpAddr::V4(own) => self.has(own),
+            IpAddr::V6(own) => self.seen().iter().any(|found| found.v6.contains(&own)),
+        }
+    }
+
     /// Tells whether an address is that of a served interface.
     pub fn has(&self, address: Ipv4Addr) -> bool {
-        let seen = self.seen();
-        seen.iter().any(|found| found.interface.address == address)
+        self.addresses().contains(&address)
     }
 
     /// The addresses of the served interfaces.
     pub fn addresses(&self) -> Vec<Ipv4Addr> {
         let seen = self.seen();
-        seen.iter().map(|found| found.interface.address).collect()
+        let networks = seen.iter().flat_map(|found| found.interface.networks());
+        networks.map(|(address, _)| address).collect()
     }
 
-    /// The interface on a client's own subnet, else the first one served.
+    /// The interface on a client's own subnet with its address there, else the first one served.
     pub fn near(&self, client: IpAddr) -> Option<Interface> {
         let seen = self.seen();
-        let mut all = seen.iter().map(|found| &found.interface);
-        let is_near = |interface: &&Interface| match client {
-            IpAddr::V4(client) => {
-                let mask = interface.mask.to_bits();
-                client.to_bits() & mask == interface.address.to_bits() & mask
-            }
-            IpAddr::V6(_) => false,
+        let IpAddr::V4(client) = client else {
+            return seen.first().map(|found| found.interface.clone());
         };
-        let first = seen.first().map(|found| &found.interface);
-        all.find(is_near).or(first).cloned()
+        let near = seen.iter().find_map(|found| {
+            let is_near = |(own, mask): &(Ipv4Addr, Ipv4Addr)| {
+                client.to_bits() & mask.to_bits() == own.to_bits() & mask.to_bits()
+            };
+            let (own, _) = found.interface.networks().find(is_near)?;
+            Some(found.interface.at(own))
+        });
+        near.or_else(|| seen.first().map(|found| found.interface.clone()))
     }
 
     /// Takes what this host has by now, and says what changed, a line each.
@@ -189,8 +273,7 @@ impl Links {
         // A served interface that lost its address is for a while no reason to end.
         let fresh: Vec<Found> = all
             .iter()
-            .filter(|found| self.choice.takes(found))
-            .cloned()
+            .filter_map(|found| self.choice.taken(found))
             .collect();
         let before = {
             let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
@@ -250,10 +333,12 @@ mod tests {
             index: 1,
             address: address.into(),
             mask: Ipv4Addr::new(255, 255, 255, 0),
+            networks: Vec::new(),
             mtu: 1500,
         };
         Found {
             interface,
+            v6: Vec::new(),
             link: None,
             is_loopback,
         }
@@ -303,5 +388,96 @@ mod tests {
             ..Choice::default()
         };
         assert!(matches!(choice.pick(&host()), Err(Error::NothingToServe)));
+    }
+
+    fn names(choice: &Choice) -> Vec<String> {
+        let picked = choice.pick(&host()).unwrap_or_default();
+        let names = picked.into_iter().map(|found| found.interface.name);
+        names.collect()
+    }
+
+    #[test]
+    fn names_and_addresses_are_united_as_in_dnsmasq() {
+        let both = Choice {
+            names: vec!["eth0".into()],
+            addresses: vec![Ipv4Addr::LOCALHOST],
+            ..Choice::default()
+        };
+        assert_eq!(names(&both), ["lo", "eth0"]);
+        let except = Choice {
+            except: vec!["eth*".into()],
+            addresses: vec![Ipv4Addr::new(10, 0, 0, 2)],
+            ..Choice::default()
+        };
+        assert_eq!(names(&except), ["eth0"], "a listed address goes before");
+        let never = Choice {
+            never: vec!["e*".into()],
+            ..except
+        };
+        assert!(names(&never).is_empty());
+    }
+
+    #[test]
+    fn a_star_stands_for_any_rest() {
+        let wild = Choice {
+            names: vec!["et*".into()],
+            ..Choice::default()
+        };
+        assert_eq!(names(&wild), ["eth0"]);
+        assert!(stands_for("v*", "v0") && !stands_for("v*", "v") && !stands_for("v", "v0"));
+    }
+
+    #[test]
+    fn what_may_come_later_is_awaited() {
+        let choice = Choice {
+            names: vec!["tap9".into(), "eth1".into()],
+            may_come_later: true,
+            ..Choice::default()
+        };
+        assert!(choice.pick(&host()).unwrap().is_empty());
+        let all = host();
+        assert_eq!(choice.awaited(&all).collect::<Vec<_>>(), ["tap9", "eth1"]);
+        let links = Links::new(choice, Vec::new());
+        let mut grown = host();
+        grown.push(found("tap9", [10, 9, 0, 1], false));
+        assert_eq!(links.refresh(&grown), ["tap9 is served at 10.9.0.1"]);
+    }
+
+    #[test]
+    fn every_address_of_an_interface_is_its_own() {
+        let mut two = found("eth0", [10, 0, 0, 2], false);
+        let mask = two.interface.mask;
+        let second = Ipv4Addr::new(192, 168, 9, 2);
+        two.interface.index = 7;
+        two.interface.networks = vec![(two.interface.address, mask), (second, mask)];
+        let links = Links::new(Choice::default(), vec![two.clone()]);
+        assert!(links.has(second));
+        let near = links.near(IpAddr::from([192, 168, 9, 50])).unwrap();
+        assert_eq!((near.name.as_str(), near.address), ("eth0", second));
+        let listed = Choice {
+            addresses: vec![second],
+            ..Choice::default()
+        };
+        let picked = listed.pick(&[two]).unwrap();
+        assert_eq!(picked[0].interface.address, second);
+        assert_eq!(link_of("eth0:1"), "eth0");
+    }
+
+    #[test]
+    fn only_served_links_and_this_host_itself_are_heard() {
+        let choice = Choice {
+            names: vec!["eth0".into()],
+            ..Choice::default()
+        };
+        let mut eth0 = found("eth0", [10, 0, 0, 2], false);
+        eth0.interface.index = 7;
+        eth0.v6 = vec!["fe80::7".parse().unwrap()];
+        let links = Links::new(choice, vec![eth0.clone()]);
+        assert!(links.hears(7) && links.hears(LOOPBACK) && !links.hears(8));
+        let at = |address: &str| links.hears_at(address.parse().unwrap());
+        assert!(at("10.0.0.2") && at("::ffff:10.0.0.2") && at("127.0.0.1") && at("::1"));
+        assert!(at("fe80::7") && !at("10.9.0.1") && !at("fe80::8"));
+        let open = Links::new(Choice::default(), vec![eth0]);
+        assert!(open.hears_at(IpAddr::from([10, 9, 0, 1])));
     }
 }

@@ -22,6 +22,9 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 /// UDP's protocol number in IPv4.
 const UDP: u8 = 17;
 
+/// The protocol of raw sockets that only send, with a header of their own.
+const IPPROTO_RAW: i32 = 255;
+
 /// Bytes before a UDP payload: Ethernet, IPv4 without options, UDP.
 const HEADERS: usize = 14 + 20 + 8;
 
@@ -57,11 +60,12 @@ impl RawSocket {
             .link
             .ok_or_else(|| wrong(io::ErrorKind::Unsupported.into()))?;
         let open = || -> io::Result<UdpSocket> {
-            // No protocol until the filter is in place, so that nothing unfiltered gets in.
             let protocol = Protocol::from(i32::from(ETHERTYPE_IPV4.to_be()));
             let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
             socket.attach_filter(&filter(port))?;
             nix::sys::socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &link)?;
+            // Until now the socket took what came by any interface to any port.
+            while io::Read::read(&mut &socket, &mut [0]).is_ok() {}
             UdpSocket::from_std(socket.into())
         };
         Ok(Self {
@@ -96,6 +100,35 @@ impl RawSocket {
         let frame = frame(payload, source, from, to);
         let write = || SockRef::from(&self.socket).send(&frame).map(|_sent| ());
         self.socket.async_io(Interest::WRITABLE, write).await
+    }
+}
+
+/// Sends datagrams from a port that another server holds: the kernel routes what is built here.
+#[derive(Debug)]
+pub struct RoutedSocket(Socket);
+
+impl RoutedSocket {
+    /// Opens a socket that only sends (raw(7): `IPPROTO_RAW` receives nothing).
+    ///
+    /// # Errors
+    /// No permission.
+    pub fn open(port: u16, purpose: Purpose) -> Result<Self, Error> {
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let kind = Type::RAW.nonblocking();
+        Socket::new(Domain::IPV4, kind, Some(Protocol::from(IPPROTO_RAW)))
+            .map(Self)
+            .map_err(|error| explain(error, address, purpose))
+    }
+
+    /// Sends a datagram where the kernel's routes lead.
+    ///
+    /// # Errors
+    /// What the kernel says; a full queue loses the datagram.
+    pub fn send(&self, payload: &[u8], from: SocketAddrV4, to: SocketAddrV4) -> io::Result<()> {
+        let to_host = SocketAddr::from((*to.ip(), 0));
+        self.0
+            .send_to(&packet(payload, from, to), &to_host.into())
+            .map(|_sent| ())
     }
 }
 
@@ -137,6 +170,12 @@ pub fn frame(payload: &[u8], source: [u8; 6], from: SocketAddrV4, to: SocketAddr
     frame.extend([0xff; 6]);
     frame.extend(source);
     frame.extend(ETHERTYPE_IPV4.to_be_bytes());
+    frame.extend(packet(payload, from, to));
+    frame
+}
+
+/// Builds an IPv4 packet.
+fn packet(payload: &[u8], from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
     let length = |of: usize| u16::try_from(of).unwrap_or(u16::MAX).to_be_bytes();
     let [total_high, total_low] = length(28 + payload.len());
     let mut head = vec![0x45, 0, total_high, total_low, 0, 0, 0, 0, 64, UDP, 0, 0];
@@ -148,14 +187,14 @@ pub fn frame(payload: &[u8], source: [u8; 6], from: SocketAddrV4, to: SocketAddr
             *to = byte;
         }
     }
-    frame.extend(head);
-    frame.extend(from.port().to_be_bytes());
-    frame.extend(to.port().to_be_bytes());
-    frame.extend(length(8 + payload.len()));
+    let mut packet = head;
+    packet.extend(from.port().to_be_bytes());
+    packet.extend(to.port().to_be_bytes());
+    packet.extend(length(8 + payload.len()));
     // No UDP checksum: optional in IPv4 (RFC 768), and one layer less to get wrong.
-    frame.extend([0, 0]);
-    frame.extend(payload);
-    frame
+    packet.extend([0, 0]);
+    packet.extend(payload);
+    packet
 }
 
 /// The Internet checksum (RFC 1071) of an even number of bytes.
@@ -211,6 +250,15 @@ mod tests {
             })
         );
         assert_eq!(checksum(&frame[14..34]), 0);
+    }
+
+    #[test]
+    fn what_the_kernel_routes_names_its_own_source() {
+        let from = "10.0.0.2:67".parse().unwrap();
+        let to = "10.9.0.1:67".parse().unwrap();
+        let packet = packet(b"payload", from, to);
+        assert_eq!(packet[20..24], [0, 67, 0, 67]);
+        assert_eq!((&packet[12..16], packet.len()), (&[10, 0, 0, 2][..], 35));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::libc::{in_addr, in_pktinfo};
 use nix::sys::socket::sockopt::Ipv4PacketInfo;
@@ -67,6 +67,7 @@ impl PortSocket {
                 socket.bind_device(Some(device.as_bytes()))?;
             }
             setsockopt(&socket, Ipv4PacketInfo, &true)?;
+            let_routers_fragment(&socket)?;
             socket.bind(&address.into())?;
             UdpSocket::from_std(socket.into())
         };
@@ -156,6 +157,16 @@ impl PortSocket {
             })
             .await
     }
+}
+
+/// Sends without the mark that forbids fragments: firmware's stacks know nothing of path MTU discovery, and
+/// where the message that a packet is too big gets lost, so would every later packet of the size.
+///
+/// # Errors
+/// What the kernel says.
+pub fn let_routers_fragment(socket: impl AsFd) -> io::Result<()> {
+    use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
+    set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT).map_err(Into::into)
 }
 
 /// Says why a socket cannot be opened, and what to do.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +14,8 @@ use super::copies::Copies;
 use super::names::{address_of, look_up};
 use super::supervise::Complaint;
 use crate::config::Config;
-use crate::decide::{Interface, Rules};
+use crate::decide::rules::Programs;
+use crate::decide::{Interface, OwnRules, Rules};
 use crate::fetch::Fetch;
 use crate::here;
 use crate::menu::Entry;
@@ -22,14 +24,14 @@ use crate::net::udp::Way;
 use crate::packet::hardware::HardwareAddress;
 use crate::script::{self, Here, Look};
 use crate::tftp::files::Files;
-use crate::timeline::{Step, Timeline, Traits};
+use crate::timeline::{Step, Timeline, Traits, cut};
 use crate::words::{self, rules::UniqueRoot, script::Given};
 
 /// Largest body that is fetched for a TFTP transfer.
 const FETCH_MAX: usize = 256 * 1024 * 1024;
 
 /// How often this host is looked at: what is known of its interfaces is at most five seconds old.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Counts by a word each.
 pub type Counts = BTreeMap<&'static str, u64>;
@@ -43,6 +45,8 @@ pub struct Core {
     pub rules: Rules,
     /// Files to serve.
     pub files: Files,
+    /// Files to serve on single interfaces in place of those, by the interface's name.
+    pub files_by_link: BTreeMap<String, Files>,
     /// Menu entries: the operator's, then the built-in ones.
     pub menu: Vec<Entry>,
     /// Machines.
@@ -95,6 +99,26 @@ impl Core {
     /// The served interface with an index.
     pub fn interface(&self, index: u32) -> Option<Interface> {
         self.links.by_index(index)
+    }
+
+    /// The files that are served on an interface.
+    pub fn files_on(&self, interface: Option<&Interface>) -> &Files {
+        let own = interface.and_then(|interface| self.files_by_link.get(&interface.name));
+        own.unwrap_or(&self.files)
+    }
+
+    /// Tells whether files are served by TFTP to who asks by this interface.
+    pub fn hears_tftp(&self, index: u32) -> bool {
+        let words = self.rules.words.as_ref();
+        let only = words.map_or(&[][..], |words| &words.tftp.interfaces);
+        if only.is_empty() {
+            return self.links.hears(index);
+        }
+        let interface = self.interface(index);
+        interface.is_some_and(|own| {
+            only.iter()
+                .any(|name| interfaces::stands_for(name, &own.name))
+        })
     }
 
     /// The address to answer from.
@@ -246,6 +270,7 @@ impl Core {
         now: SystemTime,
     ) {
         let Some(machine) = machine else {
+            let detail = cut(detail);
             tracing::debug!(client = %address, step = step.as_str(), "{detail}");
             return;
         };
@@ -323,10 +348,40 @@ pub fn choice(config: &Config) -> interfaces::Choice {
         except: words
             .map(|words| words.except_interfaces.clone())
             .unwrap_or_default(),
+        never: words
+            .map(|words| words.no_dhcp_interfaces.clone())
+            .unwrap_or_default(),
+        may_come_later: words.is_some_and(|words| !words.binds_at_once),
         addresses: words
             .map(|words| words.listen_addresses.clone())
             .unwrap_or_default(),
     }
+}
+
+/// Larder's own rules of a configuration, with the programs that were found for it.
+pub fn own_rules(config: &Config, programs: Programs, http_port: Option<u16>) -> OwnRules {
+    let root = config.root.as_deref().filter(|_| config.is_tftp);
+    OwnRules {
+        programs,
+        http_port,
+        next: config.next.clone(),
+        script: None,
+        host: None,
+        styles: config.styles.clone(),
+        has_pi_files: root.is_some_and(has_pi_files),
+        lacks_tftp: !config.is_tftp,
+    }
+}
+
+/// A Raspberry Pi's ROM loads `start4.elf` or `bootcode.bin`, from a folder by its serial number or from the
+/// root.
+fn has_pi_files(root: &Path) -> bool {
+    let has = |folder: &Path| {
+        let names = ["start4.elf", "bootcode.bin", "start.elf"];
+        names.iter().any(|name| folder.join(name).is_file())
+    };
+    let folders = root.read_dir().into_iter().flatten().flatten();
+    has(root) || folders.into_iter().any(|folder| has(&folder.path()))
 }
 
 /// The hardware address that the kernel knows for a neighbour.
@@ -338,4 +393,36 @@ fn neighbour(address: IpAddr) -> Option<HardwareAddress> {
         .find(|line| line.split_whitespace().next() == Some(&wanted))?;
     let mac: HardwareAddress = line.split_whitespace().nth(3)?.parse().ok()?;
     mac.bytes().iter().any(|byte| *byte != 0).then_some(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tftp_no_program_is_one_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("start4.elf"), "x").unwrap();
+        let config = |is_tftp| Config {
+            root: Some(root.path().to_owned()),
+            is_tftp,
+            ..Config::default()
+        };
+        let rules = |is_tftp| own_rules(&config(is_tftp), Programs::default(), None);
+        assert!(rules(true).has_pi_files && !rules(true).lacks_tftp);
+        assert!(!rules(false).has_pi_files && rules(false).lacks_tftp);
+    }
+
+    #[test]
+    fn pi_files_may_lie_in_a_folder_by_the_serial_number() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("9ffefdef");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(root.path().join("snponly.efi"), "x").unwrap();
+        assert!(!has_pi_files(root.path()));
+        std::fs::write(folder.join("start4.elf"), "x").unwrap();
+        assert!(has_pi_files(root.path()));
+        assert!(has_pi_files(&folder));
+        assert!(!has_pi_files(&root.path().join("gone")));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::core::Core;
 use super::supervise::Complaint;
 use crate::decide::{AnswerKind, Arrival, Decision, OfferStyle, Port, Silence, decide};
-use crate::net::raw::{RawSocket, datagram};
+use crate::net::raw::{RawSocket, RoutedSocket, datagram};
 use crate::net::udp::PortSocket;
 use crate::packet::reply::{Destination, Reply};
 use crate::packet::request::Request;
@@ -35,6 +35,11 @@ pub(super) async fn serve(socket: Arc<PortSocket>, port: Port, core: Arc<Core>) 
         let Some(interface) = core.interface(way.interface) else {
             continue;
         };
+        // A machine at the boot server's port asks the very address that an offer named.
+        let interface = match port {
+            Port::BootServer => interface.at(way.to),
+            Port::Dhcp => interface,
+        };
         let bytes = buffer.get(..length).unwrap_or_default();
         let arrival = Arrival {
             port,
@@ -45,11 +50,11 @@ pub(super) async fn serve(socket: Arc<PortSocket>, port: Port, core: Arc<Core>) 
             continue;
         };
         let (index, source) = (arrival.interface.index, arrival.interface.address);
-        if let Err(error) = socket
+        let sent = socket
             .send(&packet, socket_of(to, &core), index, source)
-            .await
-        {
-            tracing::warn!(%error, interface = arrival.interface.name, "cannot send an answer");
+            .await;
+        if let Err(error) = sent {
+            complaint.cannot_send(&arrival.interface.name, &error);
         }
     }
 }
@@ -59,7 +64,7 @@ pub(super) async fn serve(socket: Arc<PortSocket>, port: Port, core: Arc<Core>) 
 pub(super) async fn serve_raw(
     socket: Arc<RawSocket>,
     index: u32,
-    routed: Arc<PortSocket>,
+    routed: Arc<RoutedSocket>,
     core: Arc<Core>,
 ) {
     let mut buffer = vec![0; DATAGRAM_MAX];
@@ -76,6 +81,10 @@ pub(super) async fn serve_raw(
         let (Some(datagram), Some(interface)) = (datagram, core.interface(index)) else {
             continue;
         };
+        // On a link that others share, a frame may be on its way to somebody else.
+        if !interface.is_for_us(*datagram.to.ip()) {
+            continue;
+        }
         let arrival = Arrival {
             port: Port::Dhcp,
             interface: interface.clone(),
@@ -89,13 +98,11 @@ pub(super) async fn serve_raw(
         let sent = match to {
             Destination::Broadcast => socket.broadcast(&packet, source, to_socket).await,
             Destination::Relay(_) | Destination::Socket(_) => {
-                routed
-                    .send(&packet, to_socket, interface.index, interface.address)
-                    .await
+                routed.send(&packet, source, to_socket)
             }
         };
         if let Err(error) = sent {
-            tracing::warn!(%error, interface = interface.name, "cannot send an answer");
+            complaint.cannot_send(&interface.name, &error);
         }
     }
 }

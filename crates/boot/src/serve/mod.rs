@@ -3,6 +3,7 @@
 pub mod copies;
 pub mod core;
 mod dhcp;
+mod doors;
 mod names;
 pub(crate) mod shares;
 pub(crate) mod supervise;
@@ -18,10 +19,11 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
 use self::copies::Copies;
-use self::core::{Core, choice, keep_up};
+use self::core::{Core, choice, keep_up, own_rules};
+use self::doors::Doors;
 use self::supervise::supervised;
-use crate::config::{Config, SocketKind};
-use crate::decide::{OwnRules, Port, Rules};
+use crate::config::Config;
+use crate::decide::{Port, Rules};
 use crate::error::Error;
 use crate::fetch::Fetch;
 use crate::here;
@@ -29,7 +31,6 @@ use crate::ipxe_text;
 use crate::loaders::{self, Loaders, Missing};
 use crate::menu;
 use crate::net::interfaces::{self, Found, Links};
-use crate::net::raw::RawSocket;
 use crate::net::udp::{PortSocket, Purpose, explain};
 use crate::review::{Site, review};
 use crate::tftp;
@@ -123,7 +124,8 @@ impl Boot {
         let served = choice(&config).pick(&all)?;
         let loaders = loaders::find(config.root.as_deref(), config.secure_boot);
         let (http, notice) = open_http(&config, &served)?;
-        let mut notices = ranges_elsewhere(&config, &served);
+        let mut notices = awaited(&config, &all);
+        notices.extend(ranges_elsewhere(&config, &served));
         notices.extend(notice);
         let sockets = open(&config, &served)?;
         let core = Arc::new(core(config, fetch, served, &loaders, http.as_ref())?);
@@ -208,28 +210,14 @@ impl Handle {
     fn run(&mut self, sockets: Sockets, http: Option<TcpListener>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let Sockets {
-            dhcp,
-            raw,
+            doors,
             boot_server,
             tftp,
         } = sockets;
-        for socket in dhcp {
-            self.note("proxydhcp", socket.address().ok());
-            let (socket, core) = (Arc::new(socket), Arc::clone(&self.core));
-            tasks.spawn(supervised("proxydhcp", move || {
-                dhcp::serve(Arc::clone(&socket), Port::Dhcp, Arc::clone(&core))
-            }));
-        }
-        for (socket, found) in raw {
-            let address = SocketAddr::from((found.interface.address, self.core.config.ports.dhcp));
+        for address in doors.addresses() {
             self.note("proxydhcp", Some(address));
-            let (socket, index) = (Arc::new(socket), found.interface.index);
-            let (routed, core) = (Arc::clone(&boot_server), Arc::clone(&self.core));
-            tasks.spawn(supervised("proxydhcp", move || {
-                let (socket, routed) = (Arc::clone(&socket), Arc::clone(&routed));
-                dhcp::serve_raw(socket, index, routed, Arc::clone(&core))
-            }));
         }
+        tasks.spawn(doors.serve(Arc::clone(&self.core)));
         self.note("pxe", boot_server.address().ok());
         let core = Arc::clone(&self.core);
         tasks.spawn(supervised("pxe", move || {
@@ -268,60 +256,43 @@ impl Handle {
 
 /// All UDP sockets.
 struct Sockets {
-    dhcp: Vec<PortSocket>,
-    raw: Vec<(RawSocket, Found)>,
+    doors: Doors,
     boot_server: Arc<PortSocket>,
     tftp: Option<PortSocket>,
 }
 
 fn open(config: &Config, served: &[Found]) -> Result<Sockets, Error> {
     let ports = config.ports;
-    let names: Vec<Option<&str>> = if config.interfaces.is_empty() {
-        vec![None]
-    } else {
-        config
-            .interfaces
-            .iter()
-            .map(|name| Some(name.as_str()))
-            .collect()
-    };
-    let mut dhcp = Vec::new();
-    let mut raw = Vec::new();
-    match config.socket {
-        SocketKind::Udp => {
-            for name in names {
-                dhcp.push(PortSocket::open(ports.dhcp, true, name, DHCP)?);
-            }
-        }
-        SocketKind::Packet => {
-            for found in served {
-                raw.push((RawSocket::open(found, ports.dhcp, DHCP)?, found.clone()));
-            }
-        }
-    }
-    let boot_server = Arc::new(PortSocket::open(
-        ports.boot_server,
-        false,
-        None,
-        BOOT_SERVER,
-    )?);
+    let doors = Doors::open(config, served)?;
+    let boot_server = PortSocket::open(ports.boot_server, false, None, BOOT_SERVER)?;
+    let boot_server = Arc::new(boot_server);
     let tftp = config
         .is_tftp
         .then(|| PortSocket::open(ports.tftp, false, None, TFTP))
         .transpose()?;
     Ok(Sockets {
-        dhcp,
-        raw,
+        doors,
         boot_server,
         tftp,
     })
 }
 
+/// Says which named interfaces are still to come.
+fn awaited(config: &Config, all: &[Found]) -> Vec<String> {
+    let choice = choice(config);
+    let awaited = choice.awaited(all);
+    awaited
+        .map(|name| {
+            format!("interface {name} is not there yet or has no IPv4 address; it is served as soon as it is")
+        })
+        .collect()
+}
+
 /// Says which of the words' ranges are on no served link: a number that was copied from another site keeps
 /// every machine here waiting.
 fn ranges_elsewhere(config: &Config, served: &[Found]) -> Vec<String> {
-    let own = served.iter().map(|found| &found.interface);
-    let own: Vec<_> = own.map(|own| (own.address, own.mask)).collect();
+    let own = served.iter().flat_map(|found| found.interface.networks());
+    let own: Vec<_> = own.collect();
     let shown: Vec<String> = served
         .iter()
         .map(|found| &found.interface)
@@ -411,7 +382,9 @@ fn open_http(
 /// Ports that are left to the servers on this host that dnsmasq's words send machines to: those may start
 /// later, and matchbox takes 8081 as well.
 fn ports_of_others(config: &Config, served: &[Found]) -> Vec<u16> {
-    let is_own = |address| served.iter().any(|own| own.interface.address == address);
+    let own = served.iter().flat_map(|found| found.interface.networks());
+    let own: Vec<Ipv4Addr> = own.map(|(address, _)| address).collect();
+    let is_own = |address| own.contains(&address);
     let urls = config.words.iter().flat_map(words::script::named);
     let ports = urls.filter_map(|url| here::part(url, &is_own));
     let mut ports: Vec<u16> = ports.map(|(port, _)| port).collect();
@@ -456,21 +429,23 @@ fn core(
     let manner = words.map(|words| Manner {
         is_lowercase: words.tftp.is_lowercase,
         is_secure: words.tftp.is_secure,
+        may_come_later: words.tftp.may_root_be_missing,
     });
     let manner = manner.unwrap_or_default();
-    let files = Files::new(config.root.as_deref(), loaders.paths.clone(), manner);
-    let root = config.root.clone().unwrap_or_default();
-    let files = files.map_err(|source| Error::Root { path: root, source })?;
-    let bound = http.and_then(|listener| listener.local_addr().ok());
-    let own = OwnRules {
-        programs: loaders.programs.clone(),
-        http_port: bound.map(|address| address.port()).or(config.http_port),
-        next: config.next.clone(),
-        script: None,
-        host: None,
-        styles: config.styles.clone(),
-        has_pi_files: config.root.as_deref().is_some_and(has_pi_files),
+    let files = |root: Option<&Path>| {
+        let files = Files::new(root, loaders.paths.clone(), manner);
+        let path = root.unwrap_or(Path::new("")).to_owned();
+        files.map_err(|source| Error::Root { path, source })
     };
+    let by_link = words.map_or(&[][..], |words| &words.tftp.roots_by_link);
+    let files_by_link = by_link
+        .iter()
+        .map(|(name, root)| Ok((name.clone(), files(Some(root))?)))
+        .collect::<Result<_, Error>>()?;
+    let files = files(config.root.as_deref())?;
+    let bound = http.and_then(|listener| listener.local_addr().ok());
+    let http_port = bound.map(|address| address.port()).or(config.http_port);
+    let own = own_rules(&config, loaders.programs.clone(), http_port);
     let menu = script_texts(&config)?;
     Ok(Core {
         links: Links::new(choice(&config), served),
@@ -480,6 +455,7 @@ fn core(
         },
         config,
         files,
+        files_by_link,
         menu,
         timeline: Timeline::default(),
         fetch,
@@ -506,40 +482,11 @@ fn script_texts(config: &Config) -> Result<Vec<menu::Entry>, Error> {
     Ok(entries)
 }
 
-/// A Raspberry Pi's ROM loads `start4.elf` or `bootcode.bin`, from a folder by its serial number or from the
-/// root.
-fn has_pi_files(root: &Path) -> bool {
-    let has = |folder: &Path| {
-        let names = ["start4.elf", "bootcode.bin", "start.elf"];
-        names.iter().any(|name| folder.join(name).is_file())
-    };
-    let folders = root.read_dir().into_iter().flatten().flatten();
-    has(root) || folders.into_iter().any(|folder| has(&folder.path()))
-}
-
 /// A thousand transfers need a thousand sockets: takes all descriptors that the process may have.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::debug!(%error, "cannot raise the number of open files");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pi_files_may_lie_in_a_folder_by_the_serial_number() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("9ffefdef");
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::write(root.path().join("snponly.efi"), "x").unwrap();
-        assert!(!has_pi_files(root.path()));
-        std::fs::write(folder.join("start4.elf"), "x").unwrap();
-        assert!(has_pi_files(root.path()));
-        assert!(has_pi_files(&folder));
-        assert!(!has_pi_files(&root.path().join("gone")));
     }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::error::Error;
+
 /// Pause before the first new start, and the longest one.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(5);
@@ -81,6 +83,20 @@ impl Complaint {
             tracing::warn!(what, %error, withheld, "cannot receive");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    /// Logs that an answer could not be sent: machines ask as often as they like.
+    pub(crate) fn cannot_send(&mut self, interface: &str, error: &io::Error) {
+        if let Some(withheld) = self.due(Instant::now()) {
+            tracing::warn!(%error, interface, withheld, "cannot send an answer");
+        }
+    }
+
+    /// Logs that an interface's socket could not be opened; it is tried again.
+    pub(crate) fn cannot_open(&mut self, interface: &str, error: &Error) {
+        if let Some(withheld) = self.due(Instant::now()) {
+            tracing::warn!(%error, interface, withheld, "cannot serve an interface");
+        }
     }
 
     /// Tells whether a line is due, and how many were withheld since the last.

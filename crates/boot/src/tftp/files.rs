@@ -25,8 +25,10 @@ const NAME_MAX: usize = 512;
 /// A name as a client sent it, made safe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    /// Path below the root, without leading slashes.
+    /// Path below the root, without leading slashes and without the machine.
     pub path: String,
+    /// The same with the machine, which may be a folder's name too.
+    pub literal: String,
     /// The machine that a leading `<mac>/` names.
     pub machine: Option<HardwareAddress>,
 }
@@ -86,6 +88,7 @@ pub fn clean(name: &[u8]) -> Result<Name, NoFile> {
     let path = parts.get(own..).unwrap_or_default().join("/");
     Ok(Name {
         path,
+        literal: parts.join("/"),
         machine: machine.filter(|_| own == 1),
     })
 }
@@ -130,12 +133,16 @@ pub struct Manner {
     pub is_lowercase: bool,
     /// Of the root, only files of larder's own user are served; by root, only those that all may read.
     pub is_secure: bool,
+    /// A root that is not there yet is taken all the same, and looked for at each name.
+    pub may_come_later: bool,
 }
 
 /// The files that may be served.
 #[derive(Debug, Default)]
 pub struct Files {
     root: Option<PathBuf>,
+    /// The root's paths, as it was written and as it is, without the leading slash.
+    roots: Vec<PathBuf>,
     programs: HashMap<String, PathBuf>,
     manner: Manner,
     open: Mutex<HashMap<Stamp, Weak<File>>>,
@@ -151,14 +158,26 @@ impl Files {
         programs: HashMap<String, PathBuf>,
         manner: Manner,
     ) -> io::Result<Self> {
-        let root = root.map(Path::canonicalize).transpose()?;
-        if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
+        let written = root.filter(|root| root.is_absolute());
+        let root = root.map(|root| match root.canonicalize() {
+            Err(_missing) if manner.may_come_later => Ok(root.to_owned()),
+            found => found,
+        });
+        let root = root.transpose()?;
+        if let Some(root) = root
+            .as_ref()
+            .filter(|root| !root.is_dir() && !manner.may_come_later)
+        {
             return Err(io::Error::new(
                 io::ErrorKind::NotADirectory,
                 root.display().to_string(),
             ));
         }
+        let known = written.into_iter().chain(root.as_deref());
+        let without_slash = known.filter_map(|root| root.strip_prefix("/").ok());
+        let roots = without_slash.filter(|root| *root != Path::new(""));
         Ok(Self {
+            roots: roots.map(Path::to_owned).collect(),
             root,
             programs,
             manner,
@@ -173,6 +192,27 @@ impl Files {
     /// [`NoFile`].
     pub fn find(&self, path: &str) -> Result<Content, NoFile> {
         self.find_for(None, path)
+    }
+
+    /// Finds what a client's name means: as it is first, then without the machine in front, then without the
+    /// root's own path, which clients of other servers write in front.
+    ///
+    /// # Errors
+    /// [`NoFile`].
+    pub fn find_named(&self, own: Option<&str>, name: &Name) -> Result<Content, NoFile> {
+        let below = self.roots.iter().find_map(|root| {
+            let rest = Path::new(&name.literal).strip_prefix(root).ok()?;
+            rest.to_str().filter(|rest| !rest.is_empty())
+        });
+        let bare = (name.path != name.literal).then_some(name.path.as_str());
+        let others = bare.into_iter().chain(below);
+        others.fold(
+            self.find_for(own, &name.literal),
+            |found, other| match found {
+                Err(NoFile::Missing) => self.find_for(own, other),
+                found => found,
+            },
+        )
     }
 
     /// The same, for a client that has this folder of the root for its own; if there is no such folder, it
@@ -258,7 +298,10 @@ impl Files {
 /// Opens `path` beneath `root`. Links are followed as long as they stay inside, absolute ones too, or lead
 /// to a boot program of the distribution.
 fn beneath(root: &Path, path: &str) -> Result<File, NoFile> {
-    let folder = File::open(root).map_err(NoFile::Unreadable)?;
+    let folder = File::open(root).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => NoFile::Missing,
+        _ => NoFile::Unreadable(error),
+    })?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     match openat2(&folder, path, flags, Mode::empty(), resolve) {
@@ -277,6 +320,7 @@ fn through_link(root: &Path, path: &str) -> Result<File, NoFile> {
         .join(path)
         .canonicalize()
         .map_err(|_gone| NoFile::Missing)?;
+    let root = root.canonicalize().map_err(|_gone| NoFile::Missing)?;
     if !target.starts_with(root) && !loaders::is_boot_program(&target) {
         return Err(NoFile::LinkOut {
             name: path.to_owned(),
@@ -350,6 +394,46 @@ mod tests {
         assert_eq!(text(files.find("a.kpxe.0")), Ok(b"root".to_vec()));
         assert_eq!(text(files.find("b.efi")), Ok(b"program".to_vec()));
         assert_eq!(text(files.find("c")), Err("file not found".to_owned()));
+    }
+
+    #[test]
+    fn names_are_taken_as_they_are_before_anything_is_taken_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = "52:54:00:77:00:20";
+        std::fs::create_dir(folder.path().join(own)).unwrap();
+        for name in ["all", "52:54:00:77:00:20/grub.cfg"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let files = Files::new(Some(folder.path()), HashMap::new(), Manner::default()).unwrap();
+        let of = |name: &str| text(files.find_named(None, &clean(name.as_bytes()).unwrap()));
+        assert_eq!(
+            of(&format!("{own}/grub.cfg")),
+            Ok(format!("{own}/grub.cfg").into())
+        );
+        assert_eq!(of(&format!("{own}/all")), Ok(b"all".to_vec()));
+        let root = folder.path().display();
+        assert_eq!(of(&format!("{root}/all")), Ok(b"all".to_vec()));
+        assert_eq!(
+            of(&format!("{root}/{own}/grub.cfg")),
+            Ok(format!("{own}/grub.cfg").into())
+        );
+        assert!(of(&format!("{root}x/all")).is_err() && of("/etc/passwd").is_err());
+    }
+
+    #[test]
+    fn a_root_that_is_missing_may_come_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("later");
+        let manner = Manner {
+            may_come_later: true,
+            ..Manner::default()
+        };
+        assert!(Files::new(Some(&root), HashMap::new(), Manner::default()).is_err());
+        let files = Files::new(Some(&root), HashMap::new(), manner).unwrap();
+        assert!(matches!(files.find("x"), Err(NoFile::Missing)));
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("x"), "x").unwrap();
+        assert_eq!(text(files.find("x")), Ok(b"x".to_vec()));
     }
 
     #[test]

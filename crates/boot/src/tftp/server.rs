@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::files::{self, Content, Name, NoFile};
 use super::packet::{self, ErrorCode, Incoming, ReadRequest};
 use super::transfer::{Bounds, End, Source, Step, Transfer, settle};
-use crate::net::udp::{PortSocket, Way};
+use crate::net::udp::{self, PortSocket, Way};
 use crate::packet::hardware::HardwareAddress;
 use crate::serve::core::Core;
 use crate::serve::shares::Shares;
@@ -47,6 +48,16 @@ struct Underway {
     /// What came to port 69 for it, where all transfers share that port.
     inbox: mpsc::Sender<Vec<u8>>,
     task: AbortHandle,
+    /// Whether the client has acknowledged anything.
+    is_heard: Arc<AtomicBool>,
+}
+
+impl Underway {
+    /// Tells whether this transfer is the answer to a request: to the same one, of a client that has not seen
+    /// the answer yet. One that has and asks again has begun anew.
+    fn is_answered_by(&self, request: &ReadRequest) -> bool {
+        self.request == *request && !self.is_heard.load(Ordering::Relaxed)
+    }
 }
 
 /// Serves requests until it is dropped.
@@ -71,27 +82,17 @@ pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
         };
         let bytes = buffer.get(..length).unwrap_or_default();
         if core.config.tftp.is_single_port && matches!(bytes, [0, 4 | 5, ..]) {
-            if let Some(transfer) = lock(&running).get(&way.from) {
-                // A full inbox is like a lost packet.
-                let _lost = transfer.inbox.try_send(bytes.to_vec());
-            }
+            deliver(&running, way, bytes);
             continue;
         }
         let Some(request) = judge(&socket, &core, bytes, way).await else {
             continue;
         };
-        match lock(&running).entry(way.from) {
-            Entry::Occupied(transfer) if transfer.get().request == request => {
-                transfer.get().again.notify_one();
-                continue;
-            }
-            // The client is done with what it asked for before: it would take those blocks for these.
-            Entry::Occupied(transfer) => {
-                transfer.remove().task.abort();
-                core.count_transfer("replaced");
-            }
-            Entry::Vacant(_) => {}
-        }
+        let replaced = match leaves(&core, &running, way, &request) {
+            Before::Same => continue,
+            Before::Nothing => None,
+            Before::Left(left) => Some(left),
+        };
         let permit = Arc::clone(&room).try_acquire_owned().ok();
         let share = shares.take(IpAddr::V4(*way.from.ip()));
         let Some(room) = permit.zip(share) else {
@@ -99,19 +100,26 @@ pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
             continue;
         };
         let again = Arc::new(Notify::new());
+        let is_heard = Arc::new(AtomicBool::new(false));
         let (inbox, mail) = mpsc::channel(INBOX);
         // Held until the transfer is entered, or one that is over at once would be entered for good.
         let mut underway = lock(&running);
         let task = transfers.spawn({
             let (core, socket) = (Arc::clone(&core), Arc::clone(&socket));
             let (request, again) = (request.clone(), Arc::clone(&again));
+            let is_heard = Arc::clone(&is_heard);
             let place = Place {
                 running: Arc::clone(&running),
                 client: way.from,
                 again: Arc::clone(&again),
             };
             async move {
-                let line = Line { way, again, mail };
+                let line = Line {
+                    way,
+                    again,
+                    mail,
+                    heard: Heard { is_heard, replaced },
+                };
                 answer(&core, socket, request, line).await;
                 drop((place, room));
             }
@@ -121,9 +129,50 @@ pub async fn serve(socket: Arc<PortSocket>, core: Arc<Core>) {
             again,
             inbox,
             task,
+            is_heard,
         };
         underway.insert(way.from, transfer);
     }
+}
+
+/// Hands an answer to its transfer, where all share one port. A full inbox is like a lost packet.
+fn deliver(running: &Running, way: Way, bytes: &[u8]) {
+    if let Some(transfer) = lock(running).get(&way.from) {
+        let _lost = transfer.inbox.try_send(bytes.to_vec());
+    }
+}
+
+/// What the client of a request was served before.
+enum Before {
+    /// The same: the request belongs to that transfer.
+    Same,
+    /// Nothing that still runs.
+    Nothing,
+    /// A transfer that ends with the first word to the new one.
+    Left(AbortHandle),
+}
+
+/// Looks at what the client of a request was served before, and ends what it has no use for.
+fn leaves(core: &Core, running: &Running, way: Way, request: &ReadRequest) -> Before {
+    let mut running = lock(running);
+    let Entry::Occupied(transfer) = running.entry(way.from) else {
+        return Before::Nothing;
+    };
+    if transfer.get().is_answered_by(request) {
+        transfer.get().again.notify_one();
+        return Before::Same;
+    }
+    let is_same = transfer.get().request == *request;
+    let left = transfer.remove().task;
+    // It has begun anew, or an old copy of its request was late: its first word tells. Where all share a
+    // port, words tell no transfer from the other.
+    if is_same && !core.config.tftp.is_single_port {
+        return Before::Left(left);
+    }
+    // The client is done with what it asked for before: it would take those blocks for these.
+    left.abort();
+    core.count_transfer("replaced");
+    Before::Nothing
 }
 
 /// Takes the transfers that ended away, and logs those that broke.
@@ -158,8 +207,12 @@ fn lock(running: &Running) -> std::sync::MutexGuard<'_, HashMap<SocketAddrV4, Un
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets read requests through; writers are told no, all else is dropped.
+/// Lets read requests through; writers are told no, all else is dropped, and so is all of links that are not
+/// served.
 async fn judge(socket: &PortSocket, core: &Core, bytes: &[u8], way: Way) -> Option<ReadRequest> {
+    if !core.hears_tftp(way.interface) {
+        return None;
+    }
     match packet::parse(bytes) {
         Incoming::Read(request) => Some(request),
         Incoming::Write => {
@@ -206,6 +259,25 @@ struct Line {
     again: Arc<Notify>,
     /// What came to port 69 for it.
     mail: mpsc::Receiver<Vec<u8>>,
+    heard: Heard,
+}
+
+/// What the client's first acknowledgement changes.
+struct Heard {
+    /// To be set.
+    is_heard: Arc<AtomicBool>,
+    /// The transfer that the client has left for this one.
+    replaced: Option<AbortHandle>,
+}
+
+impl Heard {
+    fn told(&mut self, core: &Core) {
+        self.is_heard.store(true, Ordering::Relaxed);
+        if let Some(replaced) = self.replaced.take().filter(|old| !old.is_finished()) {
+            replaced.abort();
+            core.count_transfer("replaced");
+        }
+    }
 }
 
 /// Answers one request to its end, and tells the timeline.
@@ -216,7 +288,7 @@ async fn answer(core: &Core, socket: Arc<PortSocket>, request: ReadRequest, line
     let machine = name.as_ref().ok().and_then(|name| name.machine);
     let machine = machine.or_else(|| core.machine_at(IpAddr::V4(*way.from.ip())));
     let found = match name {
-        Ok(name) => content(core, &name, machine, *way.from.ip())
+        Ok(name) => content(core, &name, machine, way)
             .await
             .map(|content| (name, content)),
         Err(reason) => Err(reason),
@@ -246,8 +318,9 @@ async fn content(
     core: &Core,
     name: &Name,
     machine: Option<HardwareAddress>,
-    client: Ipv4Addr,
+    way: Way,
 ) -> Result<Content, NoFile> {
+    let client = *way.from.ip();
     let bare = name.path.strip_suffix(".0").unwrap_or(&name.path);
     if let Some(url) = core
         .config
@@ -262,7 +335,8 @@ async fn content(
             .map_err(NoFile::Unreadable);
     }
     let own = core.own_folder(machine, IpAddr::V4(client));
-    match core.files.find_for(own.as_deref(), &name.path) {
+    let files = core.files_on(core.interface(way.interface).as_ref());
+    match files.find_named(own.as_deref(), name) {
         Err(NoFile::Missing) => {
             let script = core
                 .generated(bare, machine, IpAddr::V4(client))
@@ -285,7 +359,7 @@ async fn transfer(
     shared: Arc<PortSocket>,
     content: Content,
     request: &ReadRequest,
-    line: Line,
+    mut line: Line,
 ) -> std::io::Result<Outcome> {
     let way = line.way;
     let start = Instant::now();
@@ -302,7 +376,8 @@ async fn transfer(
         Port::Own(open(core, source).await?)
     };
     let mut transfer = Transfer::new(content, terms, &agreed);
-    let end = converse(&mut port, way, &mut transfer, &line.again).await;
+    let told = || line.heard.told(core);
+    let end = converse(&mut port, way, &mut transfer, &line.again, told).await;
     if end == End::Unreadable {
         let text = packet::error(ErrorCode::Other, "the file cannot be read");
         port.send(&text, way).await?;
@@ -316,13 +391,14 @@ async fn transfer(
 
 /// Opens the transfer's own socket, in the configured range of ports if there is one.
 async fn open(core: &Core, source: Ipv4Addr) -> std::io::Result<UdpSocket> {
-    let Some((first, last)) = core.config.tftp.port_range else {
-        return UdpSocket::bind((source, 0)).await;
-    };
+    let (first, last) = core.config.tftp.port_range.unwrap_or((0, 0));
     let mut failure = std::io::Error::from(std::io::ErrorKind::AddrInUse);
     for port in first..=last {
         match UdpSocket::bind((source, port)).await {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => {
+                udp::let_routers_fragment(&socket)?;
+                return Ok(socket);
+            }
             Err(error) => failure = error,
         }
     }
@@ -386,6 +462,7 @@ async fn converse<S: Source>(
     way: Way,
     transfer: &mut Transfer<S>,
     again: &Notify,
+    mut told: impl FnMut(),
 ) -> End {
     let mut step = transfer.start();
     let mut deadline = Instant::now() + transfer.wait();
@@ -410,7 +487,13 @@ async fn converse<S: Source>(
         step = tokio::select! {
             received = timeout_at(deadline, port.receive(way)) => match received {
                 Err(_elapsed) => transfer.timed_out(),
-                Ok(incoming) => transfer.received(incoming),
+                Ok(incoming) => {
+                    let step = transfer.received(incoming);
+                    if transfer.is_heard() {
+                        told();
+                    }
+                    step
+                }
             },
             () = again.notified() => {
                 is_repeat = true;

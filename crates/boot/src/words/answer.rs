@@ -39,7 +39,7 @@ pub enum Answer {
 
 /// Answers by the words.
 pub fn answer(request: &Request<'_>, arrival: &Arrival, rules: &Rules) -> Answer {
-    let (client, tags) = match Client::of(request, arrival, rules) {
+    let (mut client, tags) = match Client::of(request, arrival, rules) {
         Ok(client) => client,
         Err(answer) => return answer,
     };
@@ -53,7 +53,7 @@ pub fn answer(request: &Request<'_>, arrival: &Arrival, rules: &Rules) -> Answer
 
 /// The URL that an iPXE which asks this way is given; none where it is given none, or chooses from a menu.
 pub(super) fn given_url(request: &Request<'_>, arrival: &Arrival, rules: &Rules) -> Option<String> {
-    let (client, tags) = Client::of(request, arrival, rules).ok()?;
+    let (mut client, tags) = Client::of(request, arrival, rules).ok()?;
     let tags = client.with_range(tags)?;
     let mut services = client.services(client.architecture()?, &tags);
     match (services.next(), services.next()) {
@@ -104,11 +104,12 @@ fn boot<'r>(rules: &'r Rules, tags: &Tags) -> Option<&'r Boot> {
     last(false).or_else(|| last(true))
 }
 
-/// A range that the client may belong to, with its mask settled.
+/// A range that the client may belong to, with its mask settled and this host's address for it.
 #[derive(Debug, Clone, Copy)]
 struct Subnet<'r> {
     range: &'r Range,
     mask: Ipv4Addr,
+    here: Ipv4Addr,
 }
 
 impl Subnet<'_> {
@@ -120,17 +121,7 @@ impl Subnet<'_> {
 
 /// The subnets of the client: by a relay's or its own word, else those of the interface.
 fn ranges<'r>(request: &Request<'_>, arrival: &Arrival, rules: &'r Rules) -> Vec<Subnet<'r>> {
-    let here = &arrival.interface;
-    // dnsmasq links later ranges in front of earlier ones only when it searches anew.
-    let local: Vec<Subnet<'_>> = rules
-        .ranges
-        .iter()
-        .map(|range| Subnet {
-            range,
-            mask: range.mask.unwrap_or(here.mask),
-        })
-        .filter(|subnet| subnet.range.network.is_unspecified() || subnet.holds(here.address))
-        .collect();
+    let local = local_ranges(arrival, rules);
     let link = request
         .relay_sub_address(LINK_SELECTION)
         .filter(|link| !link.is_unspecified());
@@ -149,9 +140,13 @@ fn ranges<'r>(request: &Request<'_>, arrival: &Arrival, rules: &'r Rules) -> Vec
     let mut remote: Vec<Subnet<'_>> = rules
         .ranges
         .iter()
-        .map(|range| Subnet {
-            range,
-            mask: settled_mask(range, arrival),
+        .map(|range| {
+            let known = local.iter().find(|own| std::ptr::eq(own.range, range));
+            Subnet {
+                range,
+                mask: settled_mask(range, arrival),
+                here: known.map_or(arrival.interface.address, |own| own.here),
+            }
         })
         .filter(|subnet| subnet.holds(address))
         .collect();
@@ -163,16 +158,38 @@ fn ranges<'r>(request: &Request<'_>, arrival: &Arrival, rules: &'r Rules) -> Vec
     }
 }
 
+/// The ranges that hold an address of the interface, each by the first that it holds. Within an address they
+/// keep their order; those of a later address stand in front, as dnsmasq links them.
+fn local_ranges<'r>(arrival: &Arrival, rules: &'r Rules) -> Vec<Subnet<'r>> {
+    let mut local: Vec<Subnet<'r>> = Vec::new();
+    for (here, mask) in arrival.interface.networks() {
+        let is_new = |range: &&Range| !local.iter().any(|own| std::ptr::eq(own.range, *range));
+        let new = rules.ranges.iter().filter(is_new).map(|range| Subnet {
+            range,
+            mask: range.mask.unwrap_or(mask),
+            here,
+        });
+        let holds =
+            |subnet: &Subnet<'_>| subnet.range.network.is_unspecified() || subnet.holds(here);
+        let mut linked: Vec<Subnet<'r>> = new.filter(holds).collect();
+        linked.append(&mut local);
+        local = linked;
+    }
+    local
+}
+
 /// The mask of a range: its own, the interface's if that holds the network, else its class' (RFC 791).
 fn settled_mask(range: &Range, arrival: &Arrival) -> Ipv4Addr {
-    let here = &arrival.interface;
-    let local = Subnet {
-        range,
-        mask: here.mask,
-    };
-    match (range.mask, range.network.octets()) {
+    let mut own = arrival.interface.networks();
+    let local = own.find(|(here, mask)| {
+        let (mask, here) = (*mask, *here);
+        Subnet { range, mask, here }.holds(here)
+    });
+    match (
+        range.mask.or(local.map(|(_, mask)| mask)),
+        range.network.octets(),
+    ) {
         (Some(mask), _) => mask,
-        (None, _) if local.holds(here.address) => here.mask,
         (None, [0..128, ..]) => Ipv4Addr::new(255, 0, 0, 0),
         (None, [128..192, ..]) => Ipv4Addr::new(255, 255, 0, 0),
         (None, _) => Ipv4Addr::new(255, 255, 255, 0),
@@ -195,6 +212,8 @@ struct Client<'a> {
     rules: &'a Rules,
     ranges: Vec<Subnet<'a>>,
     vendor: &'a str,
+    /// The server's own address on the client's subnet, which answers name as the server.
+    here: Ipv4Addr,
 }
 
 impl<'a> Client<'a> {
@@ -232,6 +251,7 @@ impl<'a> Client<'a> {
             rules,
             ranges,
             vendor,
+            here: arrival.interface.address,
         };
         Ok((client, tags))
     }
@@ -241,10 +261,11 @@ impl<'a> Client<'a> {
         crate::packet::options::u16_at_start(option)
     }
 
-    /// The tags with that of the client's range; none if no range is for it.
-    fn with_range(&self, mut tags: Tags) -> Option<Tags> {
+    /// Settles the client's range, and gives the tags with that of it; none if no range is for it.
+    fn with_range(&mut self, mut tags: Tags) -> Option<Tags> {
         let fits = |subnet: &&Subnet<'_>| hold(&subnet.range.conditions, &tags, true);
-        let range = self.ranges.iter().find(fits)?.range;
+        let Subnet { range, here, .. } = *self.ranges.iter().find(fits)?;
+        self.here = here;
         if let Some(tag) = &range.sets {
             tags.insert(tag.clone());
             tags = tags::derived(tags, self.rules);
@@ -252,13 +273,8 @@ impl<'a> Client<'a> {
         Some(tags)
     }
 
-    /// The server's own address, which answers name as the server.
-    fn here(&self) -> Ipv4Addr {
-        self.arrival.interface.address
-    }
-
     /// The acknowledgement of a menu item; the item's tags are not asked again.
-    fn chosen(&self, item: ChosenItem, tags: &Tags) -> Answer {
+    fn chosen(&mut self, item: ChosenItem, tags: &Tags) -> Answer {
         if item.layer & 0x8000 != 0 {
             return Answer::Silence(Silence::CredentialsAsked);
         }
@@ -276,13 +292,14 @@ impl<'a> Client<'a> {
         let holds = |subnet: &Subnet<'_>| {
             hold(&subnet.range.conditions, tags, true) && subnet.holds(address)
         };
-        if !self.ranges.iter().any(holds) {
+        let Some(subnet) = self.ranges.iter().copied().find(holds) else {
             return Answer::Silence(Silence::NoSubnet);
-        }
+        };
+        self.here = subnet.here;
         let mut reply = self.blank(kind::ACK);
         reply.flags = self.request.flags;
         reply.your_address = address;
-        reply.next_server = service.address().unwrap_or_else(|| self.here());
+        reply.next_server = service.address().unwrap_or(self.here);
         reply.file = with_suffix(file, item.layer);
         let mut chosen = item.kind.to_be_bytes().to_vec();
         chosen.extend(item.layer.to_be_bytes());
@@ -300,7 +317,7 @@ impl<'a> Client<'a> {
     }
 
     /// The offer on port 67 or the plain answer on port 4011.
-    fn proxied(&self, tags: Tags) -> Answer {
+    fn proxied(&mut self, tags: Tags) -> Answer {
         let is_discover = self.request.kind == kind::DISCOVER;
         let is_boot_server = self.arrival.port == Port::BootServer;
         if !(is_discover || (is_boot_server && self.request.kind == kind::REQUEST)) {
@@ -359,14 +376,14 @@ impl<'a> Client<'a> {
             reply.flags |= BROADCAST;
         }
         reply.next_server = if is_uefi {
-            self.here()
+            self.here
         } else {
             Ipv4Addr::UNSPECIFIED
         };
         let only = self.only_service(architecture, tags);
         match only {
             Some(service) if is_boot_server => {
-                reply.next_server = service.address().unwrap_or_else(|| self.here());
+                reply.next_server = service.address().unwrap_or(self.here);
                 let name = service.server.as_ref().and_then(Server::name);
                 let name = name.map_or_else(|| reply.next_server.to_string(), str::to_owned);
                 reply.server_name = cut(name.as_bytes(), SNAME_SIZE);
@@ -397,7 +414,7 @@ impl<'a> Client<'a> {
             reply.next_server = server;
         } else if reply.next_server.is_unspecified() && !reply.file.is_empty() {
             // The closed list: dnsmasq leaves zero here, and iPXE then ignores the whole answer.
-            reply.next_server = self.here();
+            reply.next_server = self.here;
         }
     }
 
@@ -405,7 +422,7 @@ impl<'a> Client<'a> {
     fn menu(&self, architecture: u16, tags: &Tags) -> Vec<(u8, Vec<u8>)> {
         let item = |service: &Service| {
             let server = match (&service.file, service.address()) {
-                (Some(_), _) => Some(self.here()),
+                (Some(_), _) => Some(self.here),
                 (None, server) => server,
             };
             (service.kind, service.text.clone().into_bytes(), server)
@@ -480,7 +497,7 @@ impl<'a> Client<'a> {
     /// A reply with the options that all have.
     fn blank(&self, kind: u8) -> Reply {
         let mut options = vec![
-            (code::SERVER_ID, self.here().octets().to_vec()),
+            (code::SERVER_ID, self.here.octets().to_vec()),
             (code::VENDOR_CLASS, self.vendor.as_bytes().to_vec()),
         ];
         if let Some(id) = self.request.machine_id() {

@@ -15,6 +15,7 @@ pub mod script;
 pub mod table;
 pub mod tags;
 pub mod text;
+mod tftp;
 pub mod value;
 
 /// Where a word stood.

@@ -1,6 +1,7 @@
 //! Parts that several words share: tag conditions, fields, servers and what `dhcp-match` compares.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use super::rules::{Condition, Server, Subject, Tagging};
 use super::text::{fields, shown};
@@ -112,4 +113,35 @@ pub(super) fn server(field: &str) -> Option<Server> {
         Ok(address) => Server::at(address),
         Err(_a_name) => Server::named(text),
     })
+}
+
+/// Tells whether a file of a folder is one of those that `conf-dir` takes: `*END` takes only names that end
+/// so, `END` leaves those out.
+pub(super) fn is_wanted(path: &str, ends: &[String]) -> bool {
+    let name = Path::new(path)
+        .file_name()
+        .map(|name| name.to_string_lossy());
+    let name = name.unwrap_or_default();
+    let is_backup = name.starts_with('#') && name.ends_with('#');
+    let is_hidden = name.starts_with('.') || name.ends_with('~');
+    let has_end = |end: &str| name.len() > end.len() && name.ends_with(end);
+    let wanted: Vec<&str> = ends
+        .iter()
+        .filter_map(|end| end.strip_prefix('*'))
+        .collect();
+    let wanted: Vec<&str> = wanted.into_iter().filter(|end| !end.is_empty()).collect();
+    let mut unwanted = ends
+        .iter()
+        .filter(|end| !end.is_empty() && !end.starts_with('*'));
+    !is_backup
+        && !is_hidden
+        && (wanted.is_empty() || wanted.into_iter().any(has_end))
+        && !unwanted.any(|end| has_end(end))
+}
+
+/// Tells whether a field of `dhcp-host` is the host's name: neither an address nor a lease time nor a mark.
+pub(super) fn is_host_name(field: &str) -> bool {
+    let is_mark = matches!(field, "" | "ignore" | "id:*");
+    let is_address = field.starts_with('[') || field.parse::<Ipv4Addr>().is_ok();
+    !is_mark && !is_address && !is_time(field)
 }

@@ -7,15 +7,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use super::parts::{
-    condition, conditions, mask, matching, relay_bytes, server, split, without_prefix,
+    condition, conditions, is_host_name, is_wanted, mask, matching, relay_bytes, server, split,
+    without_prefix,
 };
 use super::rules::{
-    Boot, Condition, Host, Range, Rules, SentOption, Service, TagIf, TagRule, Tagging, TftpWords,
-    UniqueRoot,
+    Boot, Condition, Host, Range, Rules, SentOption, Service, TagIf, TagRule, Tagging,
 };
 use super::table::Meaning;
 use super::text::{self, Word, fields, shown};
-use super::{Note, WordError, value};
+use super::{Note, WordError, tftp, value};
 use crate::packet::architecture::Architecture;
 
 /// Reads a file, or all files of a folder in order of their names, as (name, content).
@@ -112,7 +112,9 @@ impl Reader<'_> {
             "dhcp-boot" => self.boot(value),
             "dhcp-option" | "dhcp-option-force" | "dhcp-option-pxe" => self.option(word, value),
             "dhcp-pxe-vendor" => {
+                // An empty one would stand in front of every class.
                 let vendors = fields(value).into_iter().map(shown);
+                let vendors = vendors.filter(|vendor| !vendor.is_empty());
                 self.rules.pxe_vendors.extend(vendors);
                 Ok(())
             }
@@ -125,12 +127,15 @@ impl Reader<'_> {
                 Ok(())
             }
             "tag-if" => self.tag_if(value),
-            "dhcp-hostsfile" | "dhcp-hostsdir" => self.lines(value, Self::host),
+            "dhcp-hostsfile" | "dhcp-hostsdir" => {
+                self.hosts(value);
+                Ok(())
+            }
             "dhcp-optsfile" | "dhcp-optsdir" => {
                 self.note(word, "holds ordinary options, which a proxy does not send")
             }
             name if name.starts_with("tftp") || name == "enable-tftp" => {
-                self.tftp(name, word.value.as_deref())
+                tftp::take(&mut self.rules.tftp, name, word.value.as_deref())
             }
             name if name.ends_with("interface") || name == "listen-address" => {
                 self.place(name, value)
@@ -156,6 +161,7 @@ impl Reader<'_> {
         } else if name == "log-facility" && value.is_empty() {
             return Err("needs a file or a facility".into());
         }
+        self.rules.binds_at_once |= name == "bind-interfaces";
         Ok(())
     }
 
@@ -187,9 +193,15 @@ impl Reader<'_> {
         if self.depth >= DEPTH_MAX {
             return Err(wrong(format!("{value} is included in a circle")));
         }
-        let path = shown(fields(value).first().copied().unwrap_or_default());
-        let contents = (self.files)(Path::new(&path))
+        let fields: Vec<String> = fields(value).into_iter().map(shown).collect();
+        let (path, ends) = fields
+            .split_first()
+            .ok_or_else(|| wrong("names no file".into()))?;
+        let mut contents = (self.files)(Path::new(path))
             .map_err(|error| wrong(format!("cannot read {path}: {error}")))?;
+        if word.known.name == "conf-dir" {
+            contents.retain(|(name, _)| is_wanted(name, ends));
+        }
         self.depth += 1;
         for (name, content) in contents {
             self.take_all(text::file(&name, &content)?)?;
@@ -198,20 +210,31 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn lines(&mut self, value: &str, take: fn(&mut Self, &str) -> Taken) -> Taken {
+    /// Files of hosts. What is wrong in them is no reason to end: scripts write them while dnsmasq runs.
+    fn hosts(&mut self, value: &str) {
         let path = shown(value);
-        let contents = (self.files)(Path::new(&path))
-            .map_err(|error| format!("cannot read {path}: {error}"))?;
-        for (_, content) in contents {
-            for line in content
-                .lines()
-                .map(str::trim)
-                .filter(|l| !l.is_empty() && !l.starts_with('#'))
-            {
-                take(self, line)?;
+        let note = |position, text| Note {
+            position,
+            word: "dhcp-hostsfile".to_owned(),
+            text,
+        };
+        let contents = match (self.files)(Path::new(&path)) {
+            Ok(contents) => contents,
+            Err(error) => {
+                let text = format!("has no effect: cannot read {path}: {error}");
+                self.rules.notes.push(note(super::Position::Words, text));
+                return;
+            }
+        };
+        for (name, content) in contents {
+            for (position, line) in text::lines(&name, &content) {
+                let taken = line.and_then(|line| self.host(&line));
+                if let Err(reason) = taken {
+                    let text = format!("has a line without effect: {reason}");
+                    self.rules.notes.push(note(position, text));
+                }
             }
         }
-        Ok(())
     }
 
     /// `dhcp-range=[set:TAG,][tag:TAG,]NETWORK,proxy[,MASK[,BROADCAST]]`.
@@ -370,6 +393,12 @@ impl Reader<'_> {
         text: Option<&str>,
     ) -> Taken {
         let is_for_pxe = word.known.name == "dhcp-option-pxe";
+        if vendor.is_none() && !is_for_pxe {
+            return self.note(
+                word,
+                "is an ordinary option, which a proxy does not send (dhcp-option-pxe is)",
+            );
+        }
         let form = vendor.is_none().then_some(code);
         let value = text.map_or(Ok(Vec::new()), |text| value::sent(form, text))?;
         let option = SentOption {
@@ -380,13 +409,8 @@ impl Reader<'_> {
         };
         if option.vendor.is_some() {
             self.rules.vendor_options.push(option);
-        } else if is_for_pxe {
-            self.rules.pxe_options.push(option);
         } else {
-            return self.note(
-                word,
-                "is an ordinary option, which a proxy does not send (dhcp-option-pxe is)",
-            );
+            self.rules.pxe_options.push(option);
         }
         Ok(())
     }
@@ -395,6 +419,7 @@ impl Reader<'_> {
     fn host(&mut self, text: &str) -> Taken {
         let mut host = Host {
             hardware: Vec::new(),
+            name: None,
             client_id: None,
             sets: Vec::new(),
             conditions: Vec::new(),
@@ -412,9 +437,17 @@ impl Reader<'_> {
                 let bytes = bytes.and_then(|bytes| bytes.into_iter().collect());
                 host.client_id = Some(bytes.unwrap_or_else(|| shown(id).into_bytes()));
             } else if field.contains(':') && !field.starts_with('[') && !field.starts_with("id:") {
-                let hardware = value::hexadecimal(field)
+                let hardware = value::hardware(field)
                     .ok_or_else(|| format!("{field:?} is no hardware address"))?;
                 host.hardware.push(hardware);
+            } else if is_host_name(field) {
+                host.name = Some(
+                    shown(field)
+                        .split('.')
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned(),
+                );
             }
         }
         self.rules.hosts.push(host);
@@ -467,7 +500,7 @@ impl Reader<'_> {
             "dhcp-remoteid" => Tagging::RelayAgent(2, relay_bytes(rest)),
             "dhcp-subscrid" => Tagging::RelayAgent(6, relay_bytes(rest)),
             "dhcp-mac" => {
-                let hardware = value::hexadecimal(&shown(rest));
+                let hardware = value::hardware(&shown(rest));
                 Tagging::Hardware(
                     hardware.ok_or_else(|| format!("{rest:?} is no hardware address"))?,
                 )
@@ -486,44 +519,6 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn tftp(&mut self, name: &str, value: Option<&str>) -> Taken {
-        let tftp = &mut self.rules.tftp;
-        if name == "tftp-unique-root" {
-            return unique_root(tftp, value);
-        }
-        let value = value.unwrap_or_default();
-        let number = || {
-            let number = value::decimal(value).and_then(|number| u32::try_from(number).ok());
-            number.ok_or_else(|| format!("{value:?} is no number"))
-        };
-        match name {
-            "enable-tftp" => tftp.is_enabled = true,
-            "tftp-root" => {
-                tftp.root = fields(value).first().map(|root| shown(root).into());
-            }
-            "tftp-lowercase" => tftp.is_lowercase = true,
-            "tftp-no-blocksize" => tftp.has_no_blocksize = true,
-            "tftp-single-port" => tftp.is_single_port = true,
-            "tftp-secure" => tftp.is_secure = true,
-            // To dnsmasq, 0 is no bound.
-            "tftp-mtu" => {
-                tftp.mtu = Some(number()?.try_into().unwrap_or(u16::MAX)).filter(|mtu| *mtu > 0);
-            }
-            "tftp-max" => tftp.transfers_max = usize::try_from(number()?).ok(),
-            "tftp-port-range" => {
-                let (first, last) = value.split_once(',').ok_or("needs two ports")?;
-                let port = |text: &str| {
-                    text.trim()
-                        .parse()
-                        .map_err(|_not| format!("{text:?} is no port"))
-                };
-                tftp.port_range = Some((port(first)?, port(last)?));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     fn place(&mut self, name: &str, value: &str) -> Taken {
         for field in fields(value) {
             match name {
@@ -533,25 +528,15 @@ impl Reader<'_> {
                     Ok(IpAddr::V6(_)) => {}
                     Err(_none) => return Err(format!("{:?} is no address", shown(field))),
                 },
-                "except-interface" | "no-dhcp-interface" | "no-dhcpv4-interface" => {
-                    self.rules.except_interfaces.push(shown(field));
+                "except-interface" => self.rules.except_interfaces.push(shown(field)),
+                "no-dhcp-interface" | "no-dhcpv4-interface" => {
+                    self.rules.no_dhcp_interfaces.push(shown(field));
                 }
                 _ => {}
             }
         }
         Ok(())
     }
-}
-
-/// Whether a client has a folder of its own, and by which name.
-fn unique_root(tftp: &mut TftpWords, value: Option<&str>) -> Taken {
-    let kind = value.map(str::to_ascii_lowercase);
-    tftp.unique_root = Some(match kind.as_deref() {
-        None | Some("ip") => UniqueRoot::Address,
-        Some("mac") => UniqueRoot::Hardware,
-        Some(other) => return Err(format!("{other:?} is neither ip nor mac")),
-    });
-    Ok(())
 }
 
 /// Tells whether the first field of a range is an address to dnsmasq, and no tag.

@@ -3,6 +3,8 @@
 use super::*;
 use std::cell::RefCell;
 
+use crate::words::rules::UniqueRoot;
+
 fn no_files(_: &Path) -> std::io::Result<Vec<(String, String)>> {
     Err(std::io::ErrorKind::NotFound.into())
 }
@@ -154,26 +156,121 @@ fn files_are_included_but_not_in_circles() {
     let error = file("f", "conf-file=/a\n", &endless).unwrap_err();
     assert!(error.reason.contains("circle"));
     let one = |_: &Path| Ok(vec![("b".to_owned(), "pxe-prompt=x\n".to_owned())]);
-    assert!(
-        file("f", "port=0\nconf-dir=/b,*.conf\n", &one)
-            .unwrap()
-            .is_pxe
-    );
+    assert!(file("f", "port=0\nconf-dir=/b\n", &one).unwrap().is_pxe);
     let missing = file("f", "\nconf-file=/nowhere\n", &no_files).unwrap_err();
     assert_eq!(missing.position.to_string(), "f:2");
+}
+
+#[test]
+fn of_a_folder_the_files_with_the_wanted_ends_are_read() {
+    let folder = |_: &Path| {
+        let names = [
+            "a.conf",
+            "b.bak",
+            "README",
+            ".hidden.conf",
+            "c.conf~",
+            "#d.conf#",
+        ];
+        let content = |name: &&str| (format!("/d/{name}"), format!("tftp-root=/{name}\n"));
+        Ok(names
+            .iter()
+            .map(content)
+            .chain([("/d/.conf".to_owned(), "bogus".to_owned())])
+            .collect())
+    };
+    let read = |value: &str| {
+        let rules = file("f", &format!("conf-dir={value}\n"), &folder);
+        rules.map(|rules| rules.tftp.root.map(|root| root.display().to_string()))
+    };
+    let last = |name: &str| Ok(Some(format!("/{name}")));
+    assert_eq!(read("/d"), last("README"));
+    assert_eq!(read("/d/,*.conf"), last("a.conf"));
+    assert_eq!(read("/d, EADME"), last("b.bak"));
+    assert_eq!(read("/d,EADME,.bak"), last("a.conf"));
+    assert_eq!(read("/d,*.none"), Ok(None));
+    assert_eq!(read("/d,*"), last("README"));
 }
 
 #[test]
 fn tftp_words_are_kept() {
     let rules = read(&[
         "--enable-tftp=eth0",
-        "--tftp-root=/srv/tftp,eth0",
-        "--tftp-port-range=4000,4010",
+        "--tftp-root=/srv/tftp",
+        "--tftp-root=/srv/other,eth1",
+        "--tftp-port-range=4010,4000",
+        "--tftp-no-fail",
     ]);
     let tftp = rules.unwrap().tftp;
-    assert!(tftp.is_enabled);
+    assert!(tftp.is_enabled && tftp.may_root_be_missing);
+    assert_eq!(tftp.interfaces, ["eth0"]);
     assert_eq!(tftp.root.as_deref(), Some(Path::new("/srv/tftp")));
-    assert_eq!(tftp.port_range, Some((4000, 4010)));
+    assert_eq!(
+        tftp.roots_by_link,
+        [("eth1".to_owned(), "/srv/other".into())]
+    );
+    assert_eq!(
+        tftp.port_range,
+        Some((4000, 4010)),
+        "dnsmasq takes them in either order"
+    );
+}
+
+#[test]
+fn files_of_hosts_are_read_as_dnsmasq_does() {
+    let hosts = |path: &Path| match path.to_str() {
+        Some("/hosts") => {
+            let lines =
+                "# all\n52:54:00:77:00:20,set:x # my server\n52:54:00:zz:00:20,set:x\n\"open\n";
+            Ok(vec![("/hosts".to_owned(), lines.to_owned())])
+        }
+        _ => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    let words = "port=0\ndhcp-hostsfile=/hosts\ndhcp-hostsfile=/none\n";
+    let rules = file("f", words, &hosts).unwrap();
+    assert_eq!(rules.hosts.len(), 1);
+    assert_eq!(rules.hosts[0].sets, ["x"]);
+    let notes: Vec<String> = rules.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert!(
+        notes[0].starts_with("/hosts:3: dhcp-hostsfile"),
+        "{notes:?}"
+    );
+    assert!(notes[2].contains("cannot read /none"), "{notes:?}");
+}
+
+#[test]
+fn options_that_a_proxy_does_not_send_are_not_judged() {
+    for word in [
+        "--dhcp-option=121,10.0.0.0/8,1.2.3.4",
+        "--dhcp-option=option:classless-static-route,10.0.0.0/8,1.2.3.4",
+        "--dhcp-option=249,10.0.0.0/8,1.2.3.4",
+    ] {
+        let notes = read(&["--port=0", word]).unwrap().notes;
+        assert_eq!(notes.len(), 1, "{word}");
+    }
+}
+
+#[test]
+fn an_empty_vendor_stands_for_nobody() {
+    let rules = read(&["--dhcp-pxe-vendor=PXEClient,,HTTPClient,"]).unwrap();
+    let vendors: Vec<&str> = rules.pxe_vendors().collect();
+    assert_eq!(vendors, ["HTTPClient", "PXEClient"]);
+    let empty = read(&["--dhcp-pxe-vendor="]).unwrap();
+    assert_eq!(empty.pxe_vendors().collect::<Vec<_>>(), ["PXEClient"]);
+}
+
+#[test]
+fn interfaces_must_be_there_at_once_only_where_that_is_said() {
+    assert!(
+        !read(&["--interface=tap9", "--bind-dynamic"])
+            .unwrap()
+            .binds_at_once
+    );
+    assert!(read(&["--interface=tap9", "-z"]).unwrap().binds_at_once);
+    let never = read(&["--no-dhcp-interface=v*", "--except-interface=w*"]).unwrap();
+    assert_eq!(never.no_dhcp_interfaces, ["v*"]);
+    assert_eq!(never.except_interfaces, ["w*"]);
 }
 
 #[test]

@@ -140,6 +140,15 @@ pub enum Subject {
     Enterprise(u32),
 }
 
+/// Hardware addresses as a line writes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HardwarePattern {
+    /// Kind of hardware; none for any.
+    pub kind: Option<u8>,
+    /// Bytes; none is a wildcard.
+    pub bytes: Vec<Option<u8>>,
+}
+
 /// A rule that sets a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tagging {
@@ -157,7 +166,7 @@ pub enum Tagging {
     /// `dhcp-circuitid`, `dhcp-remoteid`, `dhcp-subscrid`: a whole sub-option of option 82.
     RelayAgent(u8, Vec<u8>),
     /// `dhcp-mac`: hardware address with wildcards.
-    Hardware(Vec<Option<u8>>),
+    Hardware(HardwarePattern),
     /// `dhcp-name-match`: the client's host name, or its beginning.
     HostName {
         /// The name.
@@ -180,7 +189,9 @@ pub struct TagRule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// Hardware addresses with wildcards.
-    pub hardware: Vec<Vec<Option<u8>>>,
+    pub hardware: Vec<HardwarePattern>,
+    /// Host name, without its domain.
+    pub name: Option<String>,
     /// Client identifier.
     pub client_id: Option<Vec<u8>>,
     /// Tags it sets.
@@ -212,8 +223,14 @@ pub enum UniqueRoot {
 pub struct TftpWords {
     /// `enable-tftp`.
     pub is_enabled: bool,
+    /// The interfaces of `enable-tftp=INTERFACE`; empty for all that are served.
+    pub interfaces: Vec<String>,
     /// `tftp-root`.
     pub root: Option<PathBuf>,
+    /// `tftp-root=FOLDER,INTERFACE`, by the interface's name.
+    pub roots_by_link: Vec<(String, PathBuf)>,
+    /// `tftp-no-fail`: a root that is not there is no reason to end.
+    pub may_root_be_missing: bool,
     /// `tftp-lowercase`.
     pub is_lowercase: bool,
     /// `tftp-no-blocksize`.
@@ -259,8 +276,12 @@ pub struct Rules {
     pub is_pxe: bool,
     /// Interfaces to serve; empty for all.
     pub interfaces: Vec<String>,
-    /// Interfaces not to serve.
+    /// Interfaces not to serve, unless by a listed address.
     pub except_interfaces: Vec<String>,
+    /// Interfaces never to serve.
+    pub no_dhcp_interfaces: Vec<String>,
+    /// Whether all named interfaces must be there at the start (`bind-interfaces`).
+    pub binds_at_once: bool,
     /// Addresses to serve.
     pub listen_addresses: Vec<Ipv4Addr>,
     /// TFTP.

@@ -137,6 +137,7 @@ mod tests {
             index: 2,
             address: [10, 77, 0, 2].into(),
             mask: [255, 255, 255, 0].into(),
+            networks: Vec::new(),
             mtu: 1500,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::rules::{Condition, Host, Pattern, Rules, Subject, Tagging};
+use super::rules::{Condition, HardwarePattern, Host, Pattern, Rules, Subject, Tagging};
 use crate::decide::Interface;
 use crate::packet::options::{code, find};
 use crate::packet::request::Request;
@@ -50,45 +50,79 @@ pub fn derived(mut tags: Tags, rules: &Rules) -> Tags {
     tags
 }
 
-/// The host line for this client: by client identifier, by hardware address, by the fewest wildcards.
-/// Lines with matching tags go before lines without, later lines before earlier ones.
+/// The host line for this client: by client identifier, by hardware address, by the fewest wildcards, and
+/// else by the name that it gives itself. Lines with matching tags go before lines without, later lines
+/// before earlier ones.
 fn host<'r>(request: &Request<'_>, rules: &'r Rules, tags: &Tags) -> Option<&'r Host> {
-    let tagged = |untagged| {
-        let fitting = || {
-            rules
-                .hosts
-                .iter()
-                .rev()
-                .filter(move |host| hold(&host.conditions, tags, untagged))
+    let tagged = |find: &dyn Fn(&[&'r Host]) -> Option<&'r Host>| {
+        let fitting = |untagged| -> Vec<&'r Host> {
+            let all = rules.hosts.iter().rev();
+            all.filter(|host| hold(&host.conditions, tags, untagged))
+                .collect()
         };
-        let id = request.options.find(code::CLIENT_ID, 1);
-        let by_id = id.and_then(|id| fitting().find(|host| host.client_id.as_deref() == Some(id)));
-        by_id.or_else(|| {
-            let exactness = |host: &Host| {
-                let addresses = host
-                    .hardware
-                    .iter()
-                    .filter(|pattern| fits(pattern, request));
-                addresses
-                    .map(|pattern| pattern.iter().flatten().count())
-                    .max()
-            };
-            let known = fitting().filter_map(|host| Some((exactness(host)?, host)));
-            known
-                .fold(None, |best: Option<(usize, &Host)>, next| match best {
-                    Some(best) if best.0 >= next.0 => Some(best),
-                    _ => Some(next),
-                })
-                .map(|(_, host)| host)
-        })
+        find(&fitting(false)).or_else(|| find(&fitting(true)))
     };
-    tagged(false).or_else(|| tagged(true))
+    let id = request.options.find(code::CLIENT_ID, 1);
+    let by_address = tagged(&|fitting| {
+        let by_id = id.and_then(|id| fitting.iter().copied().find(|host| has_id(host, id)));
+        by_id.or_else(|| by_hardware(request, fitting))
+    });
+    let name = host_name(request);
+    by_address.or_else(|| {
+        tagged(&|fitting| {
+            let has_name = |host: &&Host| {
+                let known = host.name.as_ref().filter(|_| host.client_id.is_none());
+                host.hardware.is_empty() && known.is_some_and(|own| own.eq_ignore_ascii_case(&name))
+            };
+            fitting.iter().copied().find(has_name)
+        })
+    })
 }
 
-fn fits(pattern: &[Option<u8>], request: &Request<'_>) -> bool {
+/// Tells whether a line names this identifier. A text stands in the packet behind a zero, which tells its
+/// type (RFC 2132 §9.14); some clients leave that out.
+fn has_id(host: &Host, id: &[u8]) -> bool {
+    let bare = id.strip_prefix(&[0]).unwrap_or(id);
+    host.client_id
+        .as_deref()
+        .is_some_and(|own| own == id || own == bare)
+}
+
+fn by_hardware<'r>(request: &Request<'_>, fitting: &[&'r Host]) -> Option<&'r Host> {
+    let exactness = |host: &Host| {
+        let patterns = host.hardware.iter();
+        let patterns = patterns.filter(|pattern| fits(pattern, request));
+        patterns
+            .map(|pattern| pattern.bytes.iter().flatten().count())
+            .max()
+    };
+    let known = fitting
+        .iter()
+        .filter_map(|host| Some((exactness(host)?, *host)));
+    known
+        .fold(None, |best: Option<(usize, &Host)>, next| match best {
+            Some(best) if best.0 >= next.0 => Some(best),
+            _ => Some(next),
+        })
+        .map(|(_, host)| host)
+}
+
+/// The name that the client gives itself, without its domain.
+fn host_name(request: &Request<'_>) -> String {
+    let own = request.options.find(code::HOST_NAME, 1).unwrap_or_default();
+    let own = String::from_utf8_lossy(own);
+    let own = own.trim_end_matches('\0');
+    own.split('.').next().unwrap_or_default().to_owned()
+}
+
+fn fits(pattern: &HardwarePattern, request: &Request<'_>) -> bool {
     let bytes = request.hardware.bytes();
-    pattern.len() == bytes.len()
+    pattern
+        .kind
+        .is_none_or(|kind| kind == request.hardware_kind)
+        && pattern.bytes.len() == bytes.len()
         && pattern
+            .bytes
             .iter()
             .zip(bytes)
             .all(|(wanted, byte)| wanted.is_none_or(|wanted| wanted == *byte))

@@ -133,7 +133,7 @@ fn bundle<'a>(
     Ok(())
 }
 
-/// Splits a configuration file: one word a line, quotes, comments, lines continued by `\`.
+/// Splits a configuration file: one word a line, quotes and comments.
 ///
 /// Forms that people write though dnsmasq does not take them are read as well: leading dashes and a
 /// blank in place of `=`.
@@ -142,21 +142,34 @@ fn bundle<'a>(
 /// Unknown words, missing or superfluous values and quotes that are not closed.
 pub fn file(name: &str, content: &str) -> Result<Vec<Word>, WordError> {
     let mut words = Vec::new();
-    for (line, text) in continued_lines(content) {
-        let position = Position::Line {
-            file: name.to_owned(),
-            line,
-        };
-        let bare = unquoted(&text).ok_or_else(|| WordError {
+    for (position, line) in lines(name, content) {
+        let wrong = |reason| WordError {
             position: position.clone(),
-            reason: "a quote is not closed".into(),
-        })?;
-        let bare = bare.trim();
-        if !bare.is_empty() {
-            words.push(file_word(bare, position)?);
-        }
+            reason,
+        };
+        words.push(file_word(&line.map_err(wrong)?, position)?);
     }
     Ok(words)
+}
+
+/// The lines of a file that say something, without quotes and comments. A backslash at the end of a line
+/// has no meaning to dnsmasq.
+pub(super) fn lines<'c>(
+    name: &'c str,
+    content: &'c str,
+) -> impl Iterator<Item = (Position, Result<String, String>)> + 'c {
+    content
+        .lines()
+        .enumerate()
+        .filter_map(move |(index, line)| {
+            let position = Position::Line {
+                file: name.to_owned(),
+                line: index + 1,
+            };
+            let bare = unquoted(line).map(|bare| bare.trim().to_owned());
+            let bare = bare.ok_or_else(|| "a quote is not closed".to_owned());
+            (bare != Ok(String::new())).then_some((position, bare))
+        })
 }
 
 fn file_word(text: &str, position: Position) -> Result<Word, WordError> {
@@ -180,24 +193,6 @@ fn file_word(text: &str, position: Position) -> Result<Word, WordError> {
             position,
         }),
     }
-}
-
-/// Lines with their numbers, those that end in a backslash joined with the next.
-fn continued_lines(content: &str) -> Vec<(usize, String)> {
-    let mut joined: Vec<(usize, String)> = Vec::new();
-    let mut is_open = false;
-    for (index, line) in content.lines().enumerate() {
-        let (text, continues) = match line.trim_end().strip_suffix('\\') {
-            Some(text) => (text, true),
-            None => (line, false),
-        };
-        match joined.last_mut() {
-            Some((_, before)) if is_open => before.push_str(text),
-            _ => joined.push((index + 1, text.to_owned())),
-        }
-        is_open = continues;
-    }
-    joined
 }
 
 /// Takes quotes off and comments out; none if a quote stays open. A `#` begins a comment behind a blank.
@@ -335,7 +330,7 @@ mod tests {
     fn forms_that_only_people_write_are_read() {
         let words = file(
             "f",
-            "--dhcp-range 10.0.0.0,proxy\ndhcp-boot=tag:x,\\\n  file.0\r\n",
+            "--dhcp-range 10.0.0.0,proxy\ndhcp-boot=tag:x,  file.0\r\n",
         )
         .unwrap();
         assert_eq!(words[0].value.as_deref(), Some("10.0.0.0,proxy"));
@@ -343,6 +338,17 @@ mod tests {
             fields(words[1].value.as_deref().unwrap()),
             ["tag:x", "file.0"]
         );
+    }
+
+    #[test]
+    fn a_backslash_at_the_end_of_a_line_continues_nothing() {
+        let words = file(
+            "f",
+            "# the share is \\\\nas\\boot\\\nport=0\ntftp-root=/a\\\n",
+        )
+        .unwrap();
+        let values: Vec<_> = words.iter().map(|word| word.value.as_deref()).collect();
+        assert_eq!(values, [Some("0"), Some("/a\\")]);
     }
 
     #[test]

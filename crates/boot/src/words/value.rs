@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::rules::Pattern;
+use super::rules::{HardwarePattern, Pattern};
 use super::text::{fields, shown};
 
 /// What an option's value is known to be.
@@ -158,9 +158,20 @@ enum Value {
     Text(Vec<u8>),
 }
 
-/// Reads hexadecimal bytes between colons; `*` is a wildcard. A hardware type before a dash is skipped.
+/// Reads a hardware address: bytes as [`hexadecimal`] reads them, behind a hexadecimal kind and a dash if
+/// need be. Kind 0 is any.
+pub fn hardware(text: &str) -> Option<HardwarePattern> {
+    let (kind, bytes) = match text.split_once('-') {
+        Some((kind, bytes)) => (u8::from_str_radix(kind, 16).ok()?, bytes),
+        None => (0, text),
+    };
+    let bytes = hexadecimal(bytes)?;
+    let kind = Some(kind).filter(|kind| *kind != 0);
+    Some(HardwarePattern { kind, bytes })
+}
+
+/// Reads hexadecimal bytes between colons; `*` is a wildcard.
 pub fn hexadecimal(text: &str) -> Option<Vec<Option<u8>>> {
-    let text = text.split_once('-').map_or(text, |(_kind, rest)| rest);
     text.split(':')
         .map(|pair| match pair {
             "*" => Some(None),

@@ -76,6 +76,9 @@ def c(name, way, **fields):
     return name, way, packet(**fields)
 
 
+SECOND = '192.168.9.2'
+HOSTS = [RANGE, '--pxe-service=x86PC,a,b', '--dhcp-ignore=tag:x']
+
 SETS = {
     'seed': (SEED, [
         c('bios discover gets the menu', BROADCAST),
@@ -282,6 +285,46 @@ SETS = {
           agent=option(5, socket.inet_aton('10.55.0.0'))),
         c('item through a relay', dict(UNICAST, source=RELAY), kind=3, item=0x8001, ciaddr=RELAY),
     ]),
+    'second': (['--dhcp-range=192.168.9.0,proxy', '--pxe-service=x86PC,a,b', '--pxe-service=X86-64_EFI,c,d.efi'], [
+        c('a range of a second address names that address', BROADCAST),
+        c('the chosen item on a second address', dict(UNICAST, source='192.168.9.50', target=SECOND), kind=3, item=0x8000,
+          ciaddr='192.168.9.50'),
+        c('the chosen item of a client elsewhere', UNICAST, kind=3, item=0x8000, ciaddr=CLIENT),
+        c('uefi 4011 request to the second address', dict(EFI4011, source='192.168.9.50', target=SECOND), arch=7, kind=3,
+          ciaddr='192.168.9.50'),
+    ]),
+    'both': (['--dhcp-range=set:one,10.77.0.0,proxy', '--dhcp-range=set:two,192.168.9.0,proxy',
+              '--pxe-service=tag:one,x86PC,One,one.0', '--pxe-service=tag:two,x86PC,Two,two.0'], [
+        c('of two subnets on one link the later address goes before', BROADCAST),
+        c('the item of a client on the first subnet', UNICAST, kind=3, item=0x8000, ciaddr=CLIENT),
+        c('the item of a client on the second subnet', dict(UNICAST, source='192.168.9.50', target=SECOND), kind=3,
+          item=0x8001, ciaddr='192.168.9.50'),
+    ]),
+    'listen-lo': ([RANGE, '--pxe-service=x86PC,a,b', '--listen-address=127.0.0.1'], [
+        c('an address elsewhere keeps silent here', BROADCAST),
+    ]),
+    'listen-both': ([RANGE, '--pxe-service=x86PC,a,b', '--listen-address=127.0.0.1', '--interface=p_pxe'], [
+        c('addresses and interfaces are united', BROADCAST),
+    ]),
+    'wild': ([RANGE, '--pxe-service=x86PC,a,b', '--interface=p*'], [c('a star stands for any rest', BROADCAST)]),
+    'never': ([RANGE, '--pxe-service=x86PC,a,b', '--no-dhcp-interface=p*'], [c('a star leaves out as well', BROADCAST)]),
+    'except': ([RANGE, '--pxe-service=x86PC,a,b', '--except-interface=p*', '--listen-address=' + SERVER], [
+        c('a listed address goes before an exception', BROADCAST),
+    ]),
+    'hosts': (HOSTS + ['--dhcp-host=id:abc,set:x', '--dhcp-mac=set:x,6-52:54:*:*:*:*', '--dhcp-host=06-52:54:00:77:00:10,set:x',
+                       '--dhcp-mac=set:x,1-52:54:00:aa:*:*', '--dhcp-host=mybox,set:x', '--dhcp-host=id:01:02,set:x'], [
+        c('hardware of another kind is another address', BROADCAST),
+        c('a text identifier behind its zero', BROADCAST, extra=option(61, b'\0abc')),
+        c('a text identifier alone', BROADCAST, extra=option(61, b'abc')),
+        c('a text identifier that is longer', BROADCAST, extra=option(61, b'\0abcd')),
+        c('an identifier in hexadecimal', BROADCAST, extra=option(61, b'\1\2')),
+        c('an identifier in hexadecimal behind a zero', BROADCAST, extra=option(61, b'\0\1\2')),
+        c('hardware of the kind that is written', BROADCAST, mac=bytes.fromhex('525400aa0102')),
+        c('a host by the name that it gives itself', BROADCAST, extra=option(12, b'mybox')),
+        c('a host by its name in other letters', BROADCAST, extra=option(12, b'MyBox')),
+        c('a host by its name with a domain', BROADCAST, extra=option(12, b'mybox.lan')),
+        c('a host by another name', BROADCAST, extra=option(12, b'mybox2')),
+    ]),
 }
 
 
@@ -301,8 +344,10 @@ def build():
     ip('-n', 'gold_cli', 'link', 'set', 'e0', 'address', '52:54:00:77:00:10', 'up')
     ip('-n', 'gold_pxe', 'link', 'set', 'p_pxe', 'up')
     ip('-n', 'gold_pxe', 'addr', 'add', SERVER + '/24', 'dev', 'p_pxe')
+    ip('-n', 'gold_pxe', 'addr', 'add', SECOND + '/24', 'dev', 'p_pxe')
     ip('-n', 'gold_cli', 'addr', 'add', CLIENT + '/24', 'dev', 'e0')
     ip('-n', 'gold_cli', 'addr', 'add', RELAY + '/24', 'dev', 'e0')
+    ip('-n', 'gold_cli', 'addr', 'add', '192.168.9.50/24', 'dev', 'e0')
     ip('-n', 'gold_pxe', 'route', 'add', '10.99.0.0/24', 'via', CLIENT)
 
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use larder_boot::config::{Config, SocketKind};
-use larder_boot::decide::{OfferStyle, OwnRules, Rules};
+use larder_boot::decide::{OfferStyle, Rules};
 use larder_boot::explain::{Asked, explain};
 use larder_boot::export::{Format, export};
 use larder_boot::ipxe_text::{self, Unfit};
@@ -16,7 +16,7 @@ use larder_boot::menu::{Entry, SECONDS_MAX};
 use larder_boot::net::interfaces;
 use larder_boot::packet::architecture::Architecture;
 use larder_boot::packet::hardware::HardwareAddress;
-use larder_boot::serve::core::choice;
+use larder_boot::serve::core::{choice, own_rules};
 use larder_boot::words::instead::Instead;
 use larder_boot::{Boot, loaders, words};
 
@@ -314,7 +314,8 @@ pub fn read_files(path: &Path) -> std::io::Result<Vec<(String, String)>> {
                 .file_name()
                 .map(|name| name.to_string_lossy().into_owned())
                 .unwrap_or_default();
-            path.is_file() && !name.starts_with(['.', '#']) && !name.ends_with(['~', '#'])
+            let is_backup = name.starts_with('#') && name.ends_with('#');
+            path.is_file() && !name.starts_with('.') && !name.ends_with('~') && !is_backup
         });
         paths.sort();
     }
@@ -403,16 +404,11 @@ impl Signals {
 
 /// The rules as `serve` would have them, without opening a socket.
 fn rules(config: &Config) -> Rules {
-    let own = OwnRules {
-        programs: loaders::find(config.root.as_deref(), config.secure_boot).programs,
-        http_port: config.http.map(|address| address.port()),
-        next: config.next.clone(),
-        styles: config.styles.clone(),
-        ..OwnRules::default()
-    };
+    let programs = loaders::find(config.root.as_deref(), config.secure_boot).programs;
+    let http_port = config.http.map(|address| address.port());
     Rules {
         words: config.words.clone(),
-        own,
+        own: own_rules(config, programs, http_port),
     }
 }
 
