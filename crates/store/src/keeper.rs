@@ -178,7 +178,10 @@ fn mend(core: &Core) {
     }
     if let Some(damaged) = mending.damaged {
         match salvage::salvage(core, &damaged) {
-            Ok(objects) => tracing::warn!(objects, "the damaged index has been rebuilt"),
+            Ok(Some(objects)) => tracing::warn!(objects, "the damaged index has been rebuilt"),
+            Ok(None) => {
+                return tracing::info!("the next start goes on rebuilding the damaged index");
+            }
             // Bodies may still get their names at the next start: none is an orphan yet, and all
             // of them count.
             Err(e) => return core.counters.fault(Fault::Index, &e),

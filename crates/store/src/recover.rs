@@ -78,7 +78,9 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     }
     // Bodies that only the damaged index names are in place, and count.
     mending.unmeasured = mending.orphans || mending.damaged.is_some();
-    mending.orphans |= unclean || loaded.facts.clean == ENDED_UNTIDY;
+    // A run that was stopped while it salvaged has collected nothing, however orderly it ended.
+    mending.orphans |=
+        mending.damaged.is_some() || unclean || loaded.facts.clean == ENDED_UNTIDY;
     let journal = Journal::open(
         &layout.journal(),
         config.durability == crate::config::Durability::Full,

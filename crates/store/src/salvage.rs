@@ -46,9 +46,12 @@ struct Found {
 }
 
 /// Reads everything that can be read out of a damaged index file into the store. Blocking; the
-/// store serves meanwhile. Returns how many objects it has brought back.
-pub(crate) fn salvage(core: &Core, damaged: &Path) -> io::Result<u64> {
-    let found = scan(core, damaged)?;
+/// store serves meanwhile. Returns how many objects it has brought back; `None`: the store closes
+/// before the end, and the next start begins anew with the same file.
+pub(crate) fn salvage(core: &Core, damaged: &Path) -> io::Result<Option<u64>> {
+    let Some(found) = scan(core, damaged)? else {
+        return Ok(None);
+    };
     tracing::info!(
         heads = found.heads.len(),
         "rebuilding the index from what is left of it"
@@ -59,7 +62,7 @@ pub(crate) fn salvage(core: &Core, damaged: &Path) -> io::Result<u64> {
     let file = File::open(damaged)?;
     for (at, (hash, place)) in found.heads.into_iter().enumerate() {
         if core.is_stopping() {
-            return Ok(restored);
+            return Ok(None);
         }
         let mut record = vec![0; place.len as usize];
         if file.read_exact_at(&mut record, place.at).is_ok() {
@@ -75,7 +78,7 @@ pub(crate) fn salvage(core: &Core, damaged: &Path) -> io::Result<u64> {
         // It would be salvaged again at every start.
         fs::rename(damaged, core.layout.hopeless_index())?;
     }
-    Ok(restored)
+    Ok(Some(restored))
 }
 
 /// Finds out how much lies in place without a name; until then nothing is stored.
@@ -90,13 +93,17 @@ pub(crate) fn measure(core: &Core) {
     core.measure_disk();
 }
 
-fn scan(core: &Core, damaged: &Path) -> io::Result<Found> {
+/// `None`: the store closes before the end, and what was found is not all.
+fn scan(core: &Core, damaged: &Path) -> io::Result<Option<Found>> {
     let file = File::open(damaged)?;
     let len = file.metadata()?.len();
     let mut found = Found::default();
     let mut window = vec![0; WINDOW + RECORD_PREFIX + PAYLOAD_MAX];
     let mut at = 0;
-    while at < len && !core.is_stopping() {
+    while at < len {
+        if core.is_stopping() {
+            return Ok(None);
+        }
         let want = usize::try_from(len - at).map_or(window.len(), |left| left.min(window.len()));
         let Some(bytes) = window.get_mut(..want) else {
             break;
@@ -111,7 +118,8 @@ fn scan(core: &Core, damaged: &Path) -> io::Result<Found> {
         look_through(bytes, at, WINDOW, &mut found);
         at += WINDOW as u64;
     }
-    Ok(found)
+    // A stop from here on finds the list of names whole.
+    Ok(Some(found))
 }
 
 /// Reads a part of a file page by page; what cannot be read is left zero. Returns how much that is.
