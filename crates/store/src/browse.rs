@@ -122,9 +122,10 @@ impl Store {
     pub fn open_body(&self, digest: &Digest) -> Option<OpenBody> {
         let (file, len) = {
             let mut state = lock(&self.core.state);
+            let slot = state.index.slot_by_digest(digest)?;
             let blob = state.index.by_digest(digest)?;
             let (id, len) = (blob.id, blob.len);
-            (state.pin(&self.core.disk, id), len)
+            (state.pin(&self.core.disk, slot, id), len)
         };
         file.open(self.core.root(), digest).ok()?;
         Some(OpenBody { file, at: 0, len })
@@ -165,10 +166,15 @@ impl Core {
                 return Vec::new();
             }
         };
+        // Reading their text takes long beside what is done under the lock.
+        let heads = records
+            .into_iter()
+            .map(|record| codec::decode_head(&record?))
+            .collect::<Vec<_>>();
         let state = lock(&self.state);
-        let both = hashes.iter().zip(records);
-        both.filter_map(|(hash, record)| {
-            let head = codec::decode_head(&record?)?;
+        let both = hashes.iter().zip(heads);
+        both.filter_map(|(hash, head)| {
+            let head = head?;
             let found = state.index.get(hash)?;
             let blob = found.blob;
             (head.digest == blob.digest).then(|| Object {

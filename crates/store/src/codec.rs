@@ -146,6 +146,7 @@ pub(crate) fn decode_blob(record: &[u8]) -> Option<(Blob, Vec<KeyHash>)> {
         uses: u32::from_le_bytes(scan.array()?),
         used_at: u32::from_le_bytes(scan.array()?),
         added_at: u32::from_le_bytes(scan.array()?),
+        names: 0,
         flags: 0,
     };
     let count = u32::from_le_bytes(scan.array()?) as usize;
@@ -268,6 +269,7 @@ mod tests {
             uses: 2,
             used_at: 5,
             added_at: 4,
+            names: 0,
             flags: 0,
         }
     }

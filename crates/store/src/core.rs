@@ -24,7 +24,7 @@ use crate::digest::{Digest, KeyHash};
 use crate::disk::Disk;
 use crate::folders::Folders;
 use crate::hot::{Hot, HotCache};
-use crate::index::{Blob, Gone, Index, Unlinked, WARM};
+use crate::index::{Blob, Gone, Index, Named, Unlinked, WARM};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
 use crate::layout::Layout;
@@ -58,6 +58,23 @@ impl Pending {
     pub(crate) fn is_empty(&self) -> bool {
         self.heads.is_empty() && self.blobs.is_empty() && self.vary.is_empty()
     }
+
+    /// Notes a key's new head and every blob whose record names other keys by now.
+    pub(crate) fn note_named(&mut self, key: KeyHash, head: Arc<[u8]>, named: &Named) {
+        self.heads.insert(key, Some(head));
+        self.blobs.insert(named.id, Some(named.slot));
+        self.note_unlinked(&named.before);
+        if let Some(displaced) = named.displaced {
+            self.heads.insert(displaced, None);
+        }
+    }
+
+    /// Notes the blob that a key has left to others.
+    pub(crate) fn note_unlinked(&mut self, unlinked: &Unlinked) {
+        if let Unlinked::Shared { slot, id } = unlinked {
+            self.blobs.insert(*id, Some(*slot));
+        }
+    }
 }
 
 /// The state under the lock.
@@ -68,8 +85,8 @@ pub(crate) struct State {
     pub(crate) pending: Pending,
     /// What the running group commit writes; heads are looked for here too.
     pub(crate) committing: Arc<Heads>,
-    /// Blobs whose file is open or about to be.
-    pub(crate) open: HashMap<u64, Weak<BodyFile>>,
+    /// Blobs whose file is open or about to be, with their slots.
+    pub(crate) open: HashMap<u64, (u32, Weak<BodyFile>)>,
     /// Digests whose file is being removed or put in place: others wait with theirs.
     pub(crate) busy: HashMap<Digest, u32>,
     /// Blobs whose heat the index file does not have yet.
@@ -82,7 +99,7 @@ impl State {
     pub(crate) fn is_held(&self, hot: &HotCache, id: u64) -> bool {
         self.open
             .get(&id)
-            .and_then(Weak::upgrade)
+            .and_then(|(_, file)| file.upgrade())
             .is_some_and(|file| !hot.is_idle(id, &file))
     }
 
@@ -96,12 +113,13 @@ impl State {
     }
 
     /// The blob's one handle, made if nobody has it.
-    pub(crate) fn pin(&mut self, disk: &Disk, id: u64) -> Arc<BodyFile> {
-        if let Some(file) = self.open.get(&id).and_then(Weak::upgrade) {
+    pub(crate) fn pin(&mut self, disk: &Disk, slot: u32, id: u64) -> Arc<BodyFile> {
+        let held = self.open.get(&id);
+        if let Some(file) = held.and_then(|(_, file)| file.upgrade()) {
             return file;
         }
         let file = Arc::new(BodyFile::pinned(disk));
-        self.open.insert(id, Arc::downgrade(&file));
+        self.open.insert(id, (slot, Arc::downgrade(&file)));
         file
     }
 }
@@ -252,18 +270,20 @@ impl Core {
         self.write_down(&mut journal, &[change]);
         let mut state = lock(&self.state);
         let size = (placed.len, placed.blocks);
-        let (slot, gone) = state.index.admit(hash, placed.digest, size, now_u32());
+        let named = state.index.admit(hash, placed.digest, size, now_u32());
         let found = state.index.get(&hash).expect("admitted in the line above");
-        let (id, version) = (found.blob.id, found.version);
+        let (slot, id, version) = (named.slot, named.id, found.version);
         if let Some(file) = &placed.file {
             file.stored();
-            state.open.insert(id, Arc::downgrade(file));
+            state.open.insert(id, (slot, Arc::downgrade(file)));
         }
         // The journal has it now, the index file will have it after the next commit.
         state.limits.index_bytes += 2 * head.len() as u64 + 600;
-        state.pending.heads.insert(hash, Some(head));
-        state.pending.blobs.insert(id, Some(slot));
-        let gone: Vec<Gone> = gone.into_iter().collect();
+        state.pending.note_named(hash, head, &named);
+        if let Some(displaced) = &named.displaced {
+            self.hot.remove(displaced);
+        }
+        let gone: Vec<Gone> = named.before.last().into_iter().collect();
         self.note_gone(&mut state, &gone, &[hash]);
         let hot = Arc::new(Hot {
             key: placed.key.clone(),
@@ -336,19 +356,10 @@ impl Core {
         lock(&self.state).index.get(&hash)?;
         self.write_down(&mut journal, &[Change::Forget { key: hash }]);
         let mut state = lock(&self.state);
-        let slot = state
-            .index
-            .get(&hash)
-            .map(|found| (found.blob.id, found.slot));
-        let gone = match state.index.unlink(&hash) {
-            Unlinked::Absent => return None,
-            Unlinked::Shared => Vec::new(),
-            Unlinked::Last(gone) => vec![gone],
-        };
+        let unlinked = state.index.unlink(&hash);
         state.pending.heads.insert(hash, None);
-        if let (Some((id, slot)), true) = (slot, gone.is_empty()) {
-            state.pending.blobs.insert(id, Some(slot));
-        }
+        state.pending.note_unlinked(&unlinked);
+        let gone: Vec<Gone> = unlinked.last().into_iter().collect();
         self.hot.remove(&hash);
         self.note_gone(&mut state, &gone, &[]);
         drop(state);
@@ -402,7 +413,8 @@ impl Core {
         let mut dropped_later = Vec::new();
         let mut state = lock(&self.state);
         for (Gone { blob, .. }, removed) in gone.iter().zip(removed) {
-            let open = state.open.remove(&blob.id).and_then(|file| file.upgrade());
+            let open = state.open.remove(&blob.id);
+            let open = open.and_then(|(_, file)| file.upgrade());
             state.limits.leaving_bytes -= blob.allocated();
             state.limits.lose_folders(removed.unwrap_or(0));
             if removed.is_none() {

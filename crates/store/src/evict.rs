@@ -5,13 +5,15 @@
 //! two percent free, so that a fill seldom has to wait. Nothing that is being read is chosen; if
 //! what is left cannot make the room, nothing at all is evicted.
 
+use std::time::{Duration, Instant};
+
 use larder_policy::key::CacheKey;
 
 use crate::core::{Core, State};
 use crate::counters::Fault;
 use crate::digest::KeyHash;
 use crate::error::BeginError;
-use crate::index::Gone;
+use crate::index::{Blob, Gone};
 use crate::journal::Change;
 use crate::layout::FileSystem;
 use crate::lock;
@@ -21,8 +23,11 @@ use crate::room::{BLOCK, Reservation};
 const HIGH_PERCENT: u64 = 98;
 /// … and ends here.
 const LOW_PERCENT: u64 = 97;
-/// Victims of one step of background eviction: bounds how long the locks are held.
+/// Victims of one step of eviction: bounds how long the locks are held.
 const STEP: usize = 256;
+/// How long a fill waits for its room. Beyond it the answer is passed through, long before a client
+/// gives up on it; what has left by then is room for the next.
+const ROOM_TIME: Duration = Duration::from_secs(3);
 
 impl Core {
     /// Sets room aside without evicting anything. `None`: something has to leave first.
@@ -46,14 +51,15 @@ impl Core {
         if let Some(reservation) = self.reserve_free(bytes)? {
             return Ok(reservation);
         }
-        self.make_room(bytes)?;
+        let until = Instant::now() + ROOM_TIME;
+        self.make_room_until(bytes, until)?;
         // Between making the room and taking it another fill may have taken it: try again, a
         // bounded number of times.
         for _ in 0..8 {
             if let Some(reservation) = self.reserve_free(bytes)? {
                 return Ok(reservation);
             }
-            self.make_room(bytes)?;
+            self.make_room_until(bytes, until)?;
         }
         Err(BeginError::NoRoom)
     }
@@ -77,22 +83,47 @@ impl Core {
 
     /// Evicts until `bytes` fit. Blocking.
     pub(crate) fn make_room(&self, bytes: u64) -> Result<(), BeginError> {
+        self.make_room_until(bytes, Instant::now() + ROOM_TIME)
+    }
+
+    /// As [`Core::make_room`], step by step: others have the locks in between. After `until` no
+    /// further step is made.
+    pub(crate) fn make_room_until(&self, bytes: u64, until: Instant) -> Result<(), BeginError> {
         let (bytes_missing, _) = self.missing(&lock(&self.state), bytes);
         // What is not whole is worth less than what is.
         self.drop_partials(bytes_missing);
+        let (mut bytes_missing, mut files_missing) = {
+            let state = lock(&self.state);
+            let (bytes, files) = self.missing(&state, bytes);
+            if !self.can_free(&state, bytes, files) {
+                return Err(BeginError::NoRoom);
+            }
+            (bytes, files)
+        };
+        while (bytes_missing, files_missing) != (0, 0) {
+            let gone = self.evict(bytes_missing, files_missing);
+            let freed: u64 = gone.iter().map(|gone| gone.blob.allocated()).sum();
+            bytes_missing = bytes_missing.saturating_sub(freed);
+            files_missing = files_missing.saturating_sub(gone.len() as u64);
+            let is_left = (bytes_missing, files_missing) != (0, 0);
+            if is_left && (gone.is_empty() || Instant::now() >= until) {
+                return Err(BeginError::NoRoom);
+            }
+        }
+        Ok(())
+    }
+
+    /// One step: lets bodies leave for that much, and removes their files. Blocking.
+    fn evict(&self, bytes: u64, files: u64) -> Vec<Gone> {
         let mut journal = lock(&self.journal);
         let mut state = lock(&self.state);
-        let (bytes_missing, files_missing) = self.missing(&state, bytes);
-        if !self.can_free(&state, bytes_missing, files_missing) {
-            return Err(BeginError::NoRoom);
-        }
-        let gone = self.choose(&mut state, bytes_missing, files_missing, usize::MAX);
+        let gone = self.choose(&mut state, bytes, files);
         self.note_gone(&mut state, &gone, &[]);
         drop(state);
         self.write_victims(&mut journal, &gone);
         drop(journal);
         self.remove_files(&gone);
-        Ok(())
+        gone
     }
 
     /// Bytes that have to leave as things stand.
@@ -105,8 +136,7 @@ impl Core {
         if self.is_unwritable() {
             return false;
         }
-        let mut journal = lock(&self.journal);
-        let mut state = lock(&self.state);
+        let state = lock(&self.state);
         let total = state.limits.total(state.index.allocated(), &self.space);
         let high = percent(state.limits.bytes_max, HIGH_PERCENT);
         let files = state
@@ -120,18 +150,12 @@ impl Core {
         }
         if excess > 0 && self.shelf.oldest_idle().is_some() {
             // What is not whole is worth less than what is.
-            drop((state, journal));
+            drop(state);
             self.drop_partials(excess);
             return true;
         }
-        let gone = self.choose(&mut state, excess, files, STEP);
-        self.note_gone(&mut state, &gone, &[]);
         drop(state);
-        self.write_victims(&mut journal, &gone);
-        drop(journal);
-        let more = gone.len() == STEP;
-        self.remove_files(&gone);
-        more
+        self.evict(excess, files).len() == STEP
     }
 
     /// Grows a fill's room by `bytes` if they fit as things stand.
@@ -157,44 +181,30 @@ impl Core {
 
     /// True if evicting all that is not in use would give that much.
     fn can_free(&self, state: &State, bytes: u64, files: u64) -> bool {
-        let held = state
-            .open
-            .keys()
-            .filter(|&&id| state.is_held(&self.hot, id));
-        let held = held.count() as u64;
-        // Held blobs are few; their bytes are found only where it is close.
-        let free_files = (state.index.bodies() as u64).saturating_sub(held);
-        if files > free_files || bytes > state.index.allocated() {
-            return false;
-        }
-        if held == 0 || bytes <= state.index.allocated() / 2 {
+        let (bodies, allocated) = (state.index.bodies() as u64, state.index.allocated());
+        // Held blobs are few: which they are is looked for only where it is close.
+        let held_at_most = state.open.len() as u64;
+        if files + held_at_most <= bodies && bytes <= allocated / 2 {
             return true;
         }
-        let held: u64 = state
-            .index
-            .iter()
-            .filter(|(_, blob)| state.is_held(&self.hot, blob.id))
-            .map(|(_, blob)| blob.allocated())
-            .sum();
-        bytes <= state.index.allocated() - held
+        let held = state.open.iter();
+        let held = held.filter(|&(&id, _)| state.is_held(&self.hot, id));
+        let held = held.filter_map(|(&id, &(slot, _))| state.index.at(slot, id));
+        let (held_files, held_bytes) = held.fold((0, 0), |(files, bytes), blob| {
+            (files + 1, bytes + blob.allocated())
+        });
+        files + held_files <= bodies && bytes + held_bytes <= allocated
     }
 
-    fn choose(&self, state: &mut State, bytes: u64, files: u64, most: usize) -> Vec<Gone> {
-        let mut gone = Vec::new();
-        let mut freed = 0;
-        while (freed < bytes || (gone.len() as u64) < files) && gone.len() < most {
-            let State { index, open, .. } = state;
-            let held = |id| {
-                open.get(&id)
-                    .and_then(std::sync::Weak::upgrade)
-                    .is_some_and(|file| !self.hot.is_idle(id, &file))
-            };
-            let Some(victim) = index.victim(|blob| held(blob.id)) else {
-                break;
-            };
-            freed += victim.blob.allocated();
-            gone.push(victim);
-        }
+    fn choose(&self, state: &mut State, bytes: u64, files: u64) -> Vec<Gone> {
+        let State { index, open, .. } = state;
+        let held = |blob: &Blob| {
+            open.get(&blob.id)
+                .and_then(|(_, file)| file.upgrade())
+                .is_some_and(|file| !self.hot.is_idle(blob.id, &file))
+        };
+        let gone = index.victims((bytes, files), STEP, held);
+        let freed = gone.iter().map(|gone| gone.blob.allocated()).sum();
         self.counters.evictions.add(gone.len() as u64);
         self.counters.evicted_bytes.add(freed);
         gone
@@ -215,15 +225,7 @@ impl Core {
     /// The disk is full though the books say it is not: something leaves for `bytes` all the same.
     /// False: nothing can. Blocking.
     pub(crate) fn give_way(&self, bytes: u64) -> bool {
-        let mut journal = lock(&self.journal);
-        let mut state = lock(&self.state);
-        let gone = self.choose(&mut state, bytes, 0, usize::MAX);
-        self.note_gone(&mut state, &gone, &[]);
-        drop(state);
-        self.write_victims(&mut journal, &gone);
-        drop(journal);
-        self.remove_files(&gone);
-        !gone.is_empty()
+        !self.evict(bytes, 0).is_empty()
     }
 
     /// Says that the disk is full though the books say it is not: others use the file system.

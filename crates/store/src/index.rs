@@ -13,6 +13,10 @@ use crate::rank::Ranking;
 /// End of a chain of slots.
 const NONE: u32 = u32::MAX;
 
+/// Keys that may name one body. More would make records that no start reads, and a page that an
+/// origin sends for any URL would cost each of its changes a walk along all of them.
+pub(crate) const NAMES_MAX: u16 = if cfg!(test) { 40 } else { 4096 };
+
 /// The blob was written or hashed since the start of this process.
 pub(crate) const VERIFIED: u8 = 1;
 /// The blob may not have reached the disk before an unclean stop: hash it before any use.
@@ -39,6 +43,8 @@ pub(crate) struct Blob {
     pub(crate) used_at: u32,
     /// Unix seconds of the admission.
     pub(crate) added_at: u32,
+    /// Keys that name it; the index counts them.
+    pub(crate) names: u16,
     pub(crate) flags: u8,
 }
 
@@ -93,8 +99,8 @@ pub(crate) struct Gone {
 pub(crate) enum Unlinked {
     /// There was no such key.
     Absent,
-    /// Other keys still name the blob.
-    Shared,
+    /// Other keys still name the blob: its record lists one less.
+    Shared { slot: u32, id: u64 },
     /// It was the last one.
     Last(Gone),
 }
@@ -104,9 +110,20 @@ impl Unlinked {
     pub(crate) fn last(self) -> Option<Gone> {
         match self {
             Self::Last(gone) => Some(gone),
-            Self::Absent | Self::Shared => None,
+            Self::Absent | Self::Shared { .. } => None,
         }
     }
+}
+
+/// What naming a body has changed.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) slot: u32,
+    pub(crate) id: u64,
+    /// What became of the body that the key named before.
+    pub(crate) before: Unlinked,
+    /// Another key of the body that has made way, where there would be too many.
+    pub(crate) displaced: Option<KeyHash>,
 }
 
 /// The blob slab: apart from the rest, so that the heap can borrow it.
@@ -233,19 +250,18 @@ impl Index {
 
     /// How many keys name the blob in a slot.
     pub(crate) fn names(&self, slot: u32) -> u32 {
-        self.keys_of(slot).len() as u32
+        u32::from(self.blobs.slots[slot as usize].blob.names)
     }
 
     /// Lets `key` name the body `digest`: a new blob of `len` bytes in `blocks` blocks, or one
-    /// that is here already. Counts one use. Returns the blob's slot, and the blob that the key
-    /// named before if no other key names it.
+    /// that is here already. Counts one use.
     pub(crate) fn admit(
         &mut self,
         key: KeyHash,
         digest: Digest,
         (len, blocks): (u64, u32),
         now: u32,
-    ) -> (u32, Option<Gone>) {
+    ) -> Named {
         let slot = if let Some(slot) = self.slot_by_digest(&digest) {
             self.use_once(slot, now);
             slot
@@ -262,11 +278,18 @@ impl Index {
                 uses: 1,
                 used_at: now,
                 added_at: now,
+                names: 0,
                 flags: VERIFIED,
             })
         };
-        let gone = self.link(key, slot);
-        (slot, gone)
+        let id = self.blobs.slots[slot as usize].blob.id;
+        let (before, displaced) = self.link(key, slot);
+        Named {
+            slot,
+            id,
+            before,
+            displaced,
+        }
     }
 
     /// Takes in what an earlier run has written down.
@@ -277,7 +300,7 @@ impl Index {
         self.next_id = self.next_id.max(blob.id + 1);
         self.tick = self.tick.max(blob.tick + 1);
         let slot = self.add_blob(blob);
-        for &key in keys {
+        for &key in keys.iter().take(usize::from(NAMES_MAX)) {
             self.link(key, slot);
         }
     }
@@ -302,14 +325,16 @@ impl Index {
             return Unlinked::Absent;
         };
         let slot = self.links[at as usize].blob;
-        let keys = self.keys_of(slot);
         self.drop_link(key);
         self.unchain(slot, at);
         self.free(at);
-        if self.blobs.slots[slot as usize].first != NONE {
-            return Unlinked::Shared;
+        let held = &self.blobs.slots[slot as usize];
+        if held.first != NONE {
+            let id = held.blob.id;
+            return Unlinked::Shared { slot, id };
         }
         let blob = self.drop_blob(slot);
+        let keys = vec![*key];
         Unlinked::Last(Gone { blob, keys })
     }
 
@@ -336,34 +361,6 @@ impl Index {
         true
     }
 
-    /// The next blob to leave for which `held` is false; those passed over keep their rank. The
-    /// age of the policy follows the victim.
-    pub(crate) fn victim(&mut self, held: impl Fn(&Blob) -> bool) -> Option<Gone> {
-        let mut set_aside = Vec::new();
-        let mut found = None;
-        while let Some(slot) = self.heap.first() {
-            let blob = &self.blobs.slots[slot as usize].blob;
-            if !held(blob) {
-                found = Some((slot, blob.id, blob.rank));
-                break;
-            }
-            self.heap.remove(&mut self.blobs, slot);
-            set_aside.push(slot);
-        }
-        for slot in set_aside {
-            self.heap.push(&mut self.blobs, slot);
-        }
-        let (slot, id, rank) = found?;
-        self.ranking.retired(rank);
-        self.remove(slot, id)
-    }
-
-    /// The keys of the blob that leaves first.
-    pub(crate) fn first_keys(&self) -> Vec<KeyHash> {
-        let first = self.heap.first();
-        first.map_or_else(Vec::new, |slot| self.keys_of(slot))
-    }
-
     /// Sets a flag. True if it was not set before.
     pub(crate) fn set_flag(&mut self, slot: u32, id: u64, flag: u8) -> bool {
         let Some(was) = self.at(slot, id).map(|blob| blob.flags) else {
@@ -384,17 +381,6 @@ impl Index {
         blob.used_at = from.used_at;
         blob.added_at = from.added_at;
         self.heap.update(&mut self.blobs, slot);
-    }
-
-    /// Ranks everything anew, by counts and last uses: another policy gave the ranks.
-    pub(crate) fn rerank(&mut self) {
-        self.ranking.age = 0;
-        let ranking = self.ranking;
-        for at in 0..self.blobs.slots.len() {
-            let blob = &mut self.blobs.slots[at].blob;
-            blob.rank = ranking.rank(blob.uses, blob.len, blob.tick);
-            self.heap.update(&mut self.blobs, at as u32);
-        }
     }
 
     /// Clears a flag.
@@ -498,19 +484,28 @@ impl Index {
         blob
     }
 
-    /// Lets the key name the slot's blob, whatever it named before.
-    fn link(&mut self, key: KeyHash, slot: u32) -> Option<Gone> {
+    /// Lets the key name the slot's blob, whatever it named before. Returns what became of that,
+    /// and the key that has made way, if one had to: the newest, which is found without a walk.
+    fn link(&mut self, key: KeyHash, slot: u32) -> (Unlinked, Option<KeyHash>) {
         let version = self.next_version();
-        let mut gone = None;
+        let (mut before, mut displaced) = (Unlinked::Absent, None);
         if let Some(at) = self.link_of(&key) {
             if self.links[at as usize].blob == slot {
                 self.links[at as usize].version = version;
-                return None;
+                return (before, displaced);
             }
-            gone = self.unlink(&key).last();
+            before = self.unlink(&key);
         }
-        self.named_bytes += self.blobs.slots[slot as usize].blob.len;
-        let first = &mut self.blobs.slots[slot as usize].first;
+        let held = &self.blobs.slots[slot as usize];
+        if held.blob.names >= NAMES_MAX {
+            let newest = self.links[held.first as usize].key;
+            self.unlink(&newest);
+            displaced = Some(newest);
+        }
+        let held = &mut self.blobs.slots[slot as usize];
+        held.blob.names += 1;
+        self.named_bytes += held.blob.len;
+        let first = &mut held.first;
         let link = Link {
             key,
             blob: slot,
@@ -530,7 +525,7 @@ impl Index {
         let links = &self.links;
         self.by_key
             .insert_unique(key.spread(), at, |&at| links[at as usize].key.spread());
-        gone
+        (before, displaced)
     }
 
     fn drop_link(&mut self, key: &KeyHash) {
@@ -563,7 +558,9 @@ impl Index {
 
     fn free(&mut self, at: u32) {
         let link = &mut self.links[at as usize];
-        self.named_bytes -= self.blobs.slots[link.blob as usize].blob.len;
+        let blob = &mut self.blobs.slots[link.blob as usize].blob;
+        blob.names -= 1;
+        self.named_bytes -= blob.len;
         link.blob = NONE;
         link.next = self.free_link;
         self.free_link = at;

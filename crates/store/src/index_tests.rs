@@ -36,7 +36,7 @@ fn a_blob_leaves_with_the_last_key_that_names_it() {
         (index.objects(), index.bodies(), index.allocated()),
         (2, 1, 4096)
     );
-    assert!(matches!(index.unlink(&key(1)), Unlinked::Shared));
+    assert!(matches!(index.unlink(&key(1)), Unlinked::Shared { .. }));
     let gone = index.unlink(&key(2)).last().expect("last key");
     assert_eq!(gone.blob.digest, digest(7));
     assert_eq!(
@@ -51,8 +51,8 @@ fn a_key_that_gets_another_body_releases_the_old_one_and_changes_its_version() {
     let mut index = lfuda();
     index.admit(key(1), digest(1), (5, 1), 0);
     let before = index.get(&key(1)).expect("held").version;
-    let (_, gone) = index.admit(key(1), digest(2), (5, 1), 0);
-    assert_eq!(gone.expect("old body").blob.digest, digest(1));
+    let named = index.admit(key(1), digest(2), (5, 1), 0);
+    assert_eq!(named.before.last().expect("old body").blob.digest, digest(1));
     let after = index.get(&key(1)).expect("held");
     assert_eq!(after.blob.digest, digest(2));
     assert_ne!(after.version, before);
@@ -77,10 +77,10 @@ fn all_keys_of_a_victim_go_with_it_and_what_is_held_stays() {
 #[test]
 fn a_touch_of_a_blob_that_has_left_does_not_count_for_the_next_in_its_slot() {
     let mut index = lfuda();
-    let (slot, _) = index.admit(key(1), digest(1), (5, 1), 0);
+    let Named { slot, .. } = index.admit(key(1), digest(1), (5, 1), 0);
     let id = index.get(&key(1)).expect("held").blob.id;
     index.unlink(&key(1));
-    let (again, _) = index.admit(key(2), digest(2), (5, 1), 0);
+    let Named { slot: again, .. } = index.admit(key(2), digest(2), (5, 1), 0);
     assert_eq!(slot, again);
     assert!(!index.touch(slot, id, 0));
     assert_eq!(index.get(&key(2)).expect("held").blob.uses, 1);

@@ -255,7 +255,7 @@ impl Core {
                 state.pending.blobs.insert(id, Some(slot));
             }
         }
-        state.open.retain(|_, file| file.strong_count() > 0);
+        state.open.retain(|_, (_, file)| file.strong_count() > 0);
     }
 
     /// Sees to it that the bodies admitted so far are on the disk.

@@ -97,7 +97,7 @@ impl Core {
         let mut state = lock(&self.state);
         let found = state.index.get(hash)?;
         let (slot, version, blob) = (found.slot, found.version, found.blob.clone());
-        let file = state.pin(&self.disk, blob.id);
+        let file = state.pin(&self.disk, slot, blob.id);
         Some(Known {
             slot,
             version,
@@ -256,7 +256,7 @@ impl Core {
             let mut state = lock(&self.state);
             let slot = state.index.slot_by_digest(digest)?;
             let blob = state.index.by_digest(digest)?.clone();
-            let file = state.pin(&self.disk, blob.id);
+            let file = state.pin(&self.disk, slot, blob.id);
             Known {
                 slot,
                 version: 0,

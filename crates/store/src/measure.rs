@@ -123,6 +123,7 @@ pub fn make_up_index(directory: &Path, count: u64, meta: &Meta) -> io::Result<()
                 uses: 1,
                 used_at: 0,
                 added_at: 0,
+                names: 0,
                 flags: 0,
             };
             batch.heads.push((hash, Some(Arc::from(head))));

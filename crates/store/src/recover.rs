@@ -25,7 +25,7 @@ use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::folders::Folders;
 use crate::hot::HotCache;
-use crate::index::{Gone, Index, SUSPECT, Unlinked, VERIFIED};
+use crate::index::{Gone, Index, SUSPECT, VERIFIED};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
 use crate::layout::{FileSystem, Layout, is_in_memory, subfolders};
@@ -274,16 +274,10 @@ impl Picture {
                 Change::Admit { head, blocks } => self.admit(&head, blocks),
                 Change::Renew { head } => self.renew(&head),
                 Change::Forget { key } => {
-                    let held = self
-                        .index
-                        .get(&key)
-                        .map(|found| (found.blob.id, found.slot));
-                    let gone = self.index.unlink(&key);
+                    let unlinked = self.index.unlink(&key);
                     self.pending.heads.insert(key, None);
-                    if let (Some((id, slot)), Unlinked::Shared) = (held, &gone) {
-                        self.pending.blobs.insert(id, Some(slot));
-                    }
-                    self.note_gone(gone.last());
+                    self.pending.note_unlinked(&unlinked);
+                    self.note_gone(unlinked.last());
                 }
                 Change::Remove { digest } => {
                     let held = self.index.slot_by_digest(&digest);
@@ -311,16 +305,13 @@ impl Picture {
             return;
         };
         let key = KeyHash::of(&head.key);
-        let (slot, gone) = self
+        let named = self
             .index
             .admit(key, head.digest, (head.len, blocks), now_u32());
-        self.note_gone(gone);
-        if let Some(id) = self.index.get(&key).map(|found| found.blob.id) {
-            // What is in place was written by another run: not verified by this one.
-            self.index.clear_flag(slot, id, VERIFIED);
-            self.pending.heads.insert(key, Some(Arc::clone(record)));
-            self.pending.blobs.insert(id, Some(slot));
-        }
+        // What is in place was written by another run: not verified by this one.
+        self.index.clear_flag(named.slot, named.id, VERIFIED);
+        self.pending.note_named(key, Arc::clone(record), &named);
+        self.note_gone(named.before.last());
     }
 
     fn renew(&mut self, record: &Arc<[u8]>) {

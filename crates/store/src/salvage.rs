@@ -217,8 +217,8 @@ fn name(
     };
     core.write_down(&mut journal, &[change]);
     let mut state = lock(&core.state);
-    let (slot, _) = state.index.admit(hash, digest, (len, blocks), now_u32());
-    let id = state.index.get(&hash).map(|found| found.blob.id)?;
+    let named = state.index.admit(hash, digest, (len, blocks), now_u32());
+    let (slot, id) = (named.slot, named.id);
     if placing {
         state.index.clear_flag(slot, id, VERIFIED);
         state.index.set_flag(slot, id, SUSPECT);
@@ -227,8 +227,10 @@ fn name(
         }
         state.limits.lose_unnamed(u64::from(blocks) * BLOCK);
     }
-    state.pending.heads.insert(hash, Some(Arc::clone(record)));
-    state.pending.blobs.insert(id, Some(slot));
+    state.pending.note_named(hash, Arc::clone(record), &named);
+    if let Some(displaced) = &named.displaced {
+        core.hot.remove(displaced);
+    }
     Some(true)
 }
 

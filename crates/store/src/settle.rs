@@ -155,7 +155,7 @@ fn claim(core: &Core, digest: &Digest) -> Claim {
 fn open(core: &Core, hot: Arc<Hot>, file: Option<Arc<BodyFile>>) -> io::Result<Stored> {
     let file = match file {
         Some(file) => file,
-        None => lock(&core.state).pin(&core.disk, hot.id),
+        None => lock(&core.state).pin(&core.disk, hot.slot, hot.id),
     };
     if hot.body.is_none() {
         file.open(core.root(), &hot.digest)?;
