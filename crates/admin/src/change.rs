@@ -304,7 +304,7 @@ async fn take(
         && is_held(store, &key, wanted).await
     {
         if key.has_variant() {
-            store.remember_vary(&key.base(), names);
+            store.remember_vary(&key.base(), names).await;
         }
         return Ok("held");
     }
@@ -333,7 +333,7 @@ async fn take(
     fill.commit().await.map_err(|error| error.to_string())?;
     if key.has_variant() {
         // As a request's look-up finds it: first by which fields responses differ.
-        store.remember_vary(&key.base(), names);
+        store.remember_vary(&key.base(), names).await;
     }
     Ok(if was_held { "held" } else { "stored" })
 }

@@ -152,11 +152,12 @@ impl Filter {
 
     /// The few objects that can be told without a walk, if that is so.
     fn directly(&self, store: &Store) -> Option<Vec<Object>> {
-        let exact = self.url.is_none() && !self.keys.is_empty();
+        // A key's variants are listed nowhere: where it has some, all objects are looked at.
+        let single = |key: &CacheKey| key.has_variant() || !store.varies(key);
+        let exact = self.url.is_none() && !self.keys.is_empty() && self.keys.iter().all(single);
         exact
             .then(|| self.keys.iter().filter_map(|key| store.object(key)))
             .map(|found| found.filter(|object| self.fits(object)).collect())
-            .filter(|found: &Vec<Object>| !found.is_empty())
     }
 
     /// Hands every object that fits to `each`, with progress in between, until it returns false.

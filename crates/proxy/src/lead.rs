@@ -234,7 +234,7 @@ pub(crate) async fn refresh(asked: &Asked, slot: Slot, held: &InHand, arrived: A
     if !confirms(held.entry.meta(), &parts, &fetched) {
         // It speaks of another version: the copy is not confirmed and not usable either. It leaves
         // while the slot is held, or another lead's newer one could be meant.
-        asked.shared.store.remove(held.entry.key());
+        asked.shared.store.remove(held.entry.key()).await;
         drop(slot);
         return Led::Again;
     }
@@ -247,7 +247,7 @@ pub(crate) async fn refresh(asked: &Asked, slot: Slot, held: &InHand, arrived: A
         },
         verdict => {
             if verdict == AfterConfirmation::Gone {
-                asked.shared.store.remove(key);
+                asked.shared.store.remove(key).await;
             }
             // It is good for who asked, and says nothing to those who wait with it.
             slot.release(Pass::NotShared.as_str());
@@ -340,7 +340,7 @@ pub(crate) async fn admitted(
     let names: Vec<String> = meta.vary().iter().map(|(name, _)| name.clone()).collect();
     if store.vary(&key.base()).await.unwrap_or_default() != names {
         // The newest answer says by which fields answers differ, and be it by none (RFC 9111 §4.1).
-        store.remember_vary(&key.base(), names);
+        store.remember_vary(&key.base(), names).await;
     }
     Ok((meta, key))
 }

@@ -88,7 +88,7 @@ async fn forget(asked: &Asked, url: &Url) {
     keys.dedup();
     for key in &keys {
         store.settled(key).await;
-        store.invalidate(key);
+        store.invalidate(key).await;
     }
 }
 

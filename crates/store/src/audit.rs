@@ -123,10 +123,8 @@ impl Store {
         };
         let mut written = Instant::now();
         for body in all.iter().skip(skipped) {
-            let checked = core.check(body, &mut progress);
-            if let Checked::Damaged(damaged) = &checked {
-                note_lost(&core.layout.lost(), damaged)?;
-            }
+            let lost = core.layout.lost();
+            let checked = core.check(body, &mut progress, |damaged| note_lost(&lost, damaged))?;
             progress.bodies += 1;
             let goes_on = each(&checked, progress) && !core.is_stopping();
             if !goes_on || written.elapsed() >= NOTE_EVERY {
@@ -186,7 +184,14 @@ impl Core {
         all
     }
 
-    fn check(&self, body: &Body, progress: &mut Progress) -> Checked {
+    /// Looks at a body. One that is not what it should be is dropped, once `note` has noted which
+    /// it was: its names are gone with it.
+    fn check(
+        &self,
+        body: &Body,
+        progress: &mut Progress,
+        note: impl FnOnce(&Damaged) -> io::Result<()>,
+    ) -> io::Result<Checked> {
         match self.judge(body) {
             Verdict::Whole => {
                 progress.bytes += body.len;
@@ -198,19 +203,20 @@ impl Core {
                 progress.unread += 1;
             }
             Verdict::Damaged(fault) => {
-                let objects = self.named_by(body);
+                let damaged = Damaged {
+                    digest: body.digest,
+                    fault,
+                    objects: self.named_by(body),
+                };
+                note(&damaged)?;
                 // It may have left in order meanwhile.
                 if self.lost(fault, body.slot, body.id, &body.digest) {
                     progress.damaged += 1;
-                    return Checked::Damaged(Damaged {
-                        digest: body.digest,
-                        fault,
-                        objects,
-                    });
+                    return Ok(Checked::Damaged(damaged));
                 }
             }
         }
-        Checked::Passed
+        Ok(Checked::Passed)
     }
 
     fn judge(&self, body: &Body) -> Verdict {
@@ -267,7 +273,8 @@ impl Core {
             });
             for body in due {
                 let seconds = body.len as f64 / SCRUB_RATE as f64;
-                self.check(&body, &mut Progress::default());
+                // Nothing is noted, so nothing can fail: who asks for it next brings it back.
+                let _ = self.check(&body, &mut Progress::default(), |_| Ok(()));
                 self.counters.scrubbed.add(1);
                 if !self.rest(Duration::from_secs_f64(seconds)) {
                     return;

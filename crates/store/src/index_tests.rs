@@ -52,7 +52,10 @@ fn a_key_that_gets_another_body_releases_the_old_one_and_changes_its_version() {
     index.admit(key(1), digest(1), (5, 1), 0);
     let before = index.get(&key(1)).expect("held").version;
     let named = index.admit(key(1), digest(2), (5, 1), 0);
-    assert_eq!(named.before.last().expect("old body").blob.digest, digest(1));
+    assert_eq!(
+        named.before.last().expect("old body").blob.digest,
+        digest(1)
+    );
     let after = index.get(&key(1)).expect("held");
     assert_eq!(after.blob.digest, digest(2));
     assert_ne!(after.version, before);

@@ -30,7 +30,9 @@ const JOURNAL_MAX: u64 = 16 << 20;
 /// Queued deliveries of one shard beyond which more are dropped and counted.
 const TOUCHES_MAX: usize = 65_536;
 const SHARDS: usize = 8;
-/// Blobs whose heat one group commit writes: bounds how long it holds the lock.
+/// Blobs whose records are made under the lock at a time: look-ups have it in between.
+const ENCODED_AT_ONCE: usize = if cfg!(test) { 3 } else { 512 };
+/// Blobs whose heat one group commit writes.
 const HEAT_MAX: usize = 50_000;
 const KEEPER: &str = "larder-keeper";
 
@@ -171,7 +173,7 @@ impl Drop for Keeper {
 }
 
 /// Mends what the start has found, while the store serves.
-fn mend(core: &Core) {
+pub(crate) fn mend(core: &Core) {
     let mending = std::mem::take(&mut *lock(&core.mending));
     if mending.unmeasured {
         salvage::measure(core);
@@ -240,6 +242,15 @@ fn keep(core: &Core) {
     }
 }
 
+/// What one group commit is to write.
+struct Taken {
+    batch: Batch,
+    /// Its blobs, by id.
+    slots: Vec<(u64, Option<u32>)>,
+    /// The last journal file of which all is in the batch.
+    journal_file: u64,
+}
+
 impl Core {
     fn has_pending(&self) -> bool {
         !lock(&self.state).pending.is_empty()
@@ -291,7 +302,11 @@ impl Core {
         if self.disk.is_frozen() {
             return true;
         }
-        let (mut batch, journal_file) = match self.take_batch(closing) {
+        let Taken {
+            mut batch,
+            slots,
+            journal_file,
+        } = match self.take_batch(closing) {
             Ok(taken) => taken,
             Err(e) => {
                 self.counters.fault(Fault::Journal, &e);
@@ -322,27 +337,19 @@ impl Core {
                 if let Some(error) = e.of_the_disk() {
                     self.judge_disk(&error);
                 }
-                self.put_back(batch);
+                self.put_back(batch, slots);
             }
         }
         self.count_index();
         is_written
     }
 
-    /// Takes a snapshot of what has changed and starts a new journal file behind it.
-    fn take_batch(&self, closing: bool) -> std::io::Result<(Batch, u64)> {
+    /// Takes what has changed and starts a new journal file behind it.
+    fn take_batch(&self, closing: bool) -> std::io::Result<Taken> {
         let mut journal = lock(&self.journal);
-        let before = journal.rotate()?;
+        let journal_file = journal.rotate()?;
         let mut state = lock(&self.state);
         let pending = std::mem::take(&mut state.pending);
-        let blobs = pending
-            .blobs
-            .into_iter()
-            .map(|(id, slot)| {
-                let held = slot.and_then(|slot| state.index.with_keys(slot, id));
-                (id, held.map(|(blob, keys)| codec::encode_blob(blob, &keys)))
-            })
-            .collect();
         state.facts = Facts {
             age: state.index.ranking.age,
             last_id: state.index.last_id(),
@@ -355,18 +362,43 @@ impl Core {
             policy: state.index.ranking.number(),
             ..state.facts
         };
+        let facts = self.facts_with_counts(state.facts);
+        let heads = Arc::new(pending.heads);
+        state.committing = Arc::clone(&heads);
+        drop((state, journal));
+        let slots: Vec<(u64, Option<u32>)> = pending.blobs.into_iter().collect();
         let batch = Batch {
-            heads: pending
-                .heads
+            heads: heads
                 .iter()
                 .map(|(key, head)| (*key, head.clone()))
                 .collect(),
-            blobs,
+            blobs: self.records_of(&slots),
             vary: pending.vary.into_iter().collect(),
-            facts: self.facts_with_counts(state.facts),
+            facts,
         };
-        state.committing = Arc::new(pending.heads);
-        Ok((batch, before))
+        Ok(Taken {
+            batch,
+            slots,
+            journal_file,
+        })
+    }
+
+    /// The records of blobs as they are by now. What has changed since the journal's new file began
+    /// is told there too, and reading it once more changes nothing; a blob that has left since then
+    /// leaves the index file with the next group commit, as its keys do.
+    fn records_of(&self, slots: &[(u64, Option<u32>)]) -> Vec<(u64, Option<Vec<u8>>)> {
+        let mut records = Vec::with_capacity(slots.len());
+        for some in slots.chunks(ENCODED_AT_ONCE) {
+            let state = lock(&self.state);
+            records.extend(some.iter().filter_map(|&(id, slot)| {
+                let Some(slot) = slot else {
+                    return Some((id, None));
+                };
+                let (blob, keys) = state.index.with_keys(slot, id)?;
+                Some((id, Some(codec::encode_blob(blob, &keys))))
+            }));
+        }
+        records
     }
 
     fn facts_with_counts(&self, facts: Facts) -> Facts {
@@ -381,15 +413,12 @@ impl Core {
     }
 
     /// A commit has failed: what it would have written waits for the next one.
-    fn put_back(&self, batch: Batch) {
+    fn put_back(&self, batch: Batch, slots: Vec<(u64, Option<u32>)>) {
         let mut state = lock(&self.state);
         for (key, head) in batch.heads {
             state.pending.heads.entry(key).or_insert(head);
         }
-        for (id, blob) in batch.blobs {
-            let slot = blob
-                .and_then(|blob| codec::decode_blob(&blob))
-                .and_then(|(blob, _)| state.index.slot_by_digest(&blob.digest));
+        for (id, slot) in slots {
             state.pending.blobs.entry(id).or_insert(slot);
         }
         for (key, names) in batch.vary {

@@ -141,10 +141,24 @@ impl Layout {
         self.root.join("verify.lost")
     }
 
-    /// Removes what fills of an earlier run have left.
-    pub(crate) fn clean_parts(&self) -> io::Result<()> {
+    /// Removes what fills of an earlier run have left. What cannot be removed is told, and stays.
+    pub(crate) fn clean_parts(&self, refused: impl Fn(&io::Error)) -> io::Result<()> {
         for entry in fs::read_dir(self.parts())? {
-            fs::remove_file(entry?.path())?;
+            if let Err(e) = fs::remove_file(entry?.path()) {
+                refused(&e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the folders survive a power loss; those of bodies are synced with each body.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let content = self.content();
+        for folder in content.ancestors() {
+            File::open(folder)?.sync_all()?;
+            if Some(folder) == self.root.parent() {
+                break;
+            }
         }
         Ok(())
     }

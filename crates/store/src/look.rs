@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::layout::{FileSystem, Layout};
 use crate::recover::{Parts, Picture, page_cache, read_table};
 use crate::room::Limits;
-use crate::table::{Facts, Loaded, RUNNING, Table};
+use crate::table::{Facts, Loaded, Table};
 
 /// Opens what is there, reading only. `why`: said of the cache for as long as it is open.
 ///
@@ -42,7 +42,7 @@ pub(crate) fn look(config: Config, why: &str) -> Result<Core, OpenError> {
         path: layout.journal(),
         source,
     })?;
-    let unclean = loaded.facts.clean == RUNNING || torn || !changes.is_empty();
+    let unclean = loaded.facts.is_unclean() || torn || !changes.is_empty();
     picture.replay(changes);
     if unclean {
         picture.suspect(loaded.facts.synced_id);

@@ -53,6 +53,9 @@ pub struct Reader {
     hop: Option<JoinHandle<Hopped>>,
     check: Option<Box<Check>>,
     gate: Option<Gate>,
+    /// A body that is not what it should be is being dropped; then the error is told.
+    dropping: Option<JoinHandle<()>>,
+    failed: Option<ReadError>,
     core: Weak<Core>,
 }
 
@@ -163,6 +166,8 @@ impl Reader {
             hop: None,
             check: None,
             gate: None,
+            dropping: None,
+            failed: None,
             core,
         }
     }
@@ -178,13 +183,23 @@ impl Reader {
 
     /// The next piece, at most 256 KiB; `None` at the end. After an error there is nothing more.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
-        let step = ready!(self.poll_piece(cx));
-        if let Some(Ok(bytes)) = &step {
-            self.position += bytes.len() as u64;
-        } else {
-            self.end = Some(self.position);
+        if self.failed.is_none() {
+            match ready!(self.poll_piece(cx)) {
+                Some(Ok(bytes)) => {
+                    self.position += bytes.len() as u64;
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Some(Err(error)) => self.failed = Some(error),
+                None => {}
+            }
         }
-        Poll::Ready(step)
+        if let Some(dropping) = &mut self.dropping {
+            // The only failure is a panic in it, which has been said.
+            let _ = ready!(Pin::new(dropping).poll(cx));
+            self.dropping = None;
+        }
+        self.end = Some(self.position);
+        Poll::Ready(self.failed.take().map(Err))
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
@@ -384,11 +399,14 @@ impl Reader {
         ReadError::Read(error)
     }
 
-    /// Drops a stored body that is not what it should be.
-    fn report(&self, fault: Fault) {
+    /// Drops a stored body that is not what it should be, where nobody else waits for the disk.
+    fn report(&mut self, fault: Fault) {
         if let (Source::File(_, hot), Some(core)) = (&self.source, self.core.upgrade()) {
             core.counters.fault(fault, &hot.digest);
-            core.drop_blob(hot.slot, hot.id);
+            let (slot, id) = (hot.slot, hot.id);
+            self.dropping = Some(tokio::task::spawn_blocking(move || {
+                core.drop_blob(slot, id);
+            }));
         }
     }
 }

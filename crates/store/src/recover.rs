@@ -34,7 +34,7 @@ use crate::patience::Patience;
 use crate::rank::Ranking;
 use crate::room::{Limits, Space};
 use crate::slices::Slices;
-use crate::table::{ENDED_UNTIDY, Facts, Loaded, RUNNING, Table, TableError};
+use crate::table::{ENDED_UNTIDY, Facts, Loaded, Table, TableError};
 use crate::unwritable::Unwritable;
 use crate::vary::Vary;
 
@@ -57,10 +57,15 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     let layout = Layout::take(&config.directory)?;
     let file =
         |step, path: std::path::PathBuf| move |source| OpenError::File { step, path, source };
-    layout
-        .clean_parts()
-        .map_err(file("clean", layout.parts()))?;
     let counters = Counters::default();
+    layout
+        .clean_parts(|e| counters.fault(Fault::Remove, e))
+        .map_err(file("clean", layout.parts()))?;
+    if config.durability == crate::config::Durability::Full {
+        layout
+            .sync()
+            .map_err(file("sync", layout.root().to_owned()))?;
+    }
     let (table, mut picture, loaded, mut mending) = open_table(&layout, &config, &disk, &counters)?;
     let (changes, torn) =
         Journal::replay(&layout.journal()).map_err(file("read", layout.journal()))?;
@@ -69,7 +74,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     }
     // An orderly end leaves an empty journal; one that is not empty tells of an end that came
     // before the mark of the last orderly one could be taken back.
-    let unclean = loaded.facts.clean == RUNNING || torn || !changes.is_empty();
+    let unclean = loaded.facts.is_unclean() || torn || !changes.is_empty();
     let known_id = picture.index.last_id();
     picture.replay(changes);
     picture.settle(&layout, known_id);
@@ -79,8 +84,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     // Bodies that only the damaged index names are in place, and count.
     mending.unmeasured = mending.orphans || mending.damaged.is_some();
     // A run that was stopped while it salvaged has collected nothing, however orderly it ended.
-    mending.orphans |=
-        mending.damaged.is_some() || unclean || loaded.facts.clean == ENDED_UNTIDY;
+    mending.orphans |= mending.damaged.is_some() || unclean || loaded.facts.clean == ENDED_UNTIDY;
     let journal = Journal::open(
         &layout.journal(),
         config.durability == crate::config::Durability::Full,

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind::NotADirectory, ErrorKind::NotFound};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -239,13 +239,17 @@ fn name(
 pub(crate) fn collect_orphans(core: &Core) -> io::Result<u64> {
     let mut bytes = 0;
     for first in fs::read_dir(core.layout.content())? {
-        for second in fs::read_dir(first?.path())? {
+        for second in listed(&first?.path())? {
             let second = second?.path();
             for file in listed(&second)? {
                 if core.is_stopping() {
                     return Ok(bytes);
                 }
-                bytes += collect(core, &file?.path())?;
+                // One that cannot be removed keeps no other.
+                match collect(core, &file?.path()) {
+                    Ok(freed) => bytes += freed,
+                    Err(e) => core.counters.fault(Fault::Remove, &e),
+                }
             }
             // Nobody else removes a folder that was empty when this run began.
             let gone = body::remove_folder(&second);
@@ -257,11 +261,12 @@ pub(crate) fn collect_orphans(core: &Core) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// A folder's entries; none if it went with the last of its bodies meanwhile.
+/// A folder's entries; none if it went with the last of its bodies meanwhile, or is a file that
+/// somebody has put there.
 fn listed(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
     match fs::read_dir(folder) {
         Ok(entries) => Ok(Some(entries).into_iter().flatten()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory) => Ok(None.into_iter().flatten()),
         Err(e) => Err(e),
     }
 }

@@ -120,27 +120,47 @@ impl Store {
         self.core.hot.close_files();
     }
 
+    /// True if a base key's responses are known to vary.
+    pub fn varies(&self, key: &CacheKey) -> bool {
+        self.vary_names(&KeyHash::of(key)).is_some()
+    }
+
     /// Remembers that a base key's responses vary by these fields; none: that they do not.
-    pub fn remember_vary(&self, key: &CacheKey, names: Vec<String>) {
+    pub async fn remember_vary(&self, key: &CacheKey, names: Vec<String>) {
         let hash = KeyHash::of(key);
         if self.vary_names(&hash).unwrap_or_default() == names {
             return;
         }
-        self.change_vary(hash, |vary| vary.remember(hash, names));
+        self.aside(move |store| store.change_vary(hash, |vary| vary.remember(hash, names)))
+            .await;
     }
 
     /// Forgets a base key with all its variants, and keeps nothing of what is being fetched under
-    /// them: something has changed what they would be (RFC 9111 §4.4). Blocking.
-    pub fn invalidate(&self, key: &CacheKey) {
-        self.purge_fills(|filled, _url| filled.base() == *key);
-        self.remove(key);
-        let hash = KeyHash::of(key);
-        if self.vary_names(&hash).is_some() {
-            self.change_vary(hash, |vary| {
-                vary.invalidate(&hash, now_u32().into());
-                None
-            });
-        }
+    /// them: something has changed what they would be (RFC 9111 §4.4).
+    pub async fn invalidate(&self, key: &CacheKey) {
+        let key = key.clone();
+        self.aside(move |store| {
+            store.purge_fills(|filled, _url| filled.base() == key);
+            store.purge(&key);
+            let hash = KeyHash::of(&key);
+            if store.varies(&key) {
+                store.change_vary(hash, |vary| {
+                    vary.invalidate(&hash, now_u32().into());
+                    None
+                });
+            }
+        })
+        .await;
+    }
+
+    /// Does what waits for the disk where no other request waits with it. `None`: it has failed in
+    /// a way that was said.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || work(&store)).await.ok()
     }
 
     /// Changes what is known of a key, and writes that down. The change may say which other key was
@@ -185,8 +205,10 @@ impl Store {
     }
 
     /// Forgets a key; its body leaves too if no other key names it. False: it was not there.
-    pub fn remove(&self, key: &CacheKey) -> bool {
-        self.purge(key).is_some()
+    pub async fn remove(&self, key: &CacheKey) -> bool {
+        let key = key.clone();
+        let removed = self.aside(move |store| store.purge(&key).is_some());
+        removed.await.unwrap_or(false)
     }
 
     /// As [`Store::remove`], for an administrator: returns the bytes of the body if it leaves with

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 use larder_policy::key::CacheKey;
@@ -11,9 +12,10 @@ use crate::core::Core;
 use crate::disk::Disk;
 use crate::error::BeginError;
 use crate::fill::Fill;
+use crate::index::{NAMES_MAX, SUSPECT};
 use crate::reader::{Checking, Reader};
 use crate::test_support::sample_meta;
-use crate::{Config, Entry, Order, Store, recover};
+use crate::{Config, Entry, Order, Store, keeper, lock, recover, salvage};
 
 /// No keeper: nothing happens beside the test.
 fn core(directory: &std::path::Path) -> Arc<Core> {
@@ -196,4 +198,152 @@ async fn a_clock_that_jumps_costs_no_object_and_keeps_the_order_of_leaving() {
     let audit = store.verify(true, |_, _| true).expect("reads");
     assert!(audit.bodies > 30, "{audit:?}");
     assert_eq!((audit.damaged, audit.unread), (0, 0));
+}
+
+#[tokio::test]
+async fn a_stop_while_an_index_is_mended_costs_neither_names_nor_bodies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = core(folder.path());
+    for name in ["a", "b"] {
+        let body = Bytes::from(name.repeat(9_000));
+        put(&first, name, body).await.expect("stored");
+    }
+    first.checkpoint();
+    assert!(first.commit(true));
+    drop(first);
+    let path = folder.path().join("index.redb");
+    let mut bytes = std::fs::read(&path).expect("there");
+    bytes[..4096].fill(0);
+    std::fs::write(&path, bytes).expect("written");
+    // Stopped before anything was read, twice; each time in order.
+    for _ in 0..2 {
+        let stopped = core(folder.path());
+        stopped.stopping.store(true, Ordering::Relaxed);
+        keeper::mend(&stopped);
+        assert!(stopped.layout.damaged_index().exists());
+        stopped.checkpoint();
+        assert!(stopped.commit(true));
+    }
+    let again = core(folder.path());
+    keeper::mend(&again);
+    assert!(!again.layout.damaged_index().exists());
+    for name in ["a", "b"] {
+        let found = Core::lookup(&again, &key(name)).await;
+        assert_eq!(found.expect("kept").len(), 9_000);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_leaves_a_shared_body_leaves_its_record_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shared = Bytes::from_static(b"shared");
+    for is_replayed in [false, true] {
+        let first = core(folder.path());
+        put(&first, "moves", shared.clone()).await.expect("stored");
+        put(&first, "stays", shared.clone()).await.expect("stored");
+        assert!(first.commit(false));
+        put(&first, "moves", Bytes::from_static(b"its own"))
+            .await
+            .expect("stored");
+        // Else the journal tells of it.
+        if !is_replayed {
+            assert!(first.commit(false));
+        }
+        drop(first);
+        // The second start reads what the first has made of it.
+        for _ in 0..2 {
+            let again = core(folder.path());
+            let found = Core::lookup(&again, &key("moves")).await;
+            assert_eq!(found.expect("kept").len(), 7);
+            assert_eq!(again.snapshot().objects, 2);
+            assert_eq!(again.snapshot().faults_total(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_has_a_bounded_number_of_names_and_those_are_found_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = core(folder.path());
+    let names = u64::from(NAMES_MAX) + 3;
+    for n in 0..names {
+        let same = Bytes::from_static(b"the same page for any URL");
+        put(&first, &n.to_string(), same).await.expect("stored");
+    }
+    assert!(first.commit(false));
+    assert_eq!(first.snapshot().objects, u64::from(NAMES_MAX));
+    drop(first);
+    let again = core(folder.path());
+    assert_eq!(again.snapshot().objects, u64::from(NAMES_MAX));
+    for n in [0, names - 1] {
+        let found = Core::lookup(&again, &key(&n.to_string())).await;
+        assert!(found.is_some(), "the oldest and the newest stay: {n}");
+    }
+    assert!(
+        Core::lookup(&again, &key(&(names - 2).to_string()))
+            .await
+            .is_none()
+    );
+    assert_eq!(again.snapshot().faults_total(), 0);
+}
+
+#[tokio::test]
+async fn room_is_made_in_steps_and_not_beyond_its_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let core = core(folder.path());
+    for n in 0..600 {
+        put(&core, &n.to_string(), Bytes::from(n.to_string()))
+            .await
+            .expect("stored");
+    }
+    {
+        let mut state = lock(&core.state);
+        let total = state.limits.total(state.index.allocated(), &core.space);
+        state.limits.bytes_max = total;
+    }
+    let wanted = 500 * 4096;
+    let late = core.make_room_until(wanted, Instant::now());
+    assert_eq!(late.expect_err("too late").as_str(), "no-room");
+    let after_a_step = core.snapshot().bodies;
+    assert!((300..400).contains(&after_a_step), "{after_a_step}");
+    core.make_room(wanted).expect("the rest in time");
+    assert!(core.snapshot().bodies <= 100);
+}
+
+#[tokio::test]
+async fn an_orderly_end_without_its_checkpoint_leaves_bodies_suspect() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = core(folder.path());
+    put(&first, "k", Bytes::from_static(b"body"))
+        .await
+        .expect("stored");
+    assert!(first.commit(true));
+    drop(first);
+    let again = core(folder.path());
+    let all_suspect = lock(&again.state)
+        .index
+        .iter()
+        .all(|(_, blob)| blob.is(SUSPECT));
+    assert!(all_suspect);
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_keeps_nothing_else_from_being_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let core = core(folder.path());
+    let orphan = crate::Digest::of(b"orphan");
+    let path = folder.path().join(orphan.content_path());
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(&path, b"orphan").expect("written");
+    let content = core.layout.content();
+    // A file where folders are, and a folder where a body should be.
+    std::fs::write(content.join("00"), b"stray").expect("written");
+    let odd = content.join("01/02").join("ab".repeat(30));
+    std::fs::create_dir_all(odd).expect("made");
+    salvage::collect_orphans(&core).expect("goes through all");
+    assert!(!path.exists());
+    drop(core);
+    std::fs::create_dir(folder.path().join("parts/odd")).expect("made");
+    let again = self::core(folder.path());
+    assert_eq!(again.snapshot().faults_of(crate::Fault::Remove), 1);
 }

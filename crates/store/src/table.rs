@@ -106,6 +106,12 @@ pub(crate) const ENDED: u64 = 1;
 pub(crate) const ENDED_UNTIDY: u64 = 2;
 
 impl Facts {
+    /// True unless the run ended in order, with all that it had admitted on the disk: its last
+    /// checkpoint may have failed.
+    pub(crate) fn is_unclean(&self) -> bool {
+        self.clean == RUNNING || self.synced_id < self.last_id
+    }
+
     fn numbers(&self) -> [u64; 11] {
         [
             self.age,

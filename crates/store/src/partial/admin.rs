@@ -116,7 +116,7 @@ impl Core {
         let paths = paths.filter(|path| path.extension().is_none());
         paths
             .filter_map(|path| {
-                let Record { head, blocks, .. } = disk::read_record(&path)?;
+                let Record { head, blocks, .. } = disk::read_record(&path).ok()??;
                 let data = fs::metadata(path).ok()?;
                 let held = blocks.keys().map(|block| {
                     let (start, end) = disk::span_of(*block, head.len);

@@ -209,20 +209,29 @@ impl Partial {
     pub(super) fn verify_from(&self, from: u32) -> Option<(u32, Verdict)> {
         // What others work beside stays as it is.
         let is_idle = self.is_idle();
-        let mut kept = lock(&self.inner.kept);
         if self.is_over() {
             return None;
         }
-        let earlier = kept.unchecked.range(from..).next();
-        let of_now = kept.sums.range(from..).next().filter(|_| is_idle);
-        let (&block, &expected) = earlier.into_iter().chain(of_now).min()?;
+        let (block, expected) = {
+            let kept = lock(&self.inner.kept);
+            let earlier = kept.unchecked.range(from..).next();
+            let of_now = kept.sums.range(from..).next().filter(|_| is_idle);
+            let (block, sum) = earlier.into_iter().chain(of_now).min()?;
+            (*block, *sum)
+        };
         let span = self.span_of(block);
+        // Clients wait for `kept`: it is not held while the disk is read.
         let found = self.inner.file.file().and_then(|file| sum_of(file, span));
         let verdict = match found {
             Ok(found) if found == expected => Verdict::Whole,
             Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => Verdict::Unread(e),
             _ => {
+                let mut kept = lock(&self.inner.kept);
                 if kept.unchecked.remove(&block).is_none() {
+                    if kept.sums.get(&block) != Some(&expected) {
+                        // It has been compared, or drawn anew, meanwhile.
+                        return Some((block, Verdict::Whole));
+                    }
                     kept.sums.remove(&block);
                     self.inner.running.retract(span.0, span.1);
                 }
@@ -244,10 +253,18 @@ pub(super) struct Record {
     pub(super) blocks: BTreeMap<u32, u32>,
 }
 
-/// Reads the record beside a file, if it is one.
-pub(super) fn read_record(path: &Path) -> Option<Record> {
-    let record = fs::read(record_path(path)).ok()?;
-    let mut scan = Scan(codec::payload(MAGIC, &record)?);
+/// Reads the record beside a file; `None`: there is none, or it is no record. An error says nothing
+/// about it.
+pub(super) fn read_record(path: &Path) -> io::Result<Option<Record>> {
+    match fs::read(record_path(path)) {
+        Ok(record) => Ok(decode_record(&record)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn decode_record(record: &[u8]) -> Option<Record> {
+    let mut scan = Scan(codec::payload(MAGIC, record)?);
     let head = codec::decode_head(scan.bytes()?)?;
     let origin = scan.text()?.to_owned();
     let mut blocks = BTreeMap::new();
@@ -284,9 +301,14 @@ impl Core {
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         let paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         for path in paths.iter().filter(|path| path.extension().is_none()) {
-            if self.load_partial(path).is_none() {
-                remove(path);
-                remove(&record_path(path));
+            match self.load_partial(path) {
+                Ok(true) => {}
+                Ok(false) => {
+                    remove(path);
+                    remove(&record_path(path));
+                }
+                // Too many open files, a failing disk: the next start may have it.
+                Err(e) => self.counters.fault(Fault::Read, &e),
             }
         }
         for path in paths.iter().filter(|path| path.extension().is_some()) {
@@ -300,25 +322,30 @@ impl Core {
         self.drop_partials(self.excess());
     }
 
-    fn load_partial(self: &Arc<Self>, path: &Path) -> Option<()> {
+    /// False: there is no such object.
+    fn load_partial(self: &Arc<Self>, path: &Path) -> io::Result<bool> {
+        let Some(record) = read_record(path)? else {
+            return Ok(false);
+        };
         let Record {
             head,
             origin,
             blocks: unchecked,
-        } = read_record(path)?;
-        let data = fs::metadata(path)
-            .ok()
-            .filter(|data| data.len() == head.len)?;
+        } = record;
+        let data = fs::metadata(path)?;
+        if data.len() != head.len {
+            return Ok(false);
+        }
         let room = room_of(data.blocks() * 512);
         let reservation = Reservation::take(&self.space, room);
-        let file = BodyFile::kept(&self.disk, path.to_owned(), head.len, reservation).ok()?;
+        let file = BodyFile::kept(&self.disk, path.to_owned(), head.len, reservation)?;
         let file = Arc::new(file);
         let meta = Arc::new(head.meta);
         let running = Running::in_parts(self, meta, head.len, Arc::clone(&file));
         let partial = Partial::new(self, &head.key, origin, running, file);
         lock(&partial.inner.kept).unchecked = unchecked;
         self.shelve(&partial);
-        Some(())
+        Ok(true)
     }
 
     /// Lets partial objects leave until `bytes` are free of what they occupied, or none is idle.
@@ -328,7 +355,8 @@ impl Core {
         while freed < bytes
             && let Some(oldest) = self.shelf.oldest_idle()
         {
-            freed += oldest.bytes().max(1);
+            // What its file holds: of an earlier run no byte counts as there before it is compared.
+            freed = u64::saturating_add(freed, oldest.file().room().max(1));
             oldest.leave(self);
         }
     }

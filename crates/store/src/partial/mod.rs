@@ -454,11 +454,6 @@ impl Partial {
         lock(&self.inner.claims).is_empty() && !self.inner.running.is_promised()
     }
 
-    /// Bytes that are there.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.inner.running.with_extents(extents::Extents::total)
-    }
-
     fn span_of(&self, block: u32) -> (u64, u64) {
         disk::span_of(block, self.inner.length)
     }

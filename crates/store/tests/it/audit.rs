@@ -148,3 +148,24 @@ async fn the_slices_of_one_download_count_once() {
     }
     panic!("{:?}", store.object(&key("image")));
 }
+
+#[tokio::test]
+async fn a_damaged_body_that_cannot_be_noted_is_not_dropped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let entry = put(&store, "k", &body("k", 300_000)).await;
+    let path = folder.path().join(entry.digest.content_path());
+    drop((entry, store));
+    let mut bytes = fs::read(&path).expect("in place");
+    bytes[7] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    // A list that cannot be written.
+    let list = folder.path().join("verify.lost");
+    fs::create_dir(&list).expect("made");
+    let store = open(folder.path());
+    assert!(store.verify(true, |_, _| true).is_err());
+    assert!(store.object(&key("k")).is_some(), "its name is still known");
+    fs::remove_dir(&list).expect("empty");
+    assert_eq!(store.verify(true, |_, _| true).expect("noted").damaged, 1);
+    assert_eq!(store.lost().len(), 1);
+}

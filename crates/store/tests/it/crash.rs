@@ -158,7 +158,7 @@ async fn work(folder: &Path, seed: u64) {
         match random.below(10) {
             0 => {
                 say(&format!("begin-remove {name}"));
-                store.remove(&key(&name.to_string()));
+                store.remove(&key(&name.to_string())).await;
                 say(&format!("removed {name}"));
             }
             1 => {

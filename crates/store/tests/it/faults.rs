@@ -48,7 +48,7 @@ async fn session(store: &Store) {
         look(store, name).await;
     }
     store.sync().await;
-    store.remove(&key("b"));
+    store.remove(&key("b")).await;
     assert!(store.lookup(&key("b")).await.is_none());
 }
 
@@ -200,7 +200,9 @@ async fn after_a_disk_has_failed_the_running_store_writes_its_index_again() {
     crate::support::put(&store, "before", &whole).await;
     // Between the journal's new file and the index's commit, if the keeper leaves it to us.
     for round in 0..100 {
-        store.remember_vary(&key(&format!("vary{round}")), vec!["accept".into()]);
+        store
+            .remember_vary(&key(&format!("vary{round}")), vec!["accept".into()])
+            .await;
         disk.set_failing(Some(2));
         store.sync().await;
         disk.set_failing(None);

@@ -119,11 +119,11 @@ async fn equal_bodies_under_two_keys_are_one_file_that_stays_for_the_second() {
         put(&store, "b", &body).await;
         let snapshot = store.snapshot();
         assert_eq!((snapshot.objects, snapshot.bodies), (2, 1));
-        assert!(store.remove(&key("a")));
-        assert!(!store.remove(&key("a")));
+        assert!(store.remove(&key("a")).await);
+        assert!(!store.remove(&key("a")).await);
         assert!(store.lookup(&key("a")).await.is_none());
         assert_eq!(get(&store, "b").await.expect("still there"), body);
-        assert!(store.remove(&key("b")));
+        assert!(store.remove(&key("b")).await);
         assert_eq!(store.snapshot().bodies, 0);
     }
 }

@@ -49,7 +49,7 @@ async fn looking_changes_nothing_and_several_may() {
         for store in [&one, &other] {
             assert_eq!(get(store, "held").await.expect("held"), whole);
             assert_eq!(refused(store, "new").await, "no-cache");
-            store.remove(&key("held"));
+            store.remove(&key("held")).await;
             assert_eq!(get(store, "held").await, None);
         }
         assert!(one.snapshot().read_only.is_some());
@@ -93,7 +93,9 @@ async fn a_directory_of_a_later_version_is_left_alone_and_the_server_goes_on_wit
     assert!(why.contains("larder cache 99"), "{why}");
     assert_eq!(get(&store, "any").await, None);
     assert_eq!(refused(&store, "any").await, "no-cache");
-    store.remember_vary(&key("any"), vec!["accept".into()]);
+    store
+        .remember_vary(&key("any"), vec!["accept".into()])
+        .await;
     store.sync().await;
     assert_eq!(store.snapshot().faults_total(), 0);
     store.close().await;

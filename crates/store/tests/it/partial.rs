@@ -261,7 +261,7 @@ async fn forgetting_a_key_forgets_its_parts() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     with_block(&store, "a", 0).await;
-    assert!(store.remove(&key("a")));
+    assert!(store.remove(&key("a")).await);
     assert!(store.partial(&key("a")).is_none());
     // A record that was being written when it left goes right after.
     for _ in 0..500 {

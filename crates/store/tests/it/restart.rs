@@ -15,7 +15,9 @@ async fn an_orderly_stop_keeps_objects_heads_counts_and_names_of_vary() {
     let (small, big) = (body("small", 3_000), body("big", 800_000));
     put(&store, "small", &small).await;
     put(&store, "big", &big).await;
-    store.remember_vary(&key("small"), vec!["accept".into(), "x-a".into()]);
+    store
+        .remember_vary(&key("small"), vec!["accept".into(), "x-a".into()])
+        .await;
     store.close().await;
     drop(store);
     let store = open(folder.path());
