@@ -167,10 +167,11 @@ impl Journal {
 
     /// Removes the files up to this number: the index file holds what they say.
     pub(crate) fn discard_through(folder: &Path, number: u64) -> io::Result<()> {
-        let taken_over = numbers(folder)?.into_iter().filter(|held| *held <= number);
-        // One that cannot be removed keeps no other; the last such error is told.
+        let numbers = numbers(folder)?.into_iter();
+        let taken_over = numbers.filter(|held| *held <= number);
+        // One that cannot be removed keeps no other; the first such error is told.
         let removed = taken_over.map(|held| fs::remove_file(path_of(folder, held)));
-        removed.filter(Result::is_err).last().unwrap_or(Ok(()))
+        removed.fold(Ok(()), Result::and)
     }
 
     /// Reads every change that is in the folder, oldest first, and tells if one was unreadable.
