@@ -110,7 +110,7 @@ async fn a_disk_that_is_behind_holds_back_what_is_to_come_and_loses_nothing() {
     let (let_go, wait) = std::sync::mpsc::channel::<()>();
     let (begun, ready) = std::sync::mpsc::channel::<()>();
     let holder = std::thread::spawn(move || {
-        let _journal = crate::lock(&held.journal);
+        let _journal = lock(&held.journal);
         begun.send(()).expect("heard");
         let _told = wait.recv();
     });
@@ -156,7 +156,7 @@ async fn a_disk_that_is_behind_holds_back_what_is_to_come_and_loses_nothing() {
     put(&core, "later", Bytes::from_static(b"later"))
         .await
         .expect("stored");
-    assert_eq!(crate::lock(&core.state).index.objects(), 81);
+    assert_eq!(lock(&core.state).index.objects(), 81);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
