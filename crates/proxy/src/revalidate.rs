@@ -90,7 +90,7 @@ async fn freshened(asked: &Asked, slot: Slot, held: &InHand, arrived: &Arrived) 
     let told = told.and_then(|told| told.to_str().ok()?.parse::<u64>().ok());
     let is_as_long = told.is_none_or(|told| told == held.entry.len());
     if !is_as_long || !confirms(meta, &fields, &fetched) {
-        asked.shared.store.remove(held.entry.key());
+        asked.shared.store.remove(held.entry.key()).await;
         return;
     }
     let meta = refreshed(meta, &fields, fetched);
@@ -100,7 +100,7 @@ async fn freshened(asked: &Asked, slot: Slot, held: &InHand, arrived: &Arrived) 
         AfterConfirmation::Renewed => drop(slot.refresh(meta).await),
         AfterConfirmation::Untouched => {}
         AfterConfirmation::Gone => {
-            asked.shared.store.remove(key);
+            asked.shared.store.remove(key).await;
         }
     }
 }
