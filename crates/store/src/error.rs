@@ -20,6 +20,14 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory is not larder's: nothing is made, changed or removed there.
+    #[error("{} is no larder cache: {why}", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What it is instead, and what to do.
+        why: String,
+    },
     /// A later version of the program laid the directory out.
     #[error("cache directory {} has format {found}, this version knows up to {known}", path.display())]
     Newer {
@@ -58,7 +66,7 @@ impl OpenError {
 
     pub(crate) fn is_the_operators(&self) -> bool {
         match self {
-            Self::Held { .. } => true,
+            Self::Held { .. } | Self::Foreign { .. } => true,
             Self::Newer { .. } => false,
             Self::NotWritable { source, .. } | Self::File { source, .. } => {
                 Self::is_of_the_operator(source.kind())

@@ -3,7 +3,7 @@
 //! ```text
 //! DIRECTORY/          or DIRECTORY/larder/ beside another cache's files, which are never touched
 //!   VERSION           "larder cache 1"
-//!   lock              held while a process has the store open
+//!   lock              held while a process has the store open; says which run wrote the index file
 //!   content-v2/…      bodies, cacache's content layout
 //!   parts/            fills in flight
 //!   partials/         objects of which parts are held, and what of them
@@ -17,7 +17,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
@@ -33,26 +33,30 @@ const MARGIN_PERCENT: u64 = 2;
 pub(crate) struct Layout {
     root: PathBuf,
     /// Open for as long as the lock is to be held.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Layout {
-    /// Takes the directory: makes the folders, the lock and the format mark.
+    /// Takes the directory: makes the folders, the lock and the format mark. One that holds
+    /// anything else is somebody else's, and not touched.
     pub(crate) fn take(directory: &Path) -> Result<Self, OpenError> {
         let not_writable = |source| OpenError::NotWritable {
             path: directory.to_owned(),
             source,
         };
-        fs::create_dir_all(directory).map_err(not_writable)?;
-        let root = if is_foreign(directory) {
-            directory.join("larder")
-        } else {
-            directory.to_owned()
-        };
+        let root = root_of(directory);
+        if !is_ours(&root)?
+            && let Some(other) = others_file(&root).map_err(not_writable)?
+        {
+            let why =
+                format!("{other} is in it: name an empty folder, or one that is not there yet");
+            return Err(OpenError::Foreign { path: root, why });
+        }
         fs::create_dir_all(&root).map_err(not_writable)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(root.join("lock"))
             .map_err(not_writable)?;
@@ -63,7 +67,7 @@ impl Layout {
         check_version(&root)?;
         let layout = Self {
             root,
-            _lock: Some(lock),
+            lock: Some(lock),
         };
         for folder in [
             layout.content(),
@@ -76,21 +80,27 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Sees to it that the directory is a cache already.
+    pub(crate) fn expect(directory: &Path) -> Result<(), OpenError> {
+        let root = root_of(directory);
+        if is_ours(&root)? {
+            return Ok(());
+        }
+        let why = "nothing has been kept in it".to_owned();
+        Err(OpenError::Foreign { path: root, why })
+    }
+
     /// Looks at a directory that somebody has laid out; nothing is made. Several may look at once,
     /// while nobody writes.
     pub(crate) fn look(directory: &Path) -> Result<Self, OpenError> {
-        let root = if is_foreign(directory) {
-            directory.join("larder")
-        } else {
-            directory.to_owned()
-        };
-        read_version(&root)?;
+        let root = root_of(directory);
+        Self::expect(directory)?;
         let lock = File::open(root.join("lock")).ok();
         let taken = lock.as_ref().map(File::try_lock_shared);
         match taken {
             Some(Err(TryLockError::WouldBlock)) => Err(OpenError::Held { path: root }),
             // A file system without locks: nobody can have it either.
-            _ => Ok(Self { root, _lock: lock }),
+            _ => Ok(Self { root, lock }),
         }
     }
 
@@ -98,8 +108,39 @@ impl Layout {
     pub(crate) fn nowhere(directory: &Path) -> Self {
         Self {
             root: directory.to_owned(),
-            _lock: None,
+            lock: None,
         }
+    }
+
+    /// True unless the directory has been pulled away: its lock is the one that is held.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let Some(held) = self.lock.as_ref().and_then(|lock| lock.metadata().ok()) else {
+            return true;
+        };
+        let there = fs::metadata(self.root.join("lock"));
+        there.is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino()))
+    }
+
+    /// The run that has last had the index file; 0 where nobody has said.
+    pub(crate) fn run(&self) -> u64 {
+        let mut text = [0; 16];
+        let lock = self.lock.as_ref();
+        let read = lock.map(|lock| lock.read_exact_at(&mut text, 0));
+        let text = std::str::from_utf8(&text).unwrap_or_default();
+        let number = u64::from_str_radix(text, 16).unwrap_or(0);
+        if matches!(read, Some(Ok(()))) {
+            number
+        } else {
+            0
+        }
+    }
+
+    /// Says which run has the index file.
+    pub(crate) fn set_run(&self, run: u64) -> io::Result<()> {
+        let text = format!("{run:016x}\n");
+        self.lock
+            .as_ref()
+            .map_or(Ok(()), |lock| lock.write_all_at(text.as_bytes(), 0))
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -218,6 +259,70 @@ pub(crate) fn allocated(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |data| data.blocks() * 512)
 }
 
+/// The folder that is to be larder's own.
+fn root_of(directory: &Path) -> PathBuf {
+    if is_foreign(directory) {
+        directory.join("larder")
+    } else {
+        directory.to_owned()
+    }
+}
+
+/// True if larder has laid this folder out: its format mark says so, or, where that has been lost,
+/// the index beside it.
+fn is_ours(root: &Path) -> Result<bool, OpenError> {
+    if fs::metadata(root).is_ok_and(|data| !data.is_dir()) {
+        let (path, why) = (root.to_owned(), "it is a file".to_owned());
+        return Err(OpenError::Foreign { path, why });
+    }
+    let marked = match read_version(root) {
+        Err(OpenError::File { source, .. })
+            if matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            false
+        }
+        read => read?,
+    };
+    let has = |name: &str| root.join(name).is_file();
+    Ok(marked || (has("lock") && (has("index.redb") || has("index.damaged"))))
+}
+
+/// A name in the folder that neither larder's first start nor a file system leaves there.
+fn others_file(root: &Path) -> io::Result<Option<String>> {
+    const NOTHING: [&str; 4] = ["lost+found", "lock", "VERSION", "VERSION.new"];
+    const FOLDERS: [&str; 4] = ["content-v2", "parts", "partials", "journal"];
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let is_nothing = name.starts_with('.')
+            || NOTHING.contains(&name.as_str())
+            || (FOLDERS.contains(&name.as_str()) && is_empty(&root.join(&name)));
+        // Somebody who starts at the same time may have marked the folder meanwhile.
+        if !is_nothing && !is_ours(root).unwrap_or(false) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// True for a folder without anything but an empty folder for bodies.
+fn is_empty(folder: &Path) -> bool {
+    let inside = |folder: &Path| -> Option<Vec<_>> {
+        fs::read_dir(folder).ok()?.collect::<io::Result<_>>().ok()
+    };
+    let is_bare = |entry: &fs::DirEntry| {
+        entry.file_name() == "sha256" && inside(&entry.path()).is_some_and(|all| all.is_empty())
+    };
+    inside(folder).is_some_and(|all| all.iter().all(is_bare))
+}
+
 /// True if another cache's files lie here: Squid's spool has `00` … and `swap.state`.
 fn is_foreign(directory: &Path) -> bool {
     ["swap.state", "00", "rock"]
@@ -251,12 +356,19 @@ fn read_version(root: &Path) -> Result<bool, OpenError> {
         return Ok(false);
     }
     let number = text.trim().strip_prefix("larder cache ");
+    let found: String = text.trim().chars().take(60).collect();
     match number.and_then(|number| number.parse::<u32>().ok()) {
         Some(number) if number <= FORMAT => Ok(true),
-        _ => Err(OpenError::Newer {
+        Some(_) => Err(OpenError::Newer {
             path: root.to_owned(),
-            found: text.trim().chars().take(60).collect(),
+            found,
             known: FORMAT,
+        }),
+        None => Err(OpenError::Foreign {
+            path: root.to_owned(),
+            why: format!(
+                "its VERSION says {found:?}: name another folder; where it is one, remove that file"
+            ),
         }),
     }
 }
@@ -352,7 +464,76 @@ mod tests {
         fs::write(folder.path().join("VERSION"), "larder cache 99\n").expect("written");
         let error = Layout::take(folder.path()).expect_err("newer");
         assert!(error.to_string().contains("larder cache 99"), "{error}");
-        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 2);
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn a_folder_with_anybody_elses_files_is_refused_and_not_touched() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names = || -> Vec<_> {
+            let entries = fs::read_dir(folder.path()).expect("readable");
+            entries
+                .map(|entry| entry.expect("readable").file_name())
+                .collect()
+        };
+        fs::create_dir(folder.path().join("parts")).expect("made");
+        fs::write(folder.path().join("parts/gear.stl"), b"precious").expect("written");
+        for version in [None, Some(""), Some("1.2.3\n")] {
+            if let Some(version) = version {
+                fs::write(folder.path().join("VERSION"), version).expect("written");
+            }
+            let before = names();
+            for refused in [
+                Layout::take(folder.path()),
+                Layout::look(folder.path()),
+                Layout::expect(folder.path()).and_then(|()| Layout::take(folder.path())),
+            ] {
+                assert!(
+                    matches!(refused, Err(OpenError::Foreign { .. })),
+                    "{refused:?}"
+                );
+            }
+            assert_eq!(names(), before);
+        }
+        let kept = fs::read(folder.path().join("parts/gear.stl"));
+        assert_eq!(kept.expect("there"), b"precious");
+    }
+
+    #[test]
+    fn what_a_file_system_or_a_first_start_leaves_is_nobodys() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("lost+found")).expect("made");
+        for name in [".hidden", "lock", "VERSION.new"] {
+            fs::write(folder.path().join(name), b"").expect("written");
+        }
+        let looked = Layout::look(folder.path()).map(drop);
+        assert!(
+            matches!(looked, Err(OpenError::Foreign { .. })),
+            "{looked:?}"
+        );
+        drop(Layout::take(folder.path()).expect("usable"));
+        fs::write(folder.path().join("index.redb"), b"").expect("written");
+        fs::remove_file(folder.path().join("VERSION")).expect("removed");
+        assert!(
+            Layout::take(folder.path()).is_ok(),
+            "its mark is lost, and nothing else"
+        );
+    }
+
+    #[test]
+    fn a_directory_that_is_pulled_away_is_known_by_its_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (here, away) = (folder.path().join("here"), folder.path().join("away"));
+        let layout = Layout::take(&here).expect("free");
+        assert!(layout.is_in_place());
+        fs::rename(&here, &away).expect("moved");
+        assert!(!layout.is_in_place());
+        // What is mounted there instead is another.
+        let other = Layout::take(&here).expect("free");
+        assert!(!layout.is_in_place() && other.is_in_place());
+        fs::remove_dir_all(&here).expect("removed");
+        fs::rename(&away, &here).expect("moved");
+        assert!(layout.is_in_place());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::entry::Entry;
 use crate::error::OpenError;
 use crate::journal::Change;
 use crate::keeper::Keeper;
+use crate::layout::Layout;
 use crate::lock;
 use crate::look;
 use crate::partial::Partial;
@@ -40,6 +41,15 @@ impl Store {
     /// index is no error: it is said, and the store serves with what can be had.
     pub fn open(config: Config) -> Result<Self, OpenError> {
         Self::open_on(config, Disk::default())
+    }
+
+    /// As [`Store::open`], of a directory that is a cache already.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; [`OpenError::Foreign`] for one that is no cache yet.
+    pub fn open_existing(config: Config) -> Result<Self, OpenError> {
+        Layout::expect(&config.directory)?;
+        Self::open(config)
     }
 
     /// As [`Store::open`], on a disk that fails as planned: for tests.
