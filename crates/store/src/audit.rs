@@ -6,7 +6,7 @@
 //! same share of all digests. What is damaged is dropped and counted like anything found at a hit.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -224,9 +224,9 @@ impl Core {
             return Verdict::Gone;
         }
         let path = self.root().join(body.digest.content_path());
-        let file = match self.disk.pass().and_then(|()| File::open(path)) {
+        let file = match self.disk.pass().and_then(|()| body::open_regular(&path)) {
             Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.is_pulled_away() => {
                 return Verdict::Damaged(Fault::Missing);
             }
             Err(e) => return Verdict::Unread(e),

@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
@@ -127,7 +128,7 @@ impl BodyFile {
             return Ok(file);
         }
         self.disk.pass()?;
-        let file = File::open(root.join(digest.content_path()))?;
+        let file = open_regular(&root.join(digest.content_path()))?;
         // Two may have opened it at once; the second's handle is simply closed.
         Ok(self.file.get_or_init(|| file))
     }
@@ -283,6 +284,19 @@ pub(crate) fn sync_in_place(
         folder = path.parent();
     }
     disk.note_body_sync(digest)
+}
+
+/// Opens a body to read. A pipe or a folder in its place is no body: nobody waits for a writer.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::ErrorKind::NotFound.into())
 }
 
 /// Hashes a file of exactly `len` bytes; `None` if it has another length or digest.

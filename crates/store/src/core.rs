@@ -371,6 +371,9 @@ impl Core {
     /// Drops a blob whose file is not what it should be, with every key that names it. Whoever
     /// reads it goes on with what there is.
     pub(crate) fn drop_blob(&self, slot: u32, id: u64) -> bool {
+        if self.is_pulled_away() {
+            return false;
+        }
         let mut journal = lock(&self.journal);
         let Some(digest) = lock(&self.state).index.at(slot, id).map(|blob| blob.digest) else {
             return false;
@@ -474,6 +477,10 @@ impl Core {
         }
         let removed = self.disk.pass();
         let removed = removed.and_then(|()| body::remove(self.root(), &blob.digest));
+        if matches!(removed, Ok(0)) && self.is_pulled_away() {
+            // It comes back with the directory.
+            return None;
+        }
         removed
             .inspect_err(|e| self.counters.fault(Fault::Remove, e))
             .ok()

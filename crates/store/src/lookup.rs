@@ -218,7 +218,9 @@ impl Core {
                 return Some(());
             }
             Ok(_) => self.lose(Fault::Short, known),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.lose(Fault::Missing, known),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.is_pulled_away() => {
+                self.lose(Fault::Missing, known);
+            }
             // Too many open files, a failing disk: the object may be whole.
             Err(e) => self.counters.fault(Fault::Read, &e),
         }

@@ -1,6 +1,6 @@
-//! A file system that becomes read-only under a running store: what is held is served, nothing is
-//! stored, and nothing fails one operation after the other. Whether it can be written again is
-//! asked with each checkpoint.
+//! A file system that becomes read-only under a running store, or a directory that is pulled away:
+//! what can be had is served, nothing is stored or forgotten, and nothing fails one operation after
+//! the other. Whether it can be written again is asked with each checkpoint.
 
 use std::fs::{self, File};
 use std::io;
@@ -31,9 +31,26 @@ impl Core {
 
     /// Nothing is written any more if this error says that nothing can be.
     pub(crate) fn judge_disk(&self, error: &io::Error) {
-        if error.kind() != io::ErrorKind::ReadOnlyFilesystem {
-            return;
+        match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => self.write_no_more(error),
+            io::ErrorKind::NotFound => drop(self.is_pulled_away()),
+            _ => {}
         }
+    }
+
+    /// True where the directory is not what was opened: that a file is not there says nothing then.
+    pub(crate) fn is_pulled_away(&self) -> bool {
+        let is_away = !self.disk.is_frozen() && !self.layout.is_in_place();
+        if is_away {
+            self.write_no_more(&format_args!(
+                "{} has been moved, removed or unmounted",
+                self.root().display()
+            ));
+        }
+        is_away
+    }
+
+    fn write_no_more(&self, error: &dyn std::fmt::Display) {
         let mut why = lock(&self.unwritable.why);
         if why.is_none() {
             tracing::error!(%error, "the cache cannot be written any more: what it holds is served, nothing is stored");
@@ -55,7 +72,7 @@ impl Core {
 
     /// Tries whether a disk that could not be written can be by now. Blocking.
     pub(crate) fn try_disk_again(&self) {
-        if !self.unwritable.is_so.load(Ordering::Relaxed) {
+        if !self.unwritable.is_so.load(Ordering::Relaxed) || !self.layout.is_in_place() {
             return;
         }
         let path = self.part_path();
@@ -63,10 +80,19 @@ impl Core {
         if tried.and_then(|_made| fs::remove_file(&path)).is_err() {
             return;
         }
+        self.count_strays();
         *lock(&self.unwritable.why) = None;
         self.unwritable.is_so.store(false, Ordering::Relaxed);
         tracing::info!("the cache can be written again");
         // What could not be written down meanwhile is only in memory.
         self.nudge.commit();
+    }
+
+    /// What fills and objects in parts could not take along while nothing could be removed counts
+    /// until the next start.
+    fn count_strays(&self) {
+        let bytes = self.layout.parts_bytes();
+        let mut state = lock(&self.state);
+        state.limits.stranded_bytes += bytes.saturating_sub(self.space.reserved());
     }
 }
