@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -83,8 +84,14 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     }
     // Bodies that only the damaged index names are in place, and count.
     mending.unmeasured = mending.orphans || mending.damaged.is_some();
+    // An index file from elsewhere, or from before, does not name what was stored since.
+    let is_anothers = layout.run() != loaded.facts.run;
+    mending.unmeasured |= is_anothers;
     // A run that was stopped while it salvaged has collected nothing, however orderly it ended.
-    mending.orphans |= mending.damaged.is_some() || unclean || loaded.facts.clean == ENDED_UNTIDY;
+    mending.orphans |= mending.damaged.is_some()
+        || is_anothers
+        || unclean
+        || loaded.facts.clean == ENDED_UNTIDY;
     let journal = Journal::open(
         &layout.journal(),
         config.durability == crate::config::Durability::Full,
@@ -95,11 +102,15 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         "ask about the file system of",
         layout.root().to_owned(),
     ))?;
+    let run = new_run();
     let parts = Parts {
         layout,
         table,
         picture,
-        facts: loaded.facts,
+        facts: Facts {
+            run,
+            ..loaded.facts
+        },
         journal,
         limits,
         counters,
@@ -109,8 +120,18 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     let core = parts.assemble(config, disk);
     // The mark of a clean end is taken back before anything is admitted, and what the journal
     // said is brought into the index file.
-    core.commit(false);
+    if core.commit(false)
+        && let Err(e) = core.layout.set_run(run)
+    {
+        // The next start looks for bodies without a name; that costs time and nothing else.
+        core.counters.fault(Fault::Write, &e);
+    }
     Ok(core)
+}
+
+/// A number that no other run has.
+fn new_run() -> u64 {
+    RandomState::new().build_hasher().finish().max(1)
 }
 
 /// What a start has found, as far as it differs from case to case.

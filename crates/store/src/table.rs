@@ -96,6 +96,8 @@ pub(crate) struct Facts {
     pub(crate) hit_bytes: u64,
     /// Bytes stored, over all runs.
     pub(crate) fill_bytes: u64,
+    /// The run that wrote this; 0 where an earlier version did.
+    pub(crate) run: u64,
 }
 
 /// [`Facts::clean`]: the run that wrote this has not ended, or not in order.
@@ -112,7 +114,7 @@ impl Facts {
         self.clean == RUNNING || self.synced_id < self.last_id
     }
 
-    fn numbers(&self) -> [u64; 11] {
+    fn numbers(&self) -> [u64; 12] {
         [
             self.age,
             self.last_id,
@@ -125,11 +127,12 @@ impl Facts {
             self.policy,
             self.hit_bytes,
             self.fill_bytes,
+            self.run,
         ]
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = codec::start(FACTS_MAGIC, 64);
+        let mut out = codec::start(FACTS_MAGIC, 96);
         for number in self.numbers() {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -151,6 +154,7 @@ impl Facts {
             policy: next()?,
             hit_bytes: next()?,
             fill_bytes: next()?,
+            run: next().unwrap_or(0),
         })
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod away;
 mod collapse;
 #[cfg(test)]
 mod crash;
