@@ -219,18 +219,21 @@ impl Core {
 
 impl Core {
     /// Sees to it that what is being fetched under a key that is `meant` (with the URL that it comes
-    /// from, once that is known) is not kept. Returns how many fetches that were. Blocking.
-    pub(crate) fn purge_fills(&self, meant: impl Fn(&CacheKey, Option<&str>) -> bool) -> u64 {
+    /// from, once that is known) is not kept. Returns the keys of those fetches. Blocking.
+    pub(crate) fn purge_fills(
+        &self,
+        meant: impl Fn(&CacheKey, Option<&str>) -> bool,
+    ) -> Vec<CacheKey> {
         // Whoever holds the journal may be about to let one of them be found.
         let _nobody_admits = lock(&self.journal);
-        let mut purged = 0;
+        let mut purged = Vec::new();
         for (key, flight) in &*lock(&self.flights.table) {
             let is_meant = match flight.told.borrow().as_ref() {
                 Some(Outcome::Filling(tail)) => meant(key, Some(tail.meta().url())),
                 _ => meant(key, None),
             };
             if is_meant && !flight.purged.swap(true, Ordering::AcqRel) {
-                purged += 1;
+                purged.push(key.clone());
             }
         }
         purged

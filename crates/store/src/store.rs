@@ -241,11 +241,13 @@ impl Store {
     /// known, is `meant`, nor of objects of which only parts are held; clients get the bytes all the
     /// same. Returns how many. Blocking.
     pub fn purge_fills(&self, meant: impl Fn(&CacheKey, Option<&str>) -> bool) -> u64 {
-        let mut purged = self.core.purge_fills(&meant);
+        let fetched = self.core.purge_fills(&meant);
+        let mut purged = fetched.len() as u64;
         for partial in self.core.shelf.all() {
             if meant(partial.key(), Some(partial.meta().url())) {
                 partial.discard();
-                purged += 1;
+                // What is being fetched into it is counted already.
+                purged += u64::from(!fetched.contains(&partial.key().base()));
             }
         }
         purged
