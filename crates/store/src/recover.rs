@@ -30,6 +30,7 @@ use crate::index::{Gone, Index, SUSPECT, VERIFIED};
 use crate::journal::{Change, Journal};
 use crate::keeper::{Nudge, Touches};
 use crate::layout::{FileSystem, Layout, is_in_memory, subfolders};
+use crate::lock;
 use crate::partial::Shelf;
 use crate::patience::Patience;
 use crate::rank::Ranking;
@@ -120,13 +121,26 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     let core = parts.assemble(config, disk);
     // The mark of a clean end is taken back before anything is admitted, and what the journal
     // said is brought into the index file.
+    begin(&core, run);
+    Ok(core)
+}
+
+/// Says who has the index file by now, and whether it leaves room for bodies.
+fn begin(core: &Core, run: u64) {
     if core.commit(false)
         && let Err(e) = core.layout.set_run(run)
     {
         // The next start looks for bodies without a name; that costs time and nothing else.
         core.counters.fault(Fault::Write, &e);
     }
-    Ok(core)
+    let limits = lock(&core.state).limits.clone();
+    if limits.bodies_max() == 0 {
+        tracing::warn!(
+            index = limits.index_bytes,
+            max_size = limits.bytes_max,
+            "max-size leaves no room for bodies: index and folders need it all, or more"
+        );
+    }
 }
 
 /// A number that no other run has.
