@@ -9,6 +9,7 @@ use http::StatusCode;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use larder_policy::headers::remove_hop_by_hop;
 use larder_policy::key::CacheKey;
 use larder_policy::meta::{Fetched, Meta, UnixTime};
 use larder_store::{Checked, Digest, Join, Object, Order, PartialAudit, Store};
@@ -235,12 +236,18 @@ impl Arriving {
         }
     }
 
+    /// `None` for what is no answer that could be kept: of others nobody has the whole.
     fn meta(&self) -> Option<Meta> {
+        if !(200..600).contains(&self.status) || matches!(self.status, 206 | 304) {
+            return None;
+        }
         let mut headers = HeaderMap::new();
         for (name, value) in &self.head {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             headers.append(name, HeaderValue::from_str(value).ok()?);
         }
+        remove_hop_by_hop(&mut headers);
+        headers.remove(http::header::CONTENT_RANGE);
         let time = UnixTime(self.fetched);
         let fetched = Fetched {
             url: objects::normal(&self.url).ok()?,
@@ -293,7 +300,9 @@ async fn take(
     body: &mut Incoming,
 ) -> Result<&'static str, String> {
     let key = arriving.key().ok_or("this is no key")?;
-    let meta = arriving.meta().ok_or("this is no head")?;
+    let meta = arriving
+        .meta()
+        .ok_or("this is no head of an answer that could be stored")?;
     let wanted = arriving
         .sha256
         .as_deref()
@@ -343,4 +352,43 @@ async fn is_held(store: &Store, key: &CacheKey, wanted: Digest) -> bool {
     let (store, key) = (store.clone(), key.clone());
     let held = tokio::task::spawn_blocking(move || store.object(&key)).await;
     matches!(held, Ok(Some(object)) if object.digest == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arriving(status: u16, head: Value) -> Option<Meta> {
+        let arriving = json!({"key": "url:http://h/a", "url": "http://h/a", "bytes": 1,
+            "sha256": null, "status": status, "fetched": 1, "head": head});
+        let arriving: Arriving = serde_json::from_value(arriving).expect("as imports send it");
+        arriving.meta()
+    }
+
+    #[test]
+    fn only_what_could_have_been_stored_is_taken_in() {
+        for status in [0, 100, 199, 206, 304, 600, 999] {
+            assert!(arriving(status, json!([])).is_none(), "{status}");
+        }
+        assert!(arriving(404, json!([])).is_some());
+    }
+
+    #[test]
+    fn what_concerned_one_connection_does_not_arrive() {
+        let head = json!([
+            ["connection", "x-own"],
+            ["x-own", "1"],
+            ["transfer-encoding", "chunked"],
+            ["proxy-authenticate", "Basic"],
+            ["content-range", "bytes 0-0/1"],
+            ["etag", "\"1\""]
+        ]);
+        let meta = arriving(200, head).expect("good");
+        let names: Vec<_> = meta
+            .headers()
+            .keys()
+            .map(http::HeaderName::as_str)
+            .collect();
+        assert_eq!(names, ["etag"]);
+    }
 }
