@@ -1,5 +1,5 @@
-//! Fills that are dropped, as the log has them: a disk or an origin that fails does so at each miss,
-//! and a line for each would say nothing more. A line a minute of each kind, with how many like it
+//! Fills that are dropped and clients that cannot be accepted, as the log has them: a disk, an origin or
+//! a machine that fails does so each time, and a line for each would say nothing more. A line a minute of each kind, with how many like it
 //! were left out since the last.
 
 use std::collections::HashMap;
@@ -33,14 +33,24 @@ impl Said {
     }
 }
 
-/// Says that a fill is dropped after so many bytes.
-pub(crate) fn say(url: &str, received: u64, kind: &'static str, error: &dyn Display) {
+/// Takes note of a kind; `Some`: it is worth a line, and so many were left out before it.
+fn again(kind: &'static str) -> Option<u64> {
     static SAID: OnceLock<Mutex<Said>> = OnceLock::new();
     let said = SAID.get_or_init(Mutex::default);
     let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-    let again = said.again(kind, Instant::now());
-    drop(said);
-    if let Some(left_out) = again {
+    said.again(kind, Instant::now())
+}
+
+/// Says that no client can be accepted: it is tried again ten times a second.
+pub(crate) fn cannot_accept(error: &dyn Display) {
+    if let Some(left_out) = again("accept") {
+        tracing::warn!(%error, left_out, "cannot accept a client; trying on");
+    }
+}
+
+/// Says that a fill is dropped after so many bytes.
+pub(crate) fn say(url: &str, received: u64, kind: &'static str, error: &dyn Display) {
+    if let Some(left_out) = again(kind) {
         tracing::warn!(url, received, %error, left_out, "the fill is dropped");
     } else {
         tracing::debug!(url, received, %error, "the fill is dropped");

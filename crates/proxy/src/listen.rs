@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::Listener;
 use crate::connection::{self, Closing};
+use crate::dropped;
 use crate::own_addresses::is_local;
 use crate::shared::{Inlet, Shared};
 use crate::transport::Tls;
@@ -152,7 +153,7 @@ async fn next(
                 // A client needs one more than a body that nobody reads.
                 shared.store.close_idle_files();
             }
-            tracing::warn!(%error, "cannot accept a client; trying on");
+            dropped::cannot_accept(&error);
             None
         }
     }
