@@ -25,7 +25,7 @@ pub mod variant;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use larder_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -44,6 +44,8 @@ pub struct About {
     pub version: &'static str,
     /// When it started.
     pub started: SystemTime,
+    /// The same by a clock that nobody sets.
+    pub since: Instant,
     /// The cache directory.
     pub directory: PathBuf,
     /// Mode and address of each socket of the proxy; empty for a stopped cache.
@@ -55,8 +57,9 @@ pub struct About {
 /// A wish that only the program itself can grant.
 #[derive(Debug)]
 pub enum Wish {
-    /// Read the configuration again. The answer is what was wrong with it, if anything was.
-    Reload(oneshot::Sender<Result<(), String>>),
+    /// Read the configuration again. The answer is what of it needs a restart, or what was wrong
+    /// with it.
+    Reload(oneshot::Sender<Result<Vec<&'static str>, String>>),
 }
 
 /// Everything that answers need.

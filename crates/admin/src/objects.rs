@@ -46,7 +46,7 @@ pub(crate) fn status(admin: &Admin) -> Value {
         "running": admin.wishes.is_some(),
         "pid": std::process::id(),
         "started": seconds(about.started),
-        "uptime": about.started.elapsed().map_or(0, |time| time.as_secs()),
+        "uptime": about.since.elapsed().as_secs(),
         "listeners": listeners,
         "directory": about.directory.display().to_string(),
         "cache": cache(&admin.store.snapshot()),

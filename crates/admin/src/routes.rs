@@ -177,7 +177,7 @@ async fn reload(admin: &Admin) -> Answer {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "larder is about to end");
     }
     match told.await {
-        Ok(Ok(())) => one(&json!({"good": true})),
+        Ok(Ok(restart)) => one(&json!({"good": true, "restart": restart})),
         Ok(Err(problems)) => one(&json!({"good": false, "problems": problems})),
         Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "larder is about to end"),
     }

@@ -203,6 +203,7 @@ mod tests {
         let about = crate::About {
             version: "0",
             started: std::time::SystemTime::now(),
+            since: std::time::Instant::now(),
             directory: folder.to_owned(),
             listeners: Vec::new(),
             machines: None,

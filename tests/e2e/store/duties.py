@@ -310,6 +310,74 @@ def handed_over(room):
     check("hand over: who is there already is spoken of", code == 0 and "not empty" in said, said)
 
 
+def mistaken(room):
+    """Folders that are no cache, destinations and words that are not meant: nothing is harmed by them."""
+    project = room / "project"
+    (project / "parts").mkdir(parents=True)
+    (project / "parts" / "gear.stl").write_text("precious", encoding="utf-8")
+    url_ = "http://h.example/1.rpm"
+    commands = [["cache", *words] for words in
+                (["stats"], ["ls"], ["show", url_], ["purge", url_], ["verify"], ["export", room / "none.tar"])]
+    for words in [*commands, ["explain", url_], ["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--socket", "off"]]:
+        done = run(*words, "--cache-dir", project)
+        check(f"no cache: {words[:2]} says so", "no larder cache" in done.stdout + done.stderr, done.stdout + done.stderr)
+        check(f"no cache: {words[:2]} is exit 1", done.returncode == 1 or words[0] == "explain", str(done.returncode))
+    packages = room / "wares"
+    packages.mkdir()
+    for number in range(60):
+        (packages / f"{number}.rpm").write_bytes(os.urandom(100_000))
+    base = ["--as", "http://h.example/"]
+    done = run("cache", "--cache-dir", project, "import", packages, *base)
+    check("no cache: nor is it filled", done.returncode == 1 and "name an empty folder" in done.stderr, done.stderr)
+    left = [path.relative_to(project).as_posix() for path in project.rglob("*")]
+    check("no cache: nothing is made or removed there", sorted(left) == ["parts", "parts/gear.stl"], str(left))
+    config = room / "small.toml"
+    config.write_text(f'[cache]\ndirectory = "{room}/small"\nmax-size = "4 MB"\n', encoding="utf-8")
+    done = run("cache", "import", packages, *base, "--config", config)
+    check("import: what has left again is no success", done.returncode == 1 and "have left again" in done.stderr, done.stderr)
+    config.write_text(f'[cache]\ndirectory = "{room}/large"\n', encoding="utf-8")
+    for base_ in ("http://h.example/dir/#frag", "http://h.example/get?f=x"):
+        done = run("cache", "import", packages, "--as", base_, "--config", config)
+        check(f"import: not below {base_}", done.returncode == 2, done.stderr)
+    done = run("cache", "import", packages / "1.rpm", *base, "--config", config)
+    check("import: a package is no folder", done.returncode == 2 and "folder of packages" in done.stderr, done.stderr)
+    run("cache", "import", packages, *base, "--config", config)
+    with open("/dev/full", "wb") as full:
+        for words in (["ls"], ["ls", "--json"]):
+            words = [LARDER, "cache", *words, "--config", config]
+            done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+            check("ls: a full disk is no success", done.returncode == 1 and "standard output" in done.stderr, done.stderr)
+    done = run("cache", "ls", "nothing-like-it", "--config", config)
+    check("ls: that nothing matches is said", done.returncode == 1 and "nothing matches" in done.stderr, done.stderr)
+    done = run("cache", "export", room / "x.tar.gz", "--config", config)
+    check("export: nothing is compressed", done.returncode == 2 and not (room / "x.tar.gz").exists(), done.stderr)
+    carried(room, config)
+
+
+def carried(room, config):
+    """Exports in several runs, cut short, packed by others."""
+    for pattern in ("*/1?.rpm", "*/2?.rpm"):
+        run("cache", "export", room / "tree", "--pattern", pattern, "--config", config)
+    subprocess.run(["tar", "-C", room / "tree", "-cf", room / "tree.tar", "."], check=True)
+    done = run("cache", "--cache-dir", room / "there", "import", room / "tree.tar")
+    check("carried: both runs, in a tar file of others", "20 objects stored" in done.stdout, done.stdout + done.stderr)
+    for to in ("out.tar", "out"):
+        words = [LARDER, "cache", "export", room / to, "--config", config]
+        export = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while export.poll() is None and not list(room.glob(f"{to}.part-*")):
+            pass
+        export.send_signal(signal.SIGTERM)
+        done, said = export.communicate()
+        left = [path.name for path in room.glob(f"{to}*part*")] + [path.name for path in (room / to).glob("*part*")]
+        check(f"carried: {to} cut short leaves nothing", not left, f"{left} {export.returncode} {said}")
+        # Where it was quicker than the signal, it was whole.
+        fits = export.returncode == 1 or (export.returncode == 0 and "60 objects" in done)
+        check(f"carried: {to} cut short is no success", fits, f"{export.returncode} {said}")
+    if (room / "out").exists() and list((room / "out").iterdir()):
+        done = run("cache", "--cache-dir", room / "rest", "import", room / "out")
+        check("carried: what came before the end can be taken in", done.returncode == 0, done.stderr)
+
+
 def cut_short(room, origin, draw):
     """An audit during which larder ends, and one whose repair is cut short."""
     origin.answers.clear()
@@ -364,6 +432,8 @@ def main():
         held_in_parts(rooms[1] / "parts", origin, draw)
         unverified(rooms[2])
         handed_over(rooms[2])
+        (rooms[2] / "mistaken").mkdir()
+        mistaken(rooms[2] / "mistaken")
         cut_short(rooms[3], origin, draw)
         origin.close()
     end()

@@ -29,6 +29,10 @@ pub fn run(args: &Args, sources: &Sources) -> Result<ExitCode, Failure> {
         output::text(&format!("{answer:#}\n"))?;
     } else if good {
         output::text("the configuration has been read again\n")?;
+        for what in answer["restart"].as_array().into_iter().flatten() {
+            let what = what.as_str().unwrap_or_default();
+            output::notice(&format!("{what} changed: this needs a restart\n"));
+        }
     } else {
         output::notice(answer["problems"].as_str().unwrap_or_default());
         output::notice("the configuration is not good: nothing has changed\n");

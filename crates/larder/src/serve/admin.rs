@@ -110,6 +110,7 @@ impl Sockets {
         let about = About {
             version: env!("CARGO_PKG_VERSION"),
             started: SystemTime::now(),
+            since: std::time::Instant::now(),
             directory: store.root().to_owned(),
             listeners: listeners
                 .iter()

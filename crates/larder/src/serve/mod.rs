@@ -187,20 +187,21 @@ impl Running {
         }
     }
 
-    /// Requests that come from now on are judged by the new configuration; a bad one changes
-    /// nothing, and is the error.
-    fn reload(&mut self, load: Load<'_>) -> Result<(), String> {
+    /// Requests that come from now on are judged by the new configuration; returns what needs a
+    /// restart. A bad one changes nothing, and is the error.
+    fn reload(&mut self, load: Load<'_>) -> Result<Vec<&'static str>, String> {
         self.notifier.reloading();
         let reloaded = match load() {
             Ok(settings) => {
                 self.proxy.reload(settings.policy());
                 self.telemetry.set_level(&settings.log);
-                for what in needs_restart(&self.settings, &settings) {
+                let restart = needs_restart(&self.settings, &settings);
+                for what in &restart {
                     tracing::warn!("{what} changed: this needs a restart");
                 }
                 self.settings.log = settings.log;
                 tracing::info!("configuration reloaded");
-                Ok(())
+                Ok(restart)
             }
             Err(problems) => {
                 output::notice(&problems.render(output::stderr_is_terminal()));

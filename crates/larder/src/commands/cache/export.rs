@@ -3,7 +3,7 @@
 //! Each body is written beside its place first, compared with its digest, and only then put there:
 //! a copy for a site without a network is right or absent.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -56,6 +56,13 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
         move |error: io::Error| Failure::step(step, error)
     };
     let is_tar = args.to.extension().is_some_and(|end| end == "tar") && args.format == Format::Tree;
+    let name = args.to.to_string_lossy();
+    if name.contains(".tar.") || name.ends_with(".tgz") || name.ends_with(".zip") {
+        return Err(Failure::Usage(format!(
+            "{name}: nothing is compressed here: name a folder or a file that ends in .tar, and compress that"
+        )));
+    }
+    session.mind_interrupts()?;
     if !is_tar && fs::read_dir(&args.to).is_ok_and(|mut there| there.next().is_some()) {
         let to = args.to.display();
         output::notice(&format!(
@@ -133,16 +140,19 @@ fn listed(session: &Session, args: &Args) -> Result<(File, u64), Failure> {
         |line| {
             // What is not whole is nothing to hand over.
             if progress.takes(&line) || text(&line, "state") == "partial" {
-                return true;
+                return !session.is_interrupted();
             }
             of += 1;
             let written = write_line(&mut list, &entry(&line, &mut paths));
             wrong = written.err();
-            wrong.is_none()
+            wrong.is_none() && !session.is_interrupted()
         },
     )?;
     if let Some(error) = wrong {
         return Err(failed(error));
+    }
+    if session.is_interrupted() {
+        return Err(failed(io::ErrorKind::Interrupted.into()));
     }
     let mut list = list
         .into_inner()
@@ -200,7 +210,8 @@ fn entry(object: &Value, paths: &mut HashSet<String>) -> Entry {
 }
 
 /// Writes them, and the manifest as it goes. Returns objects and bytes written, and objects that
-/// could not be had whole.
+/// could not be had whole. A folder's manifest goes on naming what was there before, and names what
+/// is there by now however this ends.
 fn write_all(
     session: &Session,
     (list, of): (File, u64),
@@ -208,27 +219,19 @@ fn write_all(
     part: &Path,
 ) -> Result<(u64, u64, u64), Failure> {
     let named = |error| Failure::step(format!("cannot write {}", manifest::NAME), error);
-    let mut progress = Progress::of("exporting");
-    let mut manifest = BufWriter::new(
-        match target {
-            Target::Tree(folder) => File::create(folder.join(manifest::NAME)),
-            Target::Tar(_) | Target::Cacache(_) => tempfile::tempfile(),
-        }
-        .map_err(named)?,
-    );
-    let (mut objects, mut bytes, mut missing) = (0, 0, 0);
-    for (at, line) in BufReader::new(list).lines().enumerate() {
-        progress.show(at as u64 + 1, of);
-        let line = line.map_err(named)?;
-        let entry = serde_json::from_str(&line).map_err(|error| named(error.into()))?;
-        if put(session, &entry, target, part)? {
-            objects += 1;
-            bytes += entry.bytes;
-            write_line(&mut manifest, &entry).map_err(named)?;
-        } else {
-            missing += 1;
-        }
+    if let Target::Tree(folder) = target {
+        let place = folder.join(manifest::NAME);
+        let mut manifest = Manifest::beside(place).map_err(named)?;
+        let written = write_each(session, (list, of), target, part, |entry| {
+            manifest.name(entry)
+        });
+        let kept = manifest.put_in_place(written.is_ok()).map_err(named);
+        return written.and_then(|done| kept.map(|()| done));
     }
+    let mut manifest = BufWriter::new(tempfile::tempfile().map_err(named)?);
+    let done = write_each(session, (list, of), target, part, |entry| {
+        write_line(&mut manifest, entry)
+    })?;
     let mut manifest = manifest
         .into_inner()
         .map_err(|error| named(error.into_error()))?;
@@ -239,7 +242,94 @@ fn write_all(
         });
         appended.map_err(named)?;
     }
+    Ok(done)
+}
+
+fn write_each(
+    session: &Session,
+    (list, of): (File, u64),
+    target: &mut Target,
+    part: &Path,
+    mut name: impl FnMut(&Entry) -> io::Result<()>,
+) -> Result<(u64, u64, u64), Failure> {
+    let named = |error| Failure::step(format!("cannot write {}", manifest::NAME), error);
+    let mut progress = Progress::of("exporting");
+    let (mut objects, mut bytes, mut missing) = (0, 0, 0);
+    for (at, line) in BufReader::new(list).lines().enumerate() {
+        progress.show(at as u64 + 1, of);
+        let line = line.map_err(named)?;
+        let entry = serde_json::from_str(&line).map_err(|error| named(error.into()))?;
+        if put(session, &entry, target, part)? {
+            objects += 1;
+            bytes += entry.bytes;
+            name(&entry).map_err(named)?;
+        } else {
+            missing += 1;
+        }
+    }
     Ok((objects, bytes, missing))
+}
+
+/// A folder's manifest, written beside its place and put there at the end.
+struct Manifest {
+    place: PathBuf,
+    new: PathBuf,
+    file: BufWriter<File>,
+    before: Vec<Entry>,
+    /// The digest of what lies by now where.
+    written: HashMap<String, String>,
+    names: HashSet<(String, Option<String>)>,
+}
+
+impl Manifest {
+    fn beside(place: PathBuf) -> io::Result<Self> {
+        let before = match File::open(&place) {
+            Ok(file) => manifest::read(file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let new = place.with_added_extension(format!("part-{}", std::process::id()));
+        Ok(Self {
+            file: BufWriter::new(File::create(&new)?),
+            place,
+            new,
+            before,
+            written: HashMap::new(),
+            names: HashSet::new(),
+        })
+    }
+
+    fn name(&mut self, entry: &Entry) -> io::Result<()> {
+        self.written
+            .insert(entry.path.clone(), entry.sha256.clone());
+        self.names
+            .insert((entry.key.clone(), entry.variant.clone()));
+        write_line(&mut self.file, entry)
+    }
+
+    /// Goes on naming what was there before and has not been written anew. A run that has ended
+    /// with nothing leaves what there was.
+    fn put_in_place(mut self, is_good: bool) -> io::Result<()> {
+        let mut put = || {
+            if !is_good && self.written.is_empty() {
+                return fs::remove_file(&self.new);
+            }
+            for entry in &self.before {
+                let other = self.written.get(&entry.path);
+                let is_there = other.is_none_or(|sha256| *sha256 == entry.sha256);
+                let name = (entry.key.clone(), entry.variant.clone());
+                if is_there && !self.names.contains(&name) {
+                    write_line(&mut self.file, entry)?;
+                }
+            }
+            self.file.flush()?;
+            fs::rename(&self.new, &self.place)
+        };
+        put().inspect_err(|_| {
+            // It names nothing that anybody could rely on.
+            let _gone = fs::remove_file(&self.new);
+        })
+    }
 }
 
 /// Writes one object. False: it could not be had whole.
@@ -288,9 +378,15 @@ fn bring(session: &Session, entry: &Entry, digest: Digest, part: &Path) -> Resul
     let path = format!("/api/v1/bodies/{}", entry.sha256);
     let read = session.wait(session.client.bytes(&path, |bytes| {
         hasher.update(bytes);
-        file.write_all(bytes).inspect_err(|error| {
-            wrong = Some(io::Error::from(error.kind()));
-        })
+        let interrupted = session.is_interrupted();
+        let go_on = (!interrupted)
+            .then_some(())
+            .ok_or(io::Error::from(io::ErrorKind::Interrupted));
+        go_on
+            .and_then(|()| file.write_all(bytes))
+            .inspect_err(|error| {
+                wrong = Some(io::Error::from(error.kind()));
+            })
     }));
     if let Some(error) = wrong {
         return Err(failed_at(error));
@@ -327,6 +423,43 @@ fn tar_header(bytes: u64, time: i64) -> tar::Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_export_goes_on_naming_what_is_there_and_an_interrupted_one_ruins_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().join(manifest::NAME);
+        let entry = |path: &str, key: &str, sha256: &str| Entry {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            variant: None,
+            url: String::new(),
+            bytes: 1,
+            sha256: sha256.to_owned(),
+            status: 200,
+            fetched: 1,
+            head: Vec::new(),
+        };
+        let export = |entries: &[Entry], is_good| {
+            let mut manifest = Manifest::beside(place.clone()).expect("made");
+            for entry in entries {
+                manifest.name(entry).expect("written");
+            }
+            manifest.put_in_place(is_good).expect("in place");
+            let read = manifest::read(File::open(&place).expect("there")).expect("whole");
+            let mut read: Vec<_> = read
+                .into_iter()
+                .map(|entry| format!("{} {} {}", entry.path, entry.key, entry.sha256))
+                .collect();
+            read.sort();
+            read
+        };
+        let first = export(&[entry("a", "1", "x"), entry("s", "2", "y")], true);
+        assert_eq!(first, ["a 1 x", "s 2 y"]);
+        assert_eq!(export(&[], false), first, "cut short before its first body");
+        let second = export(&[entry("a", "1", "new"), entry("s", "3", "y")], false);
+        assert_eq!(second, ["a 1 new", "s 2 y", "s 3 y"]);
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
 
     #[test]
     fn only_the_thing_itself_lies_under_its_own_name() {

@@ -5,9 +5,10 @@
 //! what does not have its digest is refused. Any other folder (a mounted DVD, a copied repository)
 //! is taken as what lies below a URL; what a `SHA256SUMS` beside it or above it names must agree.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use larder_policy::url::Url;
 use larder_store::Digest;
 use rustix::fs::{Mode, OFlags};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::manifest::{self, Entry};
 use super::sums::{self, Said, Sums};
@@ -24,8 +25,6 @@ use super::tell::{Progress, text};
 use super::{Session, show};
 use crate::output::{self, Failure};
 
-/// A manifest may have this many bytes.
-const MANIFEST_MAX: u64 = 4 << 30;
 /// Octets of a file's name that stand for themselves in a URL's path (RFC 3986 §3.3).
 const PLAIN: &[u8] = b"-._~!$&'()*+,;=:@";
 
@@ -46,12 +45,41 @@ struct Sum {
     stored: u64,
     held: u64,
     refused: u64,
+    /// What was stored, as [`name_of`] has it.
+    names: HashSet<u64>,
+}
+
+/// A number for key and variant.
+fn name_of(key: &str, variant: Option<&str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (key, variant).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// How many of the stored have left again to make room for the others.
+fn left_again(session: &Session, mut names: HashSet<u64>) -> Result<u64, Failure> {
+    let mut progress = Progress::of("reading");
+    session.lines("/api/v1/objects", None, |line| {
+        if !progress.takes(&line) {
+            names.remove(&name_of(text(&line, "key"), line["variant"].as_str()));
+        }
+        true
+    })?;
+    Ok(names.len() as u64)
+}
+
+fn evictions(session: &Session) -> Result<Value, Failure> {
+    Ok(session.get("/api/v1/status")?["cache"]["evictions"].take())
 }
 
 pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode, Failure> {
     let base = match &args.base {
         Some(base) => {
             let mut base = base.clone();
+            if base.contains(['?', '#']) {
+                let why = "what lies below a URL has neither its query nor its fragment";
+                return Err(Failure::Usage(format!("{base}: {why}")));
+            }
             if !base.ends_with('/') {
                 base.push('/');
             }
@@ -61,8 +89,15 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
         None => None,
     };
     let mut sum = Sum::default();
+    let evicted = evictions(session)?;
     for from in &args.from {
         let is_tar = from.extension().is_some_and(|end| end == "tar") && from.is_file();
+        if !is_tar && from.is_file() {
+            return Err(Failure::Usage(format!(
+                "{} is neither a folder nor a file whose name ends in .tar: unpack what is compressed, and name the folder of packages",
+                from.display()
+            )));
+        }
         let taken = if is_tar {
             tar_file(session, from, base.as_deref(), &mut sum)
         } else {
@@ -81,20 +116,31 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
             Wrong::Failed(failure) => failure,
         })?;
     }
+    let Sum {
+        stored,
+        held,
+        refused,
+        names,
+    } = sum;
+    let left = if evictions(session)? == evicted {
+        0
+    } else {
+        left_again(session, names)?
+    };
     if json {
-        let sum = json!({"stored": sum.stored, "held": sum.held, "refused": sum.refused});
+        let sum = json!({"stored": stored, "held": held, "refused": refused, "left": left});
         output::text(&format!("{sum}\n"))?;
     } else {
-        let Sum {
-            stored,
-            held,
-            refused,
-        } = &sum;
         output::text(&format!(
             "{stored} objects stored, {held} held already, {refused} refused\n"
         ))?;
     }
-    Ok(ExitCode::from(u8::from(sum.refused > 0)))
+    if left > 0 {
+        output::notice(&format!(
+            "{left} of them have left again: max-size is too small for all\n"
+        ));
+    }
+    Ok(ExitCode::from(u8::from(refused + left > 0)))
 }
 
 enum Wrong {
@@ -114,7 +160,7 @@ fn folder(session: &Session, top: &Path, base: Option<&str>, sum: &mut Sum) -> R
     let mut progress = Progress::of("importing");
     let of_manifest = top.join(manifest::NAME);
     if of_manifest.exists() && base.is_none() {
-        let entries = entries(File::open(of_manifest)?)?;
+        let entries = manifest::read(File::open(of_manifest)?)?;
         for (at, entry) in entries.iter().enumerate() {
             progress.show(at as u64 + 1, entries.len() as u64);
             let opened = entry.path_below().map(|path| open_below(top, &path));
@@ -203,9 +249,9 @@ fn tar_file(
     let mut sums = Sums::default();
     for entry in tar::Archive::new(File::open(from)?).entries_with_seek()? {
         let mut entry = entry?;
-        let path = entry.path()?.into_owned();
+        let path = plain(&entry.path()?);
         if path.as_os_str() == manifest::NAME {
-            for entry in entries(entry)? {
+            for entry in manifest::read(entry)? {
                 known.insert(entry.path_below(), entry);
             }
         } else if path.file_name().is_some_and(|name| name == sums::NAME) {
@@ -222,7 +268,7 @@ fn tar_file(
     for (at, entry) in archive.entries_with_seek()?.enumerate() {
         let mut file = entry?;
         progress.show(at as u64 + 1, known.len().max(at + 1) as u64);
-        let path = file.path()?.into_owned();
+        let path = plain(&file.path()?);
         if !file.header().entry_type().is_file() || path.as_os_str() == manifest::NAME {
             continue;
         }
@@ -259,20 +305,17 @@ fn tar_file(
     Ok(())
 }
 
+/// A name in a tar file, without the `./` that `tar -C FOLDER .` puts before it.
+fn plain(path: &Path) -> PathBuf {
+    path.strip_prefix(".").unwrap_or(path).to_owned()
+}
+
 /// A file of its own, without a name, that holds what `from` reads.
 fn spooled(from: &mut impl Read) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     io::copy(from, &mut file)?;
     io::Seek::rewind(&mut file)?;
     Ok(file)
-}
-
-fn entries(from: impl Read) -> io::Result<Vec<Entry>> {
-    let mut text = String::new();
-    from.take(MANIFEST_MAX).read_to_string(&mut text)?;
-    text.lines()
-        .map(|line| serde_json::from_str(line).map_err(io::Error::other))
-        .collect()
 }
 
 fn refuse(sum: &mut Sum, what: &str, why: &str) {
@@ -303,7 +346,11 @@ fn take(session: &Session, entry: &Entry, file: File, sum: &mut Sum) -> Result<(
     match session.wait(session.client.import(&head, file)) {
         Ok(answer) => match text(&answer, "became") {
             "held" => sum.held += 1,
-            _ => sum.stored += 1,
+            _ => {
+                sum.stored += 1;
+                sum.names
+                    .insert(name_of(&entry.key, entry.variant.as_deref()));
+            }
         },
         Err(larder_admin::ClientError::Refused { why, .. }) => refuse(sum, &entry.url, &why),
         Err(error) => return Err(Wrong::Failed(super::failed(error))),

@@ -1,6 +1,6 @@
 //! `larder cache ls`.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Session;
 use super::tell::{Progress, ago, number, text};
 use crate::config::units::show_size;
-use crate::output::Failure;
+use crate::output::{self, Failure};
 
 /// The words of `larder cache ls`.
 #[derive(clap::Args, Debug)]
@@ -59,19 +59,29 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
     let path = format!("/api/v1/objects?{}", query.join("&"));
     let mut progress = Progress::of("reading");
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut found = false;
+    let (mut found, mut written) = (false, Ok(()));
     session.lines(&path, None, |line| {
         if progress.takes(&line) {
             return true;
         }
         found = true;
         let line = if json { line.to_string() } else { words(&line) };
-        // A reader that goes away (`| head`) has had enough.
-        writeln!(out, "{line}").is_ok()
+        written = writeln!(out, "{line}");
+        written.is_ok()
     })?;
-    // As above.
-    let _gone = out.flush();
-    Ok(ExitCode::from(u8::from(!found && args.pattern.is_some())))
+    drop(progress);
+    match written.and_then(|()| out.flush()) {
+        // A reader that goes away (`| head`) has had enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            return Err(Failure::step("cannot write to standard output", error));
+        }
+        _ => {}
+    }
+    if let (false, Some(pattern)) = (found, &args.pattern) {
+        output::notice(&format!("nothing matches {pattern}\n"));
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn words(object: &Value) -> String {

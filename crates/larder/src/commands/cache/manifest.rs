@@ -1,12 +1,15 @@
 //! What an exported folder or tar file says of itself, so that it can be taken in again as it was:
 //! a line of JSON for each object in `larder-manifest.jsonl` at its top.
 
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// The manifest's name.
 pub(super) const NAME: &str = "larder-manifest.jsonl";
+/// A manifest may have this many bytes.
+const LENGTH_MAX: u64 = 4 << 30;
 /// A name in a file system may have this many bytes.
 const NAME_MAX: usize = 255;
 
@@ -32,6 +35,19 @@ impl Entry {
     pub(super) fn path_below(&self) -> Option<PathBuf> {
         below(Path::new(&self.path))
     }
+}
+
+/// Reads the objects that a manifest names. A line that is none is told with its number.
+pub(super) fn read(from: impl Read) -> io::Result<Vec<Entry>> {
+    let mut text = String::new();
+    from.take(LENGTH_MAX).read_to_string(&mut text)?;
+    let lines = text.lines().enumerate();
+    lines
+        .map(|(at, line)| {
+            serde_json::from_str(line)
+                .map_err(|error| io::Error::other(format!("{NAME}, line {}: {error}", at + 1)))
+        })
+        .collect()
 }
 
 /// A path without anything that leads out of the folder that it is joined to.
@@ -79,6 +95,20 @@ mod tests {
             assert_eq!(path_of(none), None, "{none}");
         }
         assert_eq!(path_of(&format!("http://h/{}", "a".repeat(300))), None);
+    }
+
+    #[test]
+    fn a_line_that_names_nothing_is_told_by_its_number() {
+        let good = r#"{"path":"a","key":"url:http://h/a","url":"http://h/a","bytes":1,"sha256":"ab","status":200,"fetched":1,"head":[]}"#;
+        let text = format!("{good}\n{}", &good[..40]);
+        let error = read(text.as_bytes()).expect_err("cut off");
+        assert!(
+            error
+                .to_string()
+                .starts_with("larder-manifest.jsonl, line 2: "),
+            "{error}"
+        );
+        assert_eq!(read(good.as_bytes()).expect("whole").len(), 1);
     }
 
     #[test]

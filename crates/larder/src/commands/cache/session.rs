@@ -4,12 +4,15 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use larder_admin::{About, Admin, Client, ClientError};
 use larder_store::{OpenError, Store};
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Settings, Sources};
 use crate::output::Failure;
@@ -36,6 +39,7 @@ pub struct Session {
     pub settings: Settings,
     /// Where the store was opened here.
     pub stopped: Option<Store>,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Which {
@@ -70,12 +74,14 @@ impl Session {
                 client,
                 settings,
                 stopped: None,
+                interrupted: Arc::default(),
             });
         }
         let store = open_stopped(&settings, &directory, access)?;
         let about = About {
             version: env!("CARGO_PKG_VERSION"),
             started: SystemTime::now(),
+            since: std::time::Instant::now(),
             directory: store.root().to_owned(),
             listeners: Vec::new(),
             machines: None,
@@ -87,6 +93,7 @@ impl Session {
             client,
             settings,
             stopped: Some(store),
+            interrupted: Arc::default(),
         })
     }
 
@@ -122,6 +129,7 @@ impl Session {
             client,
             settings,
             stopped: None,
+            interrupted: Arc::default(),
         })
     }
 
@@ -151,7 +159,37 @@ impl Session {
             client,
             settings,
             stopped: None,
+            interrupted: Arc::default(),
         }))
+    }
+
+    /// From here on SIGINT and SIGTERM are for the command to end in order; a second one ends it.
+    pub fn mind_interrupts(&self) -> Result<(), Failure> {
+        let _context = self.runtime.enter();
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::step("cannot listen for signals", error));
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut terminate = listen(SignalKind::terminate())?;
+        let interrupted = Arc::clone(&self.interrupted);
+        self.runtime.spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if interrupted.swap(true, Ordering::Relaxed) {
+                    // What it waits for does not come: nothing is left to do in order.
+                    let own = rustix::process::getpid();
+                    let _ended = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// True once a signal has asked for the end.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// Waits for what is asked.
@@ -233,10 +271,20 @@ async fn running(
             Ok(client) => client,
             Err(error) if named => {
                 let step = format!("nobody answers on {}", place.display());
-                return Err(Failure::step(step, error));
+                return Err(match error {
+                    ClientError::Gone(source) => Failure::step(step, source),
+                    error => Failure::step(step, error),
+                });
             }
             Err(_) => continue,
         };
+        if named && which.cache_dir.is_some() && !has_cache(&client, directory).await {
+            return Err(Failure::Usage(format!(
+                "the larder on {} has another cache than {}: name one of the two",
+                place.display(),
+                directory.display()
+            )));
+        }
         if named || has_cache(&client, directory).await {
             return Ok(Some(client));
         }
@@ -272,6 +320,9 @@ fn open_stopped(settings: &Settings, directory: &Path, access: Access) -> Result
             step(),
             "a running larder has it, and answers on no socket that is known here: name its socket with --socket",
         ),
+        OpenError::Foreign { path, why } => {
+            Failure::step(format!("{} is no larder cache", path.display()), why)
+        }
         error => Failure::step(step(), error),
     };
     if access == Access::Look {
@@ -289,5 +340,10 @@ fn open_stopped(settings: &Settings, directory: &Path, access: Access) -> Result
             format!("it belongs to user {owner}: run this as that user (sudo -u '#{owner}' …)");
         return Err(Failure::step(step(), why));
     }
-    Store::open(store_config(settings, directory)).map_err(failed)
+    let config = store_config(settings, directory);
+    let opened = match access {
+        Access::Fill => Store::open(config),
+        Access::Look | Access::Change => Store::open_existing(config),
+    };
+    opened.map_err(failed)
 }

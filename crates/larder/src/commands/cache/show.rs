@@ -68,7 +68,14 @@ pub(super) fn keys(session: &Session, what: &str) -> Result<Vec<CacheKey>, Failu
     if let Some(key) = CacheKey::from_text(what) {
         return Ok(vec![key]);
     }
-    let url = Url::parse(what).map_err(|error| Failure::Usage(format!("{what}: {error}")))?;
+    let url = Url::parse(what).map_err(|error| {
+        let hint = if what.contains("://") {
+            String::new()
+        } else {
+            format!("; `larder cache ls {what}` finds URLs with this part, `purge '*{what}*'` lets them go")
+        };
+        Failure::Usage(format!("{what}: {error}{hint}"))
+    })?;
     let named = name(&session.settings.policy(), &url);
     let own = CacheKey::of_url(&url);
     Ok(if named == own {
