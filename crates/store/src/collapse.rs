@@ -124,10 +124,17 @@ impl Lead {
             return;
         }
         let mut table = lock(&self.core.flights.table);
-        if !table.contains_key(key) {
+        let is_wanted = !self.purged.load(Ordering::Acquire);
+        if is_wanted && !table.contains_key(key) {
             table.insert(key.clone(), self.flight());
             self.stored_as = Some(key.clone());
         }
+    }
+
+    /// True if this is what those who join `key` find: after a purge another may be.
+    fn is_found(&self, table: &HashMap<CacheKey, Flight>, key: &CacheKey) -> bool {
+        let found = table.get(key);
+        found.is_some_and(|flight| Arc::ptr_eq(&flight.purged, &self.purged))
     }
 
     fn flight(&self) -> Flight {
@@ -148,9 +155,13 @@ impl Drop for Lead {
         // anew finds the key free, or a new lead.
         {
             let mut table = lock(&self.core.flights.table);
-            table.remove(&self.key);
-            if let Some(key) = &self.stored_as {
-                table.remove(key);
+            for key in [Some(&self.key), self.stored_as.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                if self.is_found(&table, key) {
+                    table.remove(key);
+                }
             }
         }
         self.tell.send_if_modified(|outcome| {
@@ -219,7 +230,8 @@ impl Core {
 
 impl Core {
     /// Sees to it that what is being fetched under a key that is `meant` (with the URL that it comes
-    /// from, once that is known) is not kept. Returns the keys of those fetches. Blocking.
+    /// from, once that is known) is not kept, and that who joins from now on fetches anew: those who
+    /// have joined read on (RFC 9111 §4.4). Returns the keys of those fetches. Blocking.
     pub(crate) fn purge_fills(
         &self,
         meant: impl Fn(&CacheKey, Option<&str>) -> bool,
@@ -227,7 +239,7 @@ impl Core {
         // Whoever holds the journal may be about to let one of them be found.
         let _nobody_admits = lock(&self.journal);
         let mut purged = Vec::new();
-        for (key, flight) in &*lock(&self.flights.table) {
+        lock(&self.flights.table).retain(|key, flight| {
             let is_meant = match flight.told.borrow().as_ref() {
                 Some(Outcome::Filling(tail)) => meant(key, Some(tail.meta().url())),
                 _ => meant(key, None),
@@ -235,7 +247,8 @@ impl Core {
             if is_meant && !flight.purged.swap(true, Ordering::AcqRel) {
                 purged.push(key.clone());
             }
-        }
+            !is_meant
+        });
         purged
     }
 }

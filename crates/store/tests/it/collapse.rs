@@ -234,12 +234,19 @@ async fn what_is_purged_while_it_is_fetched_is_not_kept() {
         let url = format!("http://mirror.example/{name}");
         let purged = store.purge_fills(|wanted, from| *wanted == key(name) && from == Some(&url));
         assert_eq!(purged, 1);
+        // Who joins now fetches anew, and the end of the old fetch does not end that.
+        let anew = lead(&store, &key(name));
         assert!(fill.commit().await.is_err());
         // Who follows it gets it all the same.
         let read = read_all(tail.reader(0, None)).await.expect("whole");
         assert!(read == whole);
         drop(tail);
         assert!(store.lookup(&key(name)).await.is_none());
+        assert!(
+            matches!(store.join(&key(name)), Join::Follow(_)),
+            "the new one"
+        );
+        drop(anew);
         put(&store, name, &whole).await;
         assert!(store.lookup(&key(name)).await.is_some());
     }
