@@ -10,7 +10,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use larder_policy::key::CacheKey;
@@ -23,7 +22,7 @@ use crate::core::Core;
 use crate::entry::Entry;
 use crate::error::{BeginError, FillError};
 use crate::line::Leave;
-use crate::partial::{Claim, Partial, Promise};
+use crate::partial::{Claim, Noting, Partial, Promise};
 use crate::pump::Pump;
 use crate::room::{BLOCK, Reservation, blocks_of};
 use crate::running::{Running, Tail};
@@ -68,8 +67,8 @@ struct Run {
     /// All that is missing will come.
     promise: Promise,
     claim: Claim,
-    /// When what is there was last written down.
-    noted: Instant,
+    /// Writes down what is there.
+    _noting: Noting,
 }
 
 impl Fill {
@@ -150,7 +149,6 @@ impl Fill {
     /// Not to be called again after the future was dropped: the bytes may have been taken or not.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), FillError> {
         if let Some(run) = &mut self.run {
-            run.partial.note_now_and_then(&mut run.noted);
             let taken = run.claim.advance(bytes.len());
             if taken < bytes.len() && Some(self.received + taken as u64) == self.length {
                 let expected = self.received + taken as u64;
@@ -340,7 +338,7 @@ impl Fill {
         self.run = Some(Run {
             promise: partial.promise(vec![(0, length)]),
             claim,
-            noted: Instant::now(),
+            _noting: Noting::of(&partial),
             partial,
         });
         Ok(())

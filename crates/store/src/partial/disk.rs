@@ -91,6 +91,13 @@ impl Partial {
         }
     }
 
+    /// Writes down what is there, if that is more than was written last. Blocking.
+    pub(super) fn note_news(&self) {
+        if !self.unsummed().is_empty() {
+            self.note_now();
+        }
+    }
+
     fn write_record(&self) -> io::Result<()> {
         // Held throughout: the last record is the newest. What clients wait for is `kept`, which is
         // not held while the disk is read or written.

@@ -1,24 +1,25 @@
 //! One run of a partial object on its way from an origin into the file.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Claim, Partial};
 use crate::error::FillError;
 use crate::lock;
 use crate::pump::Pump;
 
-/// How often what is there is written down while a run is long: what a crash forgets of it.
-const NOTE_EVERY: Duration = Duration::from_secs(2);
+/// How often what is there is written down while a run lasts: what a crash forgets of it.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// The right to draw one run of a partial object; dropped, it lets others draw the rest.
 #[derive(Debug)]
 pub struct Draw {
     pump: Pump,
     claim: Claim,
-    noted: Instant,
+    _noting: Noting,
 }
 
 impl Draw {
@@ -27,8 +28,8 @@ impl Draw {
         let pump = Pump::start_at(inner.file.clone(), inner.running.clone(), start);
         Self {
             pump,
+            _noting: Noting::of(&claim.partial),
             claim,
-            noted: Instant::now(),
         }
     }
 
@@ -67,9 +68,7 @@ impl Draw {
         self.pump
             .push(bytes)
             .await
-            .map_err(|e| partial.disk_fault(e))?;
-        partial.note_now_and_then(&mut self.noted);
-        Ok(())
+            .map_err(|e| partial.disk_fault(e))
     }
 
     /// Waits until what came is written, and notes it for a later run of the program.
@@ -87,15 +86,35 @@ impl Draw {
     }
 }
 
-impl Partial {
-    /// Writes down what is there if that was last done a while ago.
-    pub(crate) fn note_now_and_then(&self, noted: &mut Instant) {
-        if noted.elapsed() >= NOTE_EVERY {
-            *noted = Instant::now();
-            self.note();
-        }
-    }
+/// Writes down what is there now and then, for as long as a run lasts: whether bytes come or their
+/// origin stands still, the end of the process costs no more than what came last.
+#[derive(Debug)]
+pub(crate) struct Noting(JoinHandle<()>);
 
+impl Noting {
+    pub(crate) fn of(partial: &Partial) -> Self {
+        let inner = Arc::downgrade(&partial.inner);
+        Self(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(NOTE_EVERY).await;
+                let Some(inner) = inner.upgrade() else {
+                    return;
+                };
+                let partial = Partial { inner };
+                // The only failure is a panic in it, which has been said.
+                let _ = spawn_blocking(move || partial.note_news()).await;
+            }
+        }))
+    }
+}
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Partial {
     /// Writes down what is there, in the background.
     pub(crate) fn note(&self) {
         let this = self.clone();

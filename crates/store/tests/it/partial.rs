@@ -133,6 +133,28 @@ async fn who_wants_what_another_draws_waits_and_draws_it_if_the_other_gives_up()
 }
 
 #[tokio::test]
+async fn what_has_come_is_written_down_though_nothing_more_comes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let slot = lead(&store, &key("a"));
+    let mut fill = slot
+        .begin_resumable(opening("a"), key("a"))
+        .await
+        .expect("there is room");
+    let most = body("a", LENGTH).slice(..3 * MIB as usize);
+    fill.write(most).await.expect("written");
+    // The origin stands still; the end of the process may come at any time.
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|end| end == "record");
+    for _ in 0..1000 {
+        if files(folder.path()).iter().any(is_record) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nothing is written down");
+}
+
+#[tokio::test]
 async fn what_a_broken_fill_leaves_is_gone_on_with_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
