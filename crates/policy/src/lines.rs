@@ -2,11 +2,16 @@
 //! bare LF for a line's end, and parser libraries do; who sits between two readers may not, or the
 //! one behind sees another message than the one in front.
 //!
+//! Nor may the lines between the chunks of a body be longer or hold other things than such lines do
+//! (RFC 9112 §7.1): parser libraries read sizes with any number of zeros, and extensions of any octets.
+//!
 //! Looks over a parser's shoulder at bytes as they come, and keeps count of bodies only as far as is
 //! needed to know where the next head begins.
 
 /// A line is looked at no further than this; names and lengths that matter are shorter.
 const LINE_BYTES_MAX: usize = 128;
+/// The size of a chunk with its extensions is no longer.
+const CHUNK_LINE_BYTES_MAX: usize = 1024;
 
 /// Follows the heads of one direction of a connection.
 #[derive(Debug)]
@@ -31,8 +36,20 @@ enum Place {
     Head,
     /// So many bytes of a request's body are to come.
     Body(u64),
+    /// The line with the size of a chunk.
+    Size(Size),
+    /// So many bytes of a chunk and its end are to come.
+    Chunk(u64),
     /// What comes is no head, or no longer ours to tell.
     Elsewhere,
+}
+
+/// As far as a chunk's size has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Size {
+    bytes: u64,
+    read: usize,
+    in_extension: bool,
 }
 
 /// What a head has said so far.
@@ -42,6 +59,7 @@ struct Head {
     length: Option<u64>,
     /// No other head is to be found after it.
     is_last: bool,
+    is_chunked: bool,
     is_interim: bool,
 }
 
@@ -67,27 +85,60 @@ impl Lines {
     }
 
     /// Looks at the next bytes. An LF that ends a line of a head alone becomes NUL, which no head
-    /// may hold (RFC 9110 §5.5): whoever parses it refuses it.
-    pub fn mark(&mut self, mut bytes: &mut [u8]) {
+    /// may hold (RFC 9110 §5.5): whoever parses it refuses it. So does an octet of a chunk's size or
+    /// extension that may not be there. True: a head was spoilt so, and what follows is no matter.
+    pub fn mark(&mut self, mut bytes: &mut [u8]) -> bool {
         while !bytes.is_empty() {
+            let was_head = self.at == Place::Head;
             let taken = match self.at {
-                Place::Elsewhere => return,
-                Place::Body(left) => self.skip(left, bytes.len()),
+                Place::Elsewhere => return false,
+                Place::Body(left) => self.skip(left, bytes.len(), (Place::Body, Place::Head)),
+                Place::Chunk(left) => {
+                    let next = Place::Size(Size::default());
+                    self.skip(left, bytes.len(), (Place::Chunk, next))
+                }
+                Place::Size(size) => self.read_size(size, bytes),
                 Place::Head => self.read(bytes),
             };
+            let last = taken.checked_sub(1).and_then(|last| bytes.get(last));
+            if was_head && self.at == Place::Elsewhere && last == Some(&0) {
+                return true;
+            }
             bytes = bytes.get_mut(taken..).unwrap_or_default();
         }
+        false
     }
 
-    fn skip(&mut self, left: u64, there: usize) -> usize {
+    fn skip(&mut self, left: u64, there: usize, (on, over): (fn(u64) -> Place, Place)) -> usize {
         let taken = usize::try_from(left).map_or(there, |left| left.min(there));
         let left = left.saturating_sub(taken as u64);
-        self.at = if left == 0 {
-            Place::Head
-        } else {
-            Place::Body(left)
-        };
+        self.at = if left == 0 { over } else { on(left) };
         taken
+    }
+
+    /// Reads on in the line of a chunk's size, up to its end if that is there.
+    fn read_size(&mut self, mut size: Size, bytes: &mut [u8]) -> usize {
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            if *byte == b'\n' {
+                // One that is bare the parser refuses. What comes after the last chunk is no head.
+                let is_last = size.bytes == 0 || !self.ends_in_cr;
+                self.ends_in_cr = false;
+                self.at = match size.bytes.checked_add(2) {
+                    Some(left) if !is_last => Place::Chunk(left),
+                    _ => Place::Elsewhere,
+                };
+                return at + 1;
+            }
+            self.ends_in_cr = *byte == b'\r';
+            if !self.ends_in_cr && !size.takes(*byte) {
+                // Neither has its place there.
+                *byte = if size.in_extension { b'\n' } else { 0 };
+                self.at = Place::Elsewhere;
+                return at + 1;
+            }
+        }
+        self.at = Place::Size(size);
+        bytes.len()
     }
 
     /// Reads on in a head, up to its end if that is there.
@@ -141,14 +192,36 @@ impl Lines {
         let head = std::mem::take(&mut self.head);
         self.at = match self.of {
             Of::Answer if head.is_interim => Place::Head,
+            Of::Answer if head.is_chunked => Place::Size(Size::default()),
             Of::Answer => Place::Elsewhere,
-            // Of chunks only the parser knows the end; the connection serves nothing after them.
+            Of::Requests if head.is_chunked => Place::Size(Size::default()),
             Of::Requests if head.is_last => Place::Elsewhere,
             Of::Requests => match head.length {
                 None | Some(0) => Place::Head,
                 Some(length) => Place::Body(length),
             },
         };
+    }
+}
+
+impl Size {
+    /// True if the line may go on with this octet.
+    fn takes(&mut self, byte: u8) -> bool {
+        self.read += 1;
+        if self.read > CHUNK_LINE_BYTES_MAX {
+            return false;
+        }
+        self.in_extension |= matches!(byte, b';' | b' ' | b'\t');
+        if self.in_extension {
+            return byte == b'\t' || !byte.is_ascii_control();
+        }
+        let digit = char::from(byte).to_digit(16);
+        let bytes = digit.and_then(|digit| {
+            let bytes = self.bytes.checked_mul(16)?;
+            bytes.checked_add(digit.into())
+        });
+        self.bytes = bytes.unwrap_or(self.bytes);
+        bytes.is_some()
     }
 }
 
@@ -159,7 +232,7 @@ impl Head {
         };
         let (name, value) = line.split_at(colon);
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            self.is_last = true;
+            self.is_chunked = true;
         }
         if name.eq_ignore_ascii_case(b"content-length") {
             let value = value.get(1..).unwrap_or_default().trim_ascii();
@@ -228,6 +301,31 @@ mod tests {
         ] {
             for size in 1..=text.len() {
                 assert_eq!(marked(Lines::of_requests(), text, size), text, "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_chunk_is_short_and_holds_nothing_odd() {
+        let long = |size: usize| format!("{}5", "0".repeat(size - 1));
+        for (line, wanted) in [
+            (long(1024), true),
+            (long(1025), false),
+            (format!("5;{}", "a".repeat(1022)), true),
+            (format!("5;{}", "a".repeat(1023)), false),
+            ("5;a=\"b\tc\"".to_owned(), true),
+            ("5;a\0b".to_owned(), false),
+            ("5 ;a\x7f".to_owned(), false),
+            ("z".to_owned(), false),
+        ] {
+            let head = "P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+            // In a later chunk too.
+            for before in ["", "2\r\n\n\0\r\n"] {
+                let text = format!("{head}{before}{line}\r\nhello\r\n0\r\n\r\n\n");
+                for size in [1, 2, 3, 1000, text.len()] {
+                    let is_kept = marked(Lines::of_requests(), &text, size) == text;
+                    assert_eq!(is_kept, wanted, "{before:?} {line:?} {size}");
+                }
             }
         }
     }

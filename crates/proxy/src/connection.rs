@@ -437,9 +437,8 @@ impl AsyncRead for Watched {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() && buf.filled().len() > before {
             self.state.received();
-            let come = buf.filled_mut().get_mut(before..).unwrap_or_default();
             if let Some(lines) = &mut self.lines {
-                lines.mark(come);
+                transport::mark(lines, buf, before);
             }
         }
         polled

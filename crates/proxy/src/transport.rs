@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use larder_policy::lines::Lines;
+
 use crate::config;
 
 /// What HTTP/2's connection preface begins with; no method of HTTP/1 does.
@@ -162,6 +164,20 @@ async fn read_some(stream: &mut TcpStream, begun: &mut Begun) -> io::Result<()> 
             begun.read += read;
             Ok(())
         }
+    }
+}
+
+/// Marks what has come into `buf` since it held `before` bytes. A head that is spoilt is ended there:
+/// its parser may have nothing to say of it before it sees its end.
+pub(crate) fn mark(lines: &mut Lines, buf: &mut ReadBuf<'_>, before: usize) {
+    const END: &[u8; 4] = b"\r\n\r\n";
+    let come = buf.filled_mut().get_mut(before..).unwrap_or_default();
+    if lines.mark(come) {
+        if buf.remaining() < END.len() {
+            buf.set_filled(buf.filled().len().saturating_sub(END.len()).max(before));
+        }
+        let fits = buf.remaining().min(END.len());
+        buf.put_slice(END.get(..fits).unwrap_or_default());
     }
 }
 

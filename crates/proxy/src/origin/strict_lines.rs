@@ -10,6 +10,8 @@ use std::task::{Context, Poll};
 use larder_policy::lines::Lines;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::transport;
+
 /// A connection to an origin, one exchange after the other.
 #[derive(Debug)]
 pub(super) struct StrictLines<S> {
@@ -42,8 +44,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictLines<S> {
             if self.asked.swap(false, Ordering::Relaxed) {
                 self.lines = Lines::of_answer();
             }
-            let come = buf.filled_mut().get_mut(before..).unwrap_or_default();
-            self.lines.mark(come);
+            transport::mark(&mut self.lines, buf, before);
         }
         polled
     }

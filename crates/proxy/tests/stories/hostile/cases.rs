@@ -539,6 +539,10 @@ pub(super) const FRAMINGS: &[(&str, &str)] = &[
 
 /// Chunked bodies that are none; each ends with [`HIDDEN`].
 pub(super) const CHUNKS: &[(&str, &str)] = &[
+    ("extension with a NUL", "5;a\0b\r\nhello\r\n0\r\n\r\n"),
+    ("extension with a control", "5;a\x01b\r\nhello\r\n0\r\n\r\n"),
+    ("extension with a bare LF", "5;a\nb\r\nhello\r\n0\r\n\r\n"),
+    ("space before the size", " 5\r\nhello\r\n0\r\n\r\n"),
     ("chunk size is no number", "zz\r\nhello\r\n0\r\n\r\n"),
     ("chunk size with a sign", "+5\r\nhello\r\n0\r\n\r\n"),
     ("chunk size in 0x form", "0x5\r\nhello\r\n0\r\n\r\n"),
