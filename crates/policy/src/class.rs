@@ -115,7 +115,10 @@ pub fn class(path: &str) -> Class {
 /// worth remembering for a while.
 pub fn is_often_missing(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    matches!(name, "updates.img" | "product.img") || ends_in(name, &[".sig"])
+    matches!(
+        name,
+        "updates.img" | "product.img" | "InRelease" | "Release.gpg"
+    ) || ends_in(name, &[".sig", ".asc", ".key"])
 }
 
 const ROOT_ENDINGS: [&str; 5] = [".metalink", ".meta4", ".db", ".db.sig", ".db.tar.gz"];

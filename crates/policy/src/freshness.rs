@@ -361,7 +361,15 @@ mod tests {
         let rpm = "http://m/x-1.rpm";
         assert_eq!(judged(404, rpm, &[]), 1);
         assert_eq!(judged(404, rpm, &[control("max-age=9")]), 9);
-        assert_eq!(judged(404, "http://m/images/updates.img", &[]), 60);
+        for name in [
+            "images/updates.img",
+            "repodata/repomd.xml.asc",
+            "repodata/repomd.xml.key",
+            "dists/stable/InRelease",
+            "dists/stable/Release.gpg",
+        ] {
+            assert_eq!(judged(404, &format!("http://m/{name}"), &[]), 60, "{name}");
+        }
         assert_eq!(judged(503, "http://m/images/updates.img", &[]), 0);
         assert_eq!(judged(200, rpm, &[]), 7 * DAY);
     }
