@@ -117,11 +117,11 @@ impl Target {
 }
 
 /// RFC 9112 §3.2: exactly one valid Host in HTTP/1.1; HTTP/1.0 may leave it out. HTTP/2 has its
-/// authority in the URI.
+/// authority there by now, if it has one (RFC 9113 §8.3.1).
 fn host_field(request: RequestLine<'_>) -> Result<Option<Authority>, TargetError> {
     let mut lines = request.headers.get_all(http::header::HOST).iter();
     let Some(value) = lines.next() else {
-        let needed = request.version == Version::HTTP_11;
+        let needed = request.version >= Version::HTTP_11;
         return if needed {
             Err(TargetError::NoHost)
         } else {
