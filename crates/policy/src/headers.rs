@@ -7,10 +7,10 @@
 use std::fmt::Write as _;
 
 use http::header::{
-    AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, DATE, ETAG, EXPIRES, HOST, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    VARY, VIA,
+    AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, EXPIRES, HOST, HeaderMap,
+    HeaderName, HeaderValue, LAST_MODIFIED, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -46,6 +46,25 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         UPGRADE,
     ] {
         headers.remove(name);
+    }
+}
+
+/// Leaves the first line of fields that have one value (RFC 9110 §5.3): of several nobody could say
+/// which the next reader takes, and a copy would keep the doubt. Lines that lists and freshness read
+/// are left to those who read them.
+pub fn keep_first_of_singletons(headers: &mut HeaderMap) {
+    for name in [
+        CONTENT_LOCATION,
+        CONTENT_TYPE,
+        DATE,
+        ETAG,
+        LAST_MODIFIED,
+        LOCATION,
+    ] {
+        let mut lines = headers.get_all(&name).iter();
+        if let (Some(first), Some(_)) = (lines.next().cloned(), lines.next()) {
+            headers.insert(name, first);
+        }
     }
 }
 
@@ -224,6 +243,21 @@ mod tests {
         let mut left: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "host", "x-two"]);
+    }
+
+    #[test]
+    fn of_fields_that_have_one_value_the_first_line_stays() {
+        let mut map = headers(&[
+            ("etag", "\"a\""),
+            ("etag", "\"b\""),
+            ("vary", "a"),
+            ("vary", "b"),
+            ("date", "x"),
+        ]);
+        keep_first_of_singletons(&mut map);
+        let lines = |name: &str| map.get_all(name).iter().count();
+        assert_eq!((lines("etag"), lines("vary"), lines("date")), (1, 2, 1));
+        assert_eq!(map.get("etag").unwrap(), "\"a\"");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 
 use http::HeaderMap;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderValue, LAST_MODIFIED,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED,
 };
 
 use crate::class::Class;
 use crate::meta::Meta;
+use crate::range::Spec;
 
 /// What a part is, by its Content-Range: `start..end` of a file of `length` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +25,68 @@ impl Span {
     /// Reads the Content-Range of a 206 with one part; `None` where it is absent, of another unit,
     /// contradicts itself, or leaves the length open (RFC 9110 §14.4).
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let mut lines = headers.get_all(CONTENT_RANGE).iter();
-        let text = lines.next()?.to_str().ok()?;
-        if lines.next().is_some() {
-            return None;
-        }
-        let (unit, rest) = text.trim().split_once(' ')?;
-        let (span, length) = rest.trim().split_once('/')?;
-        let (start, last) = span.split_once('-')?;
-        let (start, last): (u64, u64) = (number(start)?, number(last)?);
-        let (end, length) = (last.checked_add(1)?, number(length)?);
-        let good = unit.eq_ignore_ascii_case("bytes") && start < end && end <= length;
-        good.then_some(Self { start, end, length })
+        let (start, end, length) = content_range(headers)?;
+        let length = length?;
+        Some(Self { start, end, length })
     }
+}
+
+/// What a 206 is to the ranges that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// One part that answers them, of so many bytes.
+    With(u64),
+    /// Several parts, each with a head of its own; they are not read here.
+    InParts,
+    /// Its head contradicts itself, or it is of other bytes (RFC 9110 §14.4, §15.3.7).
+    No,
+}
+
+/// Judges the head of a 206 whose body has `told` bytes, where the framing tells. Of several ranges
+/// an origin may send one part that holds them; of one it may leave out the end, not the beginning.
+pub fn answers(specs: &[Spec], headers: &HeaderMap, told: Option<u64>) -> Answers {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let in_parts = content_type.and_then(|value| value.get(..20));
+    if in_parts.is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/byteranges")) {
+        return Answers::InParts;
+    }
+    let Some((start, end, whole)) = content_range(headers) else {
+        return Answers::No;
+    };
+    let length = end - start;
+    let is_wanted = match specs {
+        [Spec::From(first, last)] => {
+            start == *first && last.is_none_or(|last| end <= last.saturating_add(1))
+        }
+        [Spec::Last(most)] => length <= *most && whole.is_none_or(|whole| whole == end),
+        _ => true,
+    };
+    if is_wanted && told.is_none_or(|told| told == length) {
+        Answers::With(length)
+    } else {
+        Answers::No
+    }
+}
+
+/// `start..end` and the whole length, if that is told, of the one Content-Range that there is.
+fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
+    let mut lines = headers.get_all(CONTENT_RANGE).iter();
+    let text = lines.next()?.to_str().ok()?;
+    if lines.next().is_some() {
+        return None;
+    }
+    let (unit, rest) = text.trim().split_once(' ')?;
+    let (span, length) = rest.trim().split_once('/')?;
+    let (start, last) = span.split_once('-')?;
+    let (start, end) = (number(start)?, number(last)?.checked_add(1)?);
+    let length = match length {
+        "*" => None,
+        told => Some(number(told)?),
+    };
+    let good = unit.eq_ignore_ascii_case("bytes")
+        && start < end
+        && length.is_none_or(|length| end <= length);
+    good.then_some((start, end, length))
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -182,6 +232,43 @@ mod tests {
             ("content-range", "bytes 1-1/2"),
         ];
         assert_eq!(Span::of(&fields(&twice)), None);
+    }
+
+    #[test]
+    fn a_part_answers_the_range_that_was_asked_for() {
+        let ten = [Spec::From(10, Some(19))];
+        let two = [Spec::From(0, Some(1)), Spec::From(10, Some(19))];
+        for (specs, text, told, wanted) in [
+            (&ten[..], "bytes 10-19/100", Some(10), Answers::With(10)),
+            (&ten, "bytes 10-19/*", None, Answers::With(10)),
+            (&ten, "bytes 10-15/16", Some(6), Answers::With(6)),
+            (&ten, "bytes 10-19/100", Some(9), Answers::No),
+            (&ten, "bytes 11-20/100", Some(10), Answers::No),
+            (&ten, "bytes 10-20/100", Some(11), Answers::No),
+            (&ten, "bytes 19-10/1024", Some(10), Answers::No),
+            (&ten, "bytes 10-19/15", Some(10), Answers::No),
+            (&ten, "items 10-19/100", Some(10), Answers::No),
+            (
+                &[Spec::From(10, None)],
+                "bytes 10-99/100",
+                Some(90),
+                Answers::With(90),
+            ),
+            (
+                &[Spec::Last(5)],
+                "bytes 95-99/100",
+                Some(5),
+                Answers::With(5),
+            ),
+            (&[Spec::Last(5)], "bytes 90-94/100", Some(5), Answers::No),
+            (&two, "bytes 0-19/100", Some(20), Answers::With(20)),
+        ] {
+            let found = answers(specs, &fields(&[("content-range", text)]), told);
+            assert_eq!(found, wanted, "{specs:?} {text} {told:?}");
+        }
+        assert_eq!(answers(&ten, &fields(&[]), Some(10)), Answers::No);
+        let several = [("content-type", "multipart/byteranges; boundary=x")];
+        assert_eq!(answers(&two, &fields(&several), Some(99)), Answers::InParts);
     }
 
     #[test]

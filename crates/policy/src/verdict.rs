@@ -473,9 +473,17 @@ pub enum OnError {
 /// Judges a failed revalidation: no answer (`None`), or a status other than 200 and 304. A copy
 /// that may not be used stale, or not that stale, is not (RFC 9111 §4.2.4); one mirror's 404 costs
 /// nobody the copy of an immutable file.
-pub fn on_error(judged: Judgement, class: Class, status: Option<u16>) -> OnError {
+///
+/// `reload`: the client wants no copy that its origin has not confirmed (RFC 9111 §5.2.1.4). An
+/// answer of the origin is then the client's, be it an error. Where there is none, a package manager
+/// that reloads a repository's root each time (dnf's `Pragma: no-cache`) is not to be left without
+/// the repository: of files that it checks by digest and signature the copy is used, as a cache may
+/// that is disconnected (§4.2.4). Any other client hears of the failure.
+pub fn on_error(judged: Judgement, class: Class, reload: bool, status: Option<u16>) -> OnError {
     let serve = match status {
         _ if judged.outlasted || (judged.strict && class != Class::Immutable) => false,
+        None if reload => class != Class::Other,
+        Some(500..=599) if reload => false,
         None | Some(500..=599) => true,
         Some(_) => class == Class::Immutable,
     };

@@ -291,8 +291,28 @@ fn section_4_2_4_stale_only_where_it_is_allowed() {
     ] {
         let judged = judged(answer, 60);
         for status in [None, Some(500), Some(502), Some(503), Some(504)] {
-            assert_eq!(on_error(judged, Class::Other, status), wanted, "{answer}");
+            let found = on_error(judged, Class::Other, false, status);
+            assert_eq!(found, wanted, "{answer}");
         }
+    }
+}
+
+#[test]
+fn section_5_2_1_4_a_reload_wants_no_copy_that_is_not_confirmed() {
+    use OnError::{PassOn, ServeStale};
+    for (class, status, wanted) in [
+        (Class::Other, None, PassOn),
+        (Class::Other, Some(503), PassOn),
+        // A package manager that reloads goes on without its mirrors (§4.2.4), not against them.
+        (Class::Root, None, ServeStale),
+        (Class::Root, Some(503), PassOn),
+        (Class::Immutable, None, ServeStale),
+        (Class::Immutable, Some(503), PassOn),
+        (Class::Immutable, Some(404), ServeStale),
+    ] {
+        let judged = judged("Cache-Control: max-age=10", 60);
+        let found = on_error(judged, class, true, status);
+        assert_eq!(found, wanted, "{class:?} {status:?}");
     }
 }
 
@@ -324,8 +344,8 @@ fn section_5_2_2_and_rfc_5861_a_bound_on_what_stands_in_for_a_failed_origin() {
             20,
             PassOn,
         ),
-        // It speaks of stale copies: one that only its client wanted confirmed is none.
-        ("max-age=10, stale-if-error=0", "no-cache", 5, ServeStale),
+        // It speaks of stale copies: a fresh one is none.
+        ("max-age=10, stale-if-error=0", "max-age=0", 5, ServeStale),
     ] {
         let control = CacheControl::of_request(&fields(&format!("Cache-Control: {request}")));
         let meta = meta(&format!("Cache-Control: {answer}"));
@@ -334,11 +354,12 @@ fn section_5_2_2_and_rfc_5861_a_bound_on_what_stands_in_for_a_failed_origin() {
             let now = UnixTime(NOW + after);
             judge(&meta, class, None, larder, &control, now)
         };
-        let found = on_error(judged(Class::Other), Class::Other, Some(503));
+        let found = on_error(judged(Class::Other), Class::Other, false, Some(503));
         assert_eq!(found, wanted, "{answer} / {request} / {after}");
         if request.is_empty() {
             let class = Class::Immutable;
-            assert_eq!(on_error(judged(class), class, None), ServeStale, "{answer}");
+            let found = on_error(judged(class), class, false, None);
+            assert_eq!(found, ServeStale, "{answer}");
         }
     }
 }

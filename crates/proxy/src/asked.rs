@@ -9,6 +9,8 @@ use http::{Method, Version};
 use larder_policy::access::Facts;
 use larder_policy::cache_control::CacheControl;
 use larder_policy::class::{Class, class};
+use larder_policy::freshness::Judgement;
+use larder_policy::headers::remove_hop_by_hop;
 use larder_policy::key::CacheKey;
 use larder_policy::meta::{UnixTime, is_authorized};
 use larder_policy::policy::{Naming, Policy};
@@ -16,7 +18,7 @@ use larder_policy::range::{self, Spec};
 use larder_policy::reason::Pass;
 use larder_policy::refresh::RefreshRule;
 use larder_policy::url::Url;
-use larder_policy::verdict::Rules;
+use larder_policy::verdict::{OnError, Rules, on_error};
 use larder_store::Entry;
 
 use crate::shared::{Inlet, Shared};
@@ -26,8 +28,11 @@ use crate::shared::{Inlet, Shared};
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) version: Version,
-    /// The fields as the client sent them.
+    /// Its end-to-end fields: what is for this connection alone is no part of the question, and an
+    /// answer that varies by it was not chosen by it (RFC 9110 §7.6.1, RFC 9111 §4.1).
     pub(crate) headers: HeaderMap,
+    /// Its framing announces a body.
+    pub(crate) has_body: bool,
     pub(crate) url: Url,
     /// Its cache key, and the rule that gave it.
     pub(crate) naming: Naming,
@@ -61,9 +66,11 @@ impl Asked {
         shared: &Arc<Shared>,
         inlet: &Arc<Inlet>,
         policy: Arc<Policy>,
-        request: http::request::Parts,
+        mut request: http::request::Parts,
         url: Url,
     ) -> Self {
+        let has_body = has_body(&request.headers);
+        remove_hop_by_hop(&mut request.headers);
         let now = UnixTime::from(std::time::SystemTime::now());
         let personal = is_personal(&request.headers, &url);
         let naming = if personal {
@@ -82,6 +89,7 @@ impl Asked {
             method: request.method,
             version: request.version,
             headers: request.headers,
+            has_body,
             naming,
             url,
             inlet: Arc::clone(inlet),
@@ -120,12 +128,26 @@ impl Asked {
         }
     }
 
+    /// The client wants what its origin has now, and the rules let it say so.
+    pub(crate) fn is_reload(&self) -> bool {
+        let is_unheard = self
+            .refresh()
+            .is_some_and(|rule| rule.options.ignore_reload);
+        self.control.no_cache && !is_unheard
+    }
+
+    /// What becomes of this request where the origin could not say whether a copy that was judged
+    /// so is still good.
+    pub(crate) fn on_error(&self, judged: Judgement, status: Option<u16>) -> OnError {
+        on_error(judged, self.class, self.is_reload(), status)
+    }
+
     /// Why the cache has no part in this request, if it has none.
     pub(crate) fn passes(&self) -> Option<Pass> {
         if !matches!(self.method, Method::GET | Method::HEAD) {
             return Some(Pass::Method);
         }
-        if has_body(&self.headers) {
+        if self.has_body {
             return Some(Pass::RequestBody);
         }
         if self.control.no_store {

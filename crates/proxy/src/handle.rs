@@ -27,6 +27,9 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let mut open = Open::new(&shared, &inlet, &request);
+    if head_bytes(&request) > shared.limits.header_bytes {
+        return open.finish(reply::head_too_large());
+    }
     let line = RequestLine {
         method: request.method(),
         uri: request.uri(),
@@ -52,6 +55,15 @@ pub(crate) async fn handle(
         Err(error) => reply::refused(&error),
     };
     open.finish(reply)
+}
+
+/// So long is a request's head as it is read; the parser's own bound is that of its buffer, which
+/// takes more where more comes at once.
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let line = request.method().as_str().len() + request.uri().to_string().len() + 12;
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + 4);
+    line + fields.sum::<usize>() + 2
 }
 
 /// A request for a resource: judged, named, looked up, and answered by what the verdict says.

@@ -21,7 +21,7 @@ use larder_policy::part::{Span, is_resumable};
 use larder_policy::reason::{NotStored, Pass};
 use larder_policy::validator::{confirms, refreshed, remove_conditions};
 use larder_policy::verdict::{
-    AfterConfirmation, AfterFetch, Answer, OnError, after_confirmation, after_fetch, on_error,
+    AfterConfirmation, AfterFetch, Answer, OnError, after_confirmation, after_fetch,
 };
 use larder_store::{Entry, Fill, FillError, Join, Opening, Slot, Tail};
 use tokio::sync::oneshot;
@@ -36,6 +36,8 @@ use crate::{draw, parts};
 
 /// Told to followers of a revalidation that failed: use what you hold.
 pub(crate) const KEPT_STALE: &str = "kept-stale";
+/// The same where no origin answered at all.
+pub(crate) const KEPT_UNANSWERED: &str = "kept-unanswered";
 /// Told to followers when no origin answered, with the status that each of their clients gets:
 /// they do not all try again at once what has just failed.
 const FAILED: [(u16, &str); 3] = [
@@ -192,7 +194,7 @@ async fn run(asked: Asked, slot: Slot, in_hand: Option<InHand>, tell: oneshot::S
         Err(error) => match &in_hand {
             Some(held) if keeps_stale(&asked, held, None) => {
                 crate::reply::log_failure(asked.url.as_str(), &error);
-                slot.release(KEPT_STALE);
+                slot.release(KEPT_UNANSWERED);
                 let hierarchy = error.hierarchy();
                 Led::KeptStale(Source {
                     hierarchy,
@@ -223,7 +225,7 @@ pub(crate) fn fill_fields(asked: &Asked) -> HeaderMap {
 
 pub(crate) fn keeps_stale(asked: &Asked, held: &InHand, arrived: Option<&Arrived>) -> bool {
     let status = arrived.map(|arrived| arrived.response.status().as_u16());
-    status != Some(200) && on_error(held.judged, asked.class, status) == OnError::ServeStale
+    status != Some(200) && asked.on_error(held.judged, status) == OnError::ServeStale
 }
 
 /// RFC 9111 §4.3.4: the stored head takes the 304's fields.

@@ -5,11 +5,12 @@ use larder_policy::headers::{CacheStatus, Forwarded};
 use larder_policy::meta::Meta;
 use larder_policy::range::Spec;
 use larder_policy::reason::Pass;
-use larder_policy::verdict::selects;
+use larder_policy::verdict::{OnError, selects};
 use larder_store::{Join, Outcome as Followed};
 
 use crate::asked::Asked;
-use crate::lead::{self, InHand, KEPT_STALE, Led, Source, lead};
+use crate::lead::{self, InHand, KEPT_STALE, KEPT_UNANSWERED, Led, Source, keeps_stale, lead};
+use crate::origin::OriginError;
 use crate::record::Outcome;
 use crate::reply::{self, Reply};
 use crate::serve::{Held, Told, answer};
@@ -111,13 +112,19 @@ pub(crate) async fn collapsed(
                         follow(asked, &Held::Entry(&entry), forwarded)
                     };
                 }
-                Followed::Released(why) if lead::failed_status(why).is_some() => {
-                    return reply::failed_for_all(asked, lead::failed_status(why).unwrap_or(502));
+                Followed::Released(why) if let Some(status) = lead::failed_status(why) => {
+                    return match &in_hand {
+                        Some(held) if keeps_stale(asked, held, None) => {
+                            revalidate::stale(asked, held, None)
+                        }
+                        held => failed(asked, held.as_ref(), forwarded, Err(status)),
+                    };
                 }
-                Followed::Released(KEPT_STALE) if in_hand.is_some() => {
-                    if let Some(held) = &in_hand {
-                        return revalidate::stale(asked, held, None);
-                    }
+                Followed::Released(why)
+                    if let Some(held) = &in_hand
+                        && is_kept_for(asked, held, why) =>
+                {
+                    return revalidate::stale(asked, held, None);
                 }
                 Followed::Filling(_) | Followed::Ready(_) | Followed::Released(_) => break,
                 Followed::Failed => {}
@@ -125,6 +132,16 @@ pub(crate) async fn collapsed(
         }
     }
     pass::reply(asked, None, Pass::NotShared).await
+}
+
+/// True if a word says that another client's question failed, and this one too has what is held then.
+fn is_kept_for(asked: &Asked, held: &InHand, why: &str) -> bool {
+    let status = match why {
+        KEPT_STALE => Some(503),
+        KEPT_UNANSWERED => None,
+        _ => return false,
+    };
+    asked.on_error(held.judged, status) == OnError::ServeStale
 }
 
 /// An answer about a file is for all who want it, one about a mirror for those who asked that.
@@ -182,21 +199,33 @@ pub(crate) fn led_to(
             };
             pass::hand_on(asked, *arrived, forwarded, Some(why.as_str()), outcome)
         }
-        Led::Failed(error) => {
-            let reply = reply::origin_failed(asked, &error);
-            if in_hand.is_some() {
-                Reply {
-                    outcome: Outcome::RefreshFailErr,
-                    ..reply
-                }
-            } else {
-                reply
-            }
-        }
-        Led::FailedForAll(status) => reply::failed_for_all(asked, status),
+        Led::Failed(error) => failed(asked, in_hand, forwarded, Ok(&error)),
+        Led::FailedForAll(status) => failed(asked, in_hand, forwarded, Err(status)),
         // Callers have seen to these.
         Led::Again | Led::Alone(_) | Led::Unkept(..) => reply::lost_way(),
     }
+}
+
+/// No origin answered this client, or (with the status that came of it) another that was asking for
+/// the same. A copy that must not be used unconfirmed is there, and of no use: 504
+/// (RFC 9111 §5.2.2.2).
+fn failed(
+    asked: &Asked,
+    in_hand: Option<&InHand>,
+    forwarded: Forwarded,
+    why: Result<&OriginError, u16>,
+) -> Reply {
+    let is_unconfirmed = in_hand.is_some_and(|held| held.judged.strict);
+    let reply = match why {
+        Ok(error) => reply::origin_failed(asked, error, forwarded, is_unconfirmed),
+        Err(_) if is_unconfirmed => reply::failed_for_all(asked, 504, forwarded),
+        Err(status) => reply::failed_for_all(asked, status, forwarded),
+    };
+    let outcome = match in_hand {
+        Some(_) if why.is_ok() => Outcome::RefreshFailErr,
+        _ => reply.outcome,
+    };
+    Reply { outcome, ..reply }
 }
 
 /// A follower reads what is there and waits for the rest. It was not asked for on its behalf, and a

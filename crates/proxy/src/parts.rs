@@ -16,7 +16,7 @@ use larder_policy::range::Spec;
 use larder_policy::reason::{NotStored, Pass};
 use larder_policy::validator::{confirms, refreshed};
 use larder_policy::verdict::{
-    self, AfterConfirmation, Answer, BeforeFetch, OnError, after_confirmation, on_error, selects,
+    self, AfterConfirmation, Answer, BeforeFetch, OnError, after_confirmation, selects,
 };
 use larder_store::{Entry, Join, Opening, Outcome as Followed, Partial, Slot, Tail};
 use tokio::sync::oneshot;
@@ -86,7 +86,7 @@ pub(crate) async fn newer(asked: &Asked, held: &InHand) -> Option<Reply> {
         Led::Filling(tail, source) => Some(told(asked, &tail, source)),
         // Who has just been silent is not asked again.
         failed @ (Led::Failed(_) | Led::FailedForAll(_)) => {
-            let is_used = on_error(held.judged, asked.class, None) == OnError::ServeStale;
+            let is_used = asked.on_error(held.judged, None) == OnError::ServeStale;
             Some(if is_used {
                 revalidate::stale(asked, held, None)
             } else {
@@ -224,7 +224,7 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
         return is_replaced.then_some(Led::Again);
     }
     if let Some(status) = partial.failed_since(asked.came, &asked.host()) {
-        let is_used = on_error(judged, asked.class, None) == OnError::ServeStale;
+        let is_used = asked.on_error(judged, None) == OnError::ServeStale;
         return (!is_used).then_some(Led::FailedForAll(status));
     }
     let meta = partial.meta();
@@ -264,7 +264,7 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
                 tokio::spawn(replace(at, arrived, tell));
                 Some(told.await.unwrap_or(Led::Again))
             }
-            status if on_error(judged, asked.class, Some(status)) == OnError::ServeStale => {
+            status if asked.on_error(judged, Some(status)) == OnError::ServeStale => {
                 partial.failed(&asked.host(), 502);
                 None
             }
@@ -272,7 +272,7 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
         },
         Err(error) => {
             partial.failed(&asked.host(), error.status());
-            let is_used = on_error(judged, asked.class, None) == OnError::ServeStale;
+            let is_used = asked.on_error(judged, None) == OnError::ServeStale;
             (!is_used).then_some(Led::Failed(error))
         }
     }

@@ -5,6 +5,7 @@ use http::{Method, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use larder_policy::headers::{CacheStatus, Forwarded, remove_hop_by_hop};
 use larder_policy::key::CacheKey;
+use larder_policy::part::{self, Answers};
 use larder_policy::reason::Pass;
 use larder_policy::url::Url;
 
@@ -20,7 +21,7 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
     if asked.policy.offline {
         return reply::offline_miss();
     }
-    let body = body.filter(|_| crate::asked::has_body(&asked.headers));
+    let body = body.filter(|_| asked.has_body);
     let limit = asked.shared.limits.request_body;
     let length = body.as_ref().and_then(|body| body.size_hint().exact());
     if length.is_some_and(|length| length > limit) {
@@ -38,7 +39,7 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
         };
         asked.shared.origins.fetch(asked, outgoing).await
     };
-    match asking {
+    match asking.and_then(|arrived| as_one_part(asked, arrived)) {
         Ok(arrived) => {
             invalidate(asked, &arrived).await;
             hand_on(
@@ -50,7 +51,33 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
             )
         }
         Err(OriginError::BodyTooLarge) => reply::body_too_large(),
-        Err(error) => reply::origin_failed(asked, &error),
+        Err(OriginError::BodyBroken) => reply::body_broken(),
+        Err(error) => reply::origin_failed(asked, &error, why.forwarded(), false),
+    }
+}
+
+/// A part goes on to a client only if it is one, of the range that was asked for: a downloader that
+/// writes what comes where it wanted it would keep wrong bytes. A length that the chunks do not tell
+/// is told, so that a cut is seen.
+fn as_one_part(asked: &Asked, mut arrived: Arrived) -> Result<Arrived, OriginError> {
+    let (Some(specs), StatusCode::PARTIAL_CONTENT) = (&asked.ranges, arrived.response.status())
+    else {
+        return Ok(arrived);
+    };
+    let told = arrived.length();
+    match part::answers(specs, arrived.response.headers(), told) {
+        Answers::No => Err(OriginError::OddPart(arrived.to.label())),
+        Answers::With(length) => {
+            if told.is_none() {
+                let length = HeaderValue::from(length);
+                arrived
+                    .response
+                    .headers_mut()
+                    .insert(CONTENT_LENGTH, length);
+            }
+            Ok(arrived)
+        }
+        Answers::InParts => Ok(arrived),
     }
 }
 

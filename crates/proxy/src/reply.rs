@@ -17,6 +17,9 @@ use crate::body::Body;
 use crate::origin::OriginError;
 use crate::record::{Hierarchy, Outcome};
 
+/// What is held stands in for an origin that failed (RFC 5861 §4).
+pub(crate) const STALE_IF_ERROR: &str = "stale-if-error";
+
 /// An answer and what its record says.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -88,8 +91,10 @@ pub(crate) fn mark_of(
     if let Some(value) = via.remove(VIA) {
         headers.insert(VIA, value);
     }
-    // As Squid has it: what the origin confirmed was a hit.
-    let word = if status.forwarded.is_none() || (status.status == Some(304) && age.is_some()) {
+    // As Squid has it: what the origin confirmed, or could not speak of, was a hit.
+    let is_confirmed = status.status == Some(304) && age.is_some();
+    let is_kept = status.detail == Some(STALE_IF_ERROR);
+    let word = if status.forwarded.is_none() || is_confirmed || is_kept {
         "HIT"
     } else {
         "MISS"
@@ -189,6 +194,25 @@ pub(crate) fn body_too_large() -> Reply {
     Reply::of(response, Outcome::None)
 }
 
+/// The request's body broke off, or is none (RFC 9112 §8). Where it would end cannot be told.
+pub(crate) fn body_broken() -> Reply {
+    let text = "What this request carries ends before its end, or cannot be read.";
+    let mut response = page(StatusCode::BAD_REQUEST, "Bad Request", text);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    Reply::of(response, Outcome::None)
+}
+
+/// RFC 6585 §5: `header-bytes` is the bound. The connection ends.
+pub(crate) fn head_too_large() -> Reply {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let text = "The head of this request is larger than this proxy reads.";
+    let mut response = page(status, "Request Header Fields Too Large", text);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    Reply::of(response, Outcome::None)
+}
+
 /// An access rule says no; the page names it.
 pub(crate) fn denied(rule: &str) -> Reply {
     let text = format!(
@@ -241,13 +265,25 @@ pub(crate) fn offline_miss() -> Reply {
 }
 
 /// No origin answered: the page says what kind of failure, the log says the rest.
-pub(crate) fn origin_failed(asked: &Asked, error: &OriginError) -> Reply {
+/// `forwarded` says why one was asked; `is_unconfirmed`: it was about a copy that may not be used
+/// without its word.
+pub(crate) fn origin_failed(
+    asked: &Asked,
+    error: &OriginError,
+    forwarded: Forwarded,
+    is_unconfirmed: bool,
+) -> Reply {
     if matches!(error, OriginError::Itself(_)) && asked.url.path() == "/" {
         // The listener was asked for by its host's name.
         return crate::own::page("/", &asked.inlet);
     }
     log_failure(asked.url.as_str(), error);
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let status = if is_unconfirmed && status.is_server_error() {
+        StatusCode::GATEWAY_TIMEOUT
+    } else {
+        status
+    };
     let title = status.canonical_reason().unwrap_or("Bad Gateway");
     let outcome = if error.is_denial() {
         Outcome::Denied
@@ -256,7 +292,7 @@ pub(crate) fn origin_failed(asked: &Asked, error: &OriginError) -> Reply {
     };
     let mut response = page(status, title, &error.for_client(asked.url.host()));
     let told = CacheStatus {
-        forwarded: Some(Forwarded::UriMiss),
+        forwarded: Some(forwarded),
         detail: Some("origin-failed"),
         ..CacheStatus::default()
     };
@@ -265,13 +301,13 @@ pub(crate) fn origin_failed(asked: &Asked, error: &OriginError) -> Reply {
 }
 
 /// The fetch that this client waited for with others failed.
-pub(crate) fn failed_for_all(asked: &Asked, status: u16) -> Reply {
+pub(crate) fn failed_for_all(asked: &Asked, status: u16, forwarded: Forwarded) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let title = status.canonical_reason().unwrap_or("Bad Gateway");
     let text = "The host of this file gave no answer that could be used.";
     let mut response = page(status, title, text);
     let told = CacheStatus {
-        forwarded: Some(Forwarded::UriMiss),
+        forwarded: Some(forwarded),
         collapsed: true,
         detail: Some("origin-failed"),
         ..CacheStatus::default()

@@ -14,7 +14,9 @@ use larder_store::{Entry, Join, Slot};
 
 use crate::asked::Asked;
 use crate::fetch::fetch;
-use crate::lead::{self, InHand, KEPT_STALE, Led, Source, fill_fields, head_of, keeps_stale, now};
+use crate::lead::{
+    self, InHand, KEPT_STALE, KEPT_UNANSWERED, Led, Source, fill_fields, head_of, keeps_stale, now,
+};
 use crate::miss::{collapsed, led_to, sourced};
 use crate::origin::{Arrived, Outgoing};
 use crate::record::Outcome;
@@ -66,7 +68,7 @@ async fn by_head(asked: &Asked, held: InHand, forwarded: Forwarded) -> Reply {
         }
         Err(error) if keeps_stale(asked, &held, None) => {
             reply::log_failure(asked.url.as_str(), &error);
-            slot.release(KEPT_STALE);
+            slot.release(KEPT_UNANSWERED);
             let hierarchy = error.hierarchy();
             let source = Source {
                 hierarchy,
@@ -141,10 +143,18 @@ pub(crate) fn confirmed(
 /// The origin could not say; what is held is used (RFC 9111 §4.2.4).
 pub(crate) fn stale(asked: &Asked, held: &InHand, source: Option<Source>) -> Reply {
     asked.count(&held.entry);
+    // It went upstream, if only another client's request did (RFC 9211 §2.2).
+    let forwarded = if held.judged.is_fresh() {
+        Forwarded::Request
+    } else {
+        Forwarded::Stale
+    };
     let status = CacheStatus {
+        forwarded: Some(forwarded),
         status: source.as_ref().and_then(|source| source.status),
+        collapsed: source.is_none(),
         ttl: Some(held.judged.ttl()),
-        detail: Some("stale-if-error"),
+        detail: Some(reply::STALE_IF_ERROR),
         ..CacheStatus::default()
     };
     let told = Told {

@@ -233,11 +233,11 @@ fn unsatisfiable(asked: &Asked, length: u64, told: Told) -> Reply {
     told_as(asked, response, told)
 }
 
-/// The stored head; where the origin was not asked, without the fields that it wants to be asked
-/// about (RFC 9111 §5.2.2.4).
+/// The stored head; where the origin has not confirmed it, without the fields that it wants to be
+/// asked about (RFC 9111 §5.2.2.4).
 fn stored_fields(meta: &Meta, told: Told) -> HeaderMap {
     let mut headers = meta.headers().clone();
-    if told.status.forwarded.is_none() {
+    if told.status.forwarded.is_none() || told.outcome == Outcome::RefreshFailOld {
         for name in &meta.inputs().control.no_cache_fields {
             headers.remove(name.as_str());
         }

@@ -140,7 +140,7 @@ fn a_copy_that_is_staler_than_max_stale_does_not_stand_in_for_the_origin() {
             &CacheControl::default(),
             UnixTime(CAME + age),
         );
-        let found = on_error(judged, Class::Other, None);
+        let found = on_error(judged, Class::Other, false, None);
         assert_eq!(found, served, "{max_stale:?} {age} {semantics:?}");
     }
 }

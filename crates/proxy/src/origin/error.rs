@@ -56,6 +56,12 @@ pub(crate) enum OriginError {
     /// The client's body is larger than may pass.
     #[error("the request's body is too large")]
     BodyTooLarge,
+    /// The client's body did not come whole, or is none.
+    #[error("the client broke off in its body")]
+    BodyBroken,
+    /// A part that its head contradicts, or other bytes than were asked for.
+    #[error("{0} sent a part that is not the one asked for")]
+    OddPart(String),
     /// The request cannot be written for this hop.
     #[error("the request cannot be written for this origin")]
     BadTarget,
@@ -88,13 +94,18 @@ impl OriginError {
         matches!(self, Self::Forbidden(_) | Self::Itself(_))
     }
 
+    /// True if it says nothing of the origin: a rule forbade it, or the client is at fault.
+    pub(crate) fn is_no_fault_of_origin(&self) -> bool {
+        self.is_denial() || matches!(self, Self::BodyTooLarge | Self::BodyBroken)
+    }
+
     /// The status that the client gets (RFC 9110 §15.6).
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Forbidden(_) | Self::Itself(_) => 403,
             Self::NoRoute | Self::Unreachable(..) => 503,
             Self::ConnectTimeout(_) | Self::Silent(_) | Self::Slow(_) => 504,
-            Self::BadTarget => 400,
+            Self::BadTarget | Self::BodyBroken => 400,
             Self::BodyTooLarge => 413,
             Self::Unresolved(..)
             | Self::Tls(..)
@@ -102,6 +113,7 @@ impl OriginError {
             | Self::Closed(..)
             | Self::Garbage(..)
             | Self::Unframed(..)
+            | Self::OddPart(_)
             | Self::Unasked(_) => 502,
         }
     }
@@ -121,10 +133,11 @@ impl OriginError {
             Self::ParentRefused(_) => format!("The parent proxy would not connect to {host}."),
             Self::Silent(_) | Self::Slow(_) => format!("The host {host} did not answer in time."),
             Self::Closed(..) => format!("The host {host} closed the connection without an answer."),
-            Self::Garbage(..) | Self::Unframed(..) | Self::Unasked(_) => {
+            Self::Garbage(..) | Self::Unframed(..) | Self::Unasked(_) | Self::OddPart(_) => {
                 format!("The host {host} sent an answer that is not valid HTTP.")
             }
             Self::BodyTooLarge => "The request carries more than may pass here.".to_owned(),
+            Self::BodyBroken => "What the request carries broke off.".to_owned(),
             Self::BadTarget => "The address cannot be sent to its host.".to_owned(),
         }
     }
@@ -147,6 +160,8 @@ impl OriginError {
             | Self::Itself(_)
             | Self::Slow(_)
             | Self::BodyTooLarge
+            | Self::BodyBroken
+            | Self::OddPart(_)
             | Self::BadTarget => Hierarchy::None,
         }
     }

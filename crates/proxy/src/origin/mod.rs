@@ -24,7 +24,7 @@ use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use larder_policy::access::Facts;
 use larder_policy::framing::{self, Framing};
-use larder_policy::headers::{add_via, remove_hop_by_hop};
+use larder_policy::headers::{add_via, keep_first_of_singletons, remove_hop_by_hop};
 use larder_policy::meta::{Meta, UnixTime};
 use larder_policy::route::{Hop, Routes};
 use larder_policy::url::Authority;
@@ -272,7 +272,7 @@ impl Origins {
         };
         match &result {
             Ok(_) => self.health.answered(&address.to, began.elapsed()),
-            Err(error) if error.is_denial() || matches!(error, OriginError::BodyTooLarge) => {}
+            Err(error) if error.is_no_fault_of_origin() => {}
             Err(_) => self.health.failed(&address.to),
         }
         result
@@ -333,8 +333,11 @@ impl Origins {
         let answer = while_moving(limit, moved.as_deref(), lease.send(request)).await;
         let response = match answer {
             None => return Err(OriginError::Silent(remote)),
-            Some(Err(_cut)) if moved.is_some_and(|moved| moved.is_too_large()) => {
+            Some(Err(_cut)) if moved.as_ref().is_some_and(|moved| moved.is_too_large()) => {
                 return Err(OriginError::BodyTooLarge);
+            }
+            Some(Err(_cut)) if moved.is_some_and(|moved| moved.is_broken()) => {
+                return Err(OriginError::BodyBroken);
             }
             Some(Err(error)) => return Err(OriginError::of_exchange(error, remote)),
             Some(Ok(response)) => response,
@@ -354,6 +357,7 @@ impl Origins {
             let length = HeaderValue::from(length);
             response.headers_mut().insert(CONTENT_LENGTH, length);
         }
+        keep_first_of_singletons(response.headers_mut());
         address.translate(response.headers_mut());
         let hierarchy = if address.configured {
             Hierarchy::FirstUpParent(remote.ip().to_canonical())

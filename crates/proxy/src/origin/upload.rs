@@ -21,6 +21,8 @@ pub(crate) struct Moved {
     at: AtomicU64,
     /// The body was cut.
     too_large: AtomicBool,
+    /// The client broke off, or sent what is no body.
+    broken: AtomicBool,
 }
 
 impl Moved {
@@ -29,6 +31,7 @@ impl Moved {
             begun: Instant::now(),
             at: AtomicU64::new(0),
             too_large: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -40,6 +43,11 @@ impl Moved {
     /// True if more came than may.
     pub(super) fn is_too_large(&self) -> bool {
         self.too_large.load(Ordering::Relaxed)
+    }
+
+    /// True if the client's end of it failed.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     fn idle(&self) -> Duration {
@@ -95,6 +103,9 @@ impl Body for Upload {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_ready() {
             self.moved.now();
+        }
+        if let Poll::Ready(Some(Err(_))) = &polled {
+            self.moved.broken.store(true, Ordering::Relaxed);
         }
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let came = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -16,6 +16,7 @@ mod hostile;
 mod mirror;
 mod mirrors_tags;
 mod mixes;
+mod odd_parts;
 mod parts;
 mod parts_strict;
 mod patience;

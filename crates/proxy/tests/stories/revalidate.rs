@@ -83,12 +83,11 @@ async fn what_is_held_is_served_when_the_origin_cannot_be_asked() {
     for _ in 0..2 {
         let stale = rig.get(&url, "").await;
         assert_eq!((stale.status, stale.body.as_slice()), (200, &b"held"[..]));
-        assert!(
-            stale
-                .field("cache-status")
-                .unwrap()
-                .contains("stale-if-error")
-        );
+        // RFC 9211 §2.2: it went upstream.
+        let told = stale.field("cache-status").unwrap();
+        assert!(told.starts_with("larder; fwd=stale; "), "{told}");
+        assert!(told.ends_with("; detail=stale-if-error"), "{told}");
+        assert!(stale.field("x-cache").unwrap().starts_with("HIT"));
     }
     assert_eq!(
         format!("{:?}", rig.records(3).await[2].outcome),
@@ -109,7 +108,45 @@ async fn what_must_be_revalidated_is_not_served_stale() {
     let rig = Rig::forward();
     let url = origin.url("/page");
     assert_eq!(rig.get(&url, "").await.body, b"held");
-    assert_eq!(rig.get(&url, "").await.status, 502);
+    // RFC 9111 §5.2.2.2
+    let got = rig.get(&url, "").await;
+    assert_eq!(got.status, 504);
+    let told = got.field("cache-status").unwrap();
+    assert_eq!(told, "larder; fwd=stale; detail=origin-failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_has_no_copy_that_its_origin_did_not_confirm() {
+    // RFC 9111 §5.2.1.4; §4.2.4 for a package manager whose mirror is gone
+    let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
+    for (path, failure, status) in [
+        ("/page", Some(busy), 503),
+        ("/page", None, 502),
+        (ROOT, Some(busy), 503),
+        (ROOT, None, 200),
+        (RPM, Some(busy), 503),
+        (RPM, None, 200),
+    ] {
+        let origin = Origin::start(move |nth, _| match failure {
+            _ if nth == 0 => answer("Cache-Control: max-age=60\r\nETag: \"a\"\r\n", b"held"),
+            Some(failure) => raw(failure),
+            None => vec![crate::support::Step::Close],
+        })
+        .await;
+        let rig = Rig::forward();
+        let url = origin.url(path);
+        assert_eq!(rig.get(&url, "").await.body, b"held");
+        for line in ["Pragma: no-cache\r\n", "Cache-Control: no-cache\r\n"] {
+            let got = rig.get(&url, line).await;
+            assert_eq!(
+                got.status, status,
+                "{path} {failure:?} {line}: {}",
+                got.head
+            );
+        }
+        // Nothing is lost by it for those who ask for no more than a copy.
+        assert_eq!(rig.get(&url, "").await.body, b"held", "{path} {failure:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

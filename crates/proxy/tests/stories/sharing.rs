@@ -67,6 +67,35 @@ async fn the_store_ids_own_url_is_another_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_the_origin_did_not_see_selects_nothing() {
+    // RFC 9111 §4.1, RFC 9110 §7.6.1
+    for (field, connection) in [
+        ("Accept-Language", "Accept-Language"),
+        ("X-Sel", "close, x-sel"),
+    ] {
+        let origin = Origin::start(move |_, head| {
+            let body = if head.to_ascii_lowercase().contains(": de\r\n") {
+                "german"
+            } else {
+                "any"
+            };
+            let fields = format!("Vary: {field}\r\nCache-Control: max-age=60\r\n");
+            answer(&fields, body.as_bytes())
+        })
+        .await;
+        let rig = Rig::forward();
+        let url = origin.url("/page");
+        let hidden = format!("{field}: de\r\nConnection: {connection}\r\n");
+        assert_eq!(rig.get(&url, &hidden).await.body, b"any", "{field}");
+        let shown = format!("{field}: de\r\n");
+        assert_eq!(rig.get(&url, &shown).await.body, b"german", "{field}");
+        // The other way round it is the same.
+        assert_eq!(rig.get(&url, &hidden).await.body, b"any", "{field}");
+        assert_eq!(origin.requests(), 2, "{field}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn set_cookie_is_never_replayed() {
     let a = Origin::start(|_, _| answer("Set-Cookie: id=1\r\n", b"x")).await;
     let rig = Rig::forward();

@@ -14,7 +14,7 @@ use larder_proxy::config::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Origin, Rig, Step, answer, open_policy, raw};
+use crate::support::{Answer, Origin, Rig, Step, answer, open_policy, raw};
 
 const PATH: &str = "/p/a-1.0-1.x86_64.rpm";
 
@@ -68,6 +68,86 @@ async fn a_line_that_ends_in_a_bare_line_feed_is_refused() {
     assert_eq!(all.matches("HTTP/1.1 200").count(), 2, "{all}");
     assert_eq!(rig.get(&origin.url("/odd"), "").await.status, 502);
     assert_eq!(rig.get(&url, "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_spoilt_is_refused_before_its_end() {
+    let origin = Origin::start(|_, _| answer("", b"x")).await;
+    // Where HTTP/2 is looked for, a head comes in two pieces at least.
+    let rig = accelerator(&origin, Limits::default());
+    for text in [
+        "GET /a HTTP/1.1\r\nHost: x\r\nX-A: 1\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: x\r\n\n",
+        "GET /a HTTP/1.1\n",
+    ] {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        for piece in text.as_bytes().chunks(8) {
+            stream.write_all(piece).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // The client waits for an answer.
+        let got = Answer::read(stream, false).await;
+        assert_eq!((got.status, origin.requests()), (400, 0), "{text:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_http_2_names_its_host() {
+    // RFC 9113 §8.3.1
+    let origin = Origin::start(|_, _| answer("", b"x")).await;
+    let rig = accelerator(&origin, Limits::default());
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    // GET, http and / by their numbers in HPACK's table; no authority.
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let headers = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84];
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    stream
+        .write_all(&[&settings[..], &headers].concat())
+        .await
+        .unwrap();
+    // The head of the answer begins with 400 by its number.
+    let frame = loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == 1 {
+            break payload;
+        }
+    };
+    assert_eq!((frame[0], origin.requests()), (0x8c, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_field_that_has_one_value_the_first_line_counts() {
+    // RFC 9110 §5.3
+    let origin = Origin::start(|_, _| {
+        let fields =
+            "ETag: \"a\"\r\nETag: \"b\"\r\nContent-Type: text/a\r\nContent-Type: text/b\r\n";
+        answer(&format!("{fields}Cache-Control: max-age=60\r\n"), b"x")
+    })
+    .await;
+    let rig = Rig::forward();
+    for _ in 0..2 {
+        let head = rig
+            .get(&origin.url("/x"), "")
+            .await
+            .head
+            .to_ascii_lowercase();
+        assert!(
+            head.contains("etag: \"a\"") && head.contains("text/a"),
+            "{head}"
+        );
+        assert!(
+            !head.contains("etag: \"b\"") && !head.contains("text/b"),
+            "{head}"
+        );
+    }
+    assert_eq!(origin.requests(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
