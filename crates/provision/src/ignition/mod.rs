@@ -5,12 +5,15 @@
 //! installs itself unconfigured; here such a file is refused with its reason. Container Linux
 //! Configs and Butane files are YAML that only their own transpilers understand.
 
+mod rules;
+
 use serde_json::Value;
 
+use self::rules::Generation;
 use crate::reason::Reason;
 
 /// Ignition 2 releases that exist.
-const SECOND: [&str; 6] = ["2.0.0", "2.1.0", "2.2.0", "2.3.0", "2.4.0", "2.5.0"];
+const SECOND: [&str; 5] = ["2.0.0", "2.1.0", "2.2.0", "2.3.0", "2.4.0"];
 
 /// Checks the config in the file `name`.
 ///
@@ -40,17 +43,17 @@ pub(crate) fn check(name: &str, config: &[u8]) -> Result<(), Reason> {
         });
     };
     if SECOND.contains(&version) {
-        return check_second(name, &json);
+        return rules::check(&json, Generation::Second).or_else(refuse);
     }
     match ignition_config::Config::parse_slice(config) {
         Ok((_, unused)) => {
             for warning in unused {
                 tracing::warn!(ignition = name, "{warning}");
             }
-            Ok(())
+            rules::check(&json, Generation::Third).or_else(refuse)
         }
         Err(ignition_config::Error::UnknownVersion(version)) => refuse(format!(
-            "has the version {version}, which is not known here (2.0.0 to 3.6.0)"
+            "has the version {version}, which is not known here (2.0.0 to 2.4.0, 3.0.0 to 3.6.0)"
         )),
         Err(error) => refuse(format!("is not Ignition {version}: {error}")),
     }
@@ -61,24 +64,6 @@ pub(crate) fn is_raw(name: &str) -> bool {
     [".ign", ".ignition"]
         .iter()
         .any(|suffix| name.ends_with(suffix))
-}
-
-/// Ignition 2: the top-level sections must be objects.
-fn check_second(name: &str, json: &Value) -> Result<(), Reason> {
-    let sections = ["ignition", "networkd", "passwd", "storage", "systemd"];
-    for section in sections {
-        if json
-            .get(section)
-            .is_some_and(|value| !value.is_object() && !value.is_null())
-        {
-            let why = format!("has a section {section:?} that is no object");
-            return Err(Reason::Ignition {
-                name: name.to_owned(),
-                why,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// What to run for a file that is a transpiler's input.
@@ -123,6 +108,7 @@ mod tests {
         assert!(refusal("a.ign", r#"{"ignition":{"version":"three"}}"#).contains("three"));
         let wrong = r#"{"ignition":{"version":"3.3.0"},"storage":{"files":[{"path":1}]}}"#;
         assert!(refusal("a.ign", wrong).contains("is not Ignition 3.3.0"));
+        assert!(refusal("a.ign", r#"{"ignition":{"version":"2.5.0"}}"#).contains("2.4.0"));
         let wrong = r#"{"ignition":{"version":"2.2.0"},"storage":[]}"#;
         assert!(refusal("a.ign", wrong).contains("storage"));
     }
