@@ -80,6 +80,19 @@ install-once = true
         check("ends-on-term", self.process.wait(timeout=120) == 0, str(self.process.returncode))
 
 
+class Matchbox(Serve):
+    """`larder matchbox`, which has no socket, and its list of installed machines in a place of its own."""
+
+    def __init__(self, folder):
+        self.http = "http://127.0.0.1:8080"
+        self.files = ["--data", folder / "data", "--state", folder / "state"]
+        self.process = subprocess.Popen(
+            [LARDER, "matchbox", "-address=127.0.0.1:8080", f"-data-path={folder}/data", "-assets-path=",
+             f"-state-path={folder}/state", "-install-once"], stderr=subprocess.PIPE, text=True)
+        self.said("provision")
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+
 def data_directory(folder):
     for name, text in {
         "groups/node.json": {"id": "node", "profile": "p", "selector": {"mac": MAC}},
@@ -175,6 +188,32 @@ def without_its_socket(folder):
     check("a-stopped-one-is-read", state == ["new"], run.stdout + run.stderr)
 
 
+def as_matchbox(folder):
+    larder = Matchbox(folder)
+    script = "/ipxe?mac=52-54-00-77-00-10"
+    check("matchbox-installs", "kernel /k" in larder.ask(script)[1])
+    run = larder.machines("show", MAC, config=False)
+    check("its-timeline-is-told", run.returncode == 0 and "group node profile p" in run.stdout, run.stdout + run.stderr)
+    run = larder.machines("show", MAC, *larder.files, config=False)
+    check("files-have-no-timeline", run.returncode == 1 and "leave out --data" in run.stderr, run.stderr)
+    check("matchbox-is-done", larder.ask("/done?mac=" + MAC, "POST")[0] == 200)
+    run = larder.machines(config=False)
+    check("its-list-is-told", run.returncode == 0 and "installed" in run.stdout, run.stdout + run.stderr)
+    run = larder.machines(*larder.files, config=False)
+    check("its-state-is-read", run.returncode == 0 and "installed" in run.stdout, run.stdout + run.stderr)
+    run = subprocess.run(
+        [LARDER, "provision", "machines", *larder.files, "ls"], capture_output=True, text=True, timeout=120)
+    check("by-the-other-words-too", run.returncode == 0 and "installed" in run.stdout, run.stdout + run.stderr)
+    run = larder.machines("reinstall", MAC, *larder.files, config=False)
+    check("its-state-is-changed", run.returncode == 0 and "kernel /k" in larder.ask(script)[1], run.stderr)
+    run = larder.machines("rm", MAC, *larder.files, config=False)
+    check("and-forgotten", run.stdout == f"{MAC} is forgotten\n", run.stdout + run.stderr)
+    larder.stop()
+    # No larder but this one could say where its files are.
+    run = larder.machines("show", MAC, config=False)
+    check("nobody-runs", run.returncode == 1 and "no larder" in run.stderr, run.stderr)
+
+
 world.enter()
 os.environ["LARDER_CONFIG"] = "/dev/null"
 with tempfile.TemporaryDirectory() as work:
@@ -182,4 +221,5 @@ with tempfile.TemporaryDirectory() as work:
     data_directory(work)
     with_its_socket(work)
     without_its_socket(work)
+    as_matchbox(work)
 end()

@@ -3,8 +3,9 @@
 //! A running larder on this host is asked first, over its administrators' socket: it knows the whole
 //! way, and what it is told it does itself, so that nobody else writes its files. Whoever may not open
 //! that socket still gets the list, at `/machines.json` of its boot or provisioning port, which answers
-//! to loopback alone. Without one there is what the data directory remembers: which machines are
-//! installed. Whoever tells of them, JSON has one shape; what is not known is null or empty in it.
+//! to loopback alone. A provisioning server that runs alone has no such socket: it tells the list, and its
+//! files are the way to change something. Without any there is what the data directory remembers: which
+//! machines are installed. Whoever tells of them, JSON has one shape; what is not known is null or empty in it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -23,7 +24,7 @@ use super::cache::{Session, Which};
 use super::{machines_rm, provision};
 use crate::config::{Settings, Sources};
 use crate::output::{self, Failure};
-use crate::serve::boot::Journey;
+use crate::serve::boot::{Journey, NO_SOCKET, SOCKET_FIELD};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,8 +61,11 @@ pub struct Args {
     /// Ask no running larder: read this matchbox data directory
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Ask no running larder: read this list of installed machines [default: .larder/machines in the data directory]
+    #[arg(long, global = true, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// The unix socket of the running larder that is meant
-    #[arg(long, global = true, value_name = "PATH", conflicts_with = "data")]
+    #[arg(long, global = true, value_name = "PATH", conflicts_with_all = ["data", "state"])]
     socket: Option<PathBuf>,
     /// How to print them
     #[arg(long, value_enum, default_value_t, global = true)]
@@ -75,9 +79,10 @@ pub struct Args {
 
 impl Args {
     /// The words of `larder provision machines`.
-    pub(super) fn of(data: Option<PathBuf>, verb: Verb) -> Self {
+    pub(super) fn of(data: Option<PathBuf>, state: Option<PathBuf>, verb: Verb) -> Self {
         Self {
             data,
+            state,
             socket: None,
             format: Format::default(),
             all: false,
@@ -110,7 +115,12 @@ const PAGE: &str = "/api/v1/machines";
 
 /// Does what was asked for.
 pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
-    let Args { data, format, .. } = args;
+    let Args {
+        data,
+        state,
+        format,
+        ..
+    } = args;
     if format == Format::Ansible && !matches!(args.verb, None | Some(Verb::Ls)) {
         let why = "an inventory is of all machines: `larder machines --format ansible`";
         return Err(Failure::Usage(why.to_owned()));
@@ -119,17 +129,18 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
         socket: args.socket,
         ..Which::default()
     };
-    let running = match data {
-        Some(_) => Running::Nobody,
-        None => Running::find(&which, sources)?,
+    let running = if data.is_some() || state.is_some() {
+        Running::NotAsked
+    } else {
+        Running::find(&which, sources)?
     };
-    let remembered = || provision::remembered(data, sources);
+    let remembered = || provision::remembered(data, state, sources);
     match args.verb {
         None | Some(Verb::Ls) if format == Format::Ansible => {
             let whole = match running {
                 Running::Session(session) => session.get(&format!("{PAGE}?format=ansible"))?,
-                Running::Page(_) => return Err(out_of_reach()),
-                Running::Nobody => inventory_of(&remembered()?)?,
+                Running::Page(Page { alone: false, .. }) => return Err(out_of_reach()),
+                _ => inventory_of(&remembered()?)?,
             };
             inventory(whole, args.all)
         }
@@ -143,12 +154,24 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
                 _ => output::text(&table(&journeys)),
             }
         }
-        Some(Verb::Show { mac }) => show(running.journeys()?.as_deref(), &mac, format),
+        Some(Verb::Show { mac }) => {
+            let why = match running {
+                Running::NotAsked => {
+                    "timelines live in the memory of the running larder: leave out --data and --state"
+                }
+                _ => {
+                    "no larder that boots machines runs on this host, and timelines live in its memory"
+                }
+            };
+            let journeys = running.journeys()?;
+            let journeys = journeys.ok_or_else(|| Failure::step("no timeline", why))?;
+            show(&journeys, &mac, format)
+        }
         Some(Verb::Reinstall { mac }) => {
             let mac = match running {
                 Running::Session(session) => reinstall(&session, &mac)?,
-                Running::Page(_) => return Err(out_of_reach()),
-                Running::Nobody => {
+                Running::Page(Page { alone: false, .. }) => return Err(out_of_reach()),
+                _ => {
                     let mac = address(&mac)?;
                     let (_, machines) = remembered()?;
                     machines.reinstall(&mac).map_err(provision::failed)?;
@@ -198,17 +221,27 @@ pub(super) fn address(mac: &str) -> Result<Mac, Failure> {
 enum Running {
     /// Its socket, which does everything.
     Session(Box<Session>),
-    /// The list that its boot port tells.
-    Page(Vec<Journey>),
+    /// The list that its boot or provisioning port tells.
+    Page(Page),
     Nobody,
+    /// The files are meant.
+    NotAsked,
+}
+
+/// What a port tells of machines to this host alone.
+#[derive(Debug, PartialEq)]
+struct Page {
+    journeys: Vec<Journey>,
+    /// Whether it is a server without a socket, of which only the files can be changed.
+    alone: bool,
 }
 
 impl Running {
     /// What it tells of its machines, if there is one.
     fn journeys(self) -> Result<Option<Vec<Journey>>, Failure> {
         match self {
-            Self::Nobody => Ok(None),
-            Self::Page(journeys) => Ok(Some(journeys)),
+            Self::Nobody | Self::NotAsked => Ok(None),
+            Self::Page(page) => Ok(Some(page.journeys)),
             Self::Session(session) => serde_json::from_value(session.get(PAGE)?)
                 .map(Some)
                 .map_err(|error| Failure::step("an answer that makes no sense", error)),
@@ -247,7 +280,7 @@ fn reinstall(session: &Session, mac: &str) -> Result<String, Failure> {
 }
 
 /// The machines that a running larder knows; `None` if there is none.
-fn ask(settings: &Settings) -> Option<Vec<Journey>> {
+fn ask(settings: &Settings) -> Option<Page> {
     let listeners = BTreeSet::from([settings.provision.http, settings.boot.http]);
     listeners.into_iter().find_map(|listener| {
         let ip = match listener.ip() {
@@ -258,7 +291,7 @@ fn ask(settings: &Settings) -> Option<Vec<Journey>> {
     })
 }
 
-fn ask_at(address: SocketAddr) -> Option<Vec<Journey>> {
+fn ask_at(address: SocketAddr) -> Option<Page> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let request = format!("GET /machines.json HTTP/1.0\r\nHost: {address}\r\n\r\n");
@@ -271,7 +304,11 @@ fn ask_at(address: SocketAddr) -> Option<Vec<Journey>> {
     let answer = String::from_utf8(answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let is_good = head.split(' ').nth(1) == Some("200");
-    serde_json::from_str(body).ok().filter(|_| is_good)
+    let journeys = serde_json::from_str(body).ok().filter(|_| is_good)?;
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let alone = fields
+        .any(|(name, value)| name.eq_ignore_ascii_case(SOCKET_FIELD) && value.trim() == NO_SOCKET);
+    Some(Page { journeys, alone })
 }
 
 fn json(journeys: &impl serde::Serialize) -> Result<ExitCode, Failure> {
@@ -309,14 +346,8 @@ fn table(journeys: &[Journey]) -> String {
     rows.iter().map(line).collect()
 }
 
-fn show(journeys: Option<&[Journey]>, mac: &str, format: Format) -> Result<ExitCode, Failure> {
+fn show(journeys: &[Journey], mac: &str, format: Format) -> Result<ExitCode, Failure> {
     let wanted = address(mac)?.to_string();
-    let Some(journeys) = journeys else {
-        return Err(Failure::step(
-            "no timeline",
-            "no larder that boots machines runs on this host, and timelines live in its memory",
-        ));
-    };
     let Some(journey) = journeys.iter().find(|journey| journey.mac == wanted) else {
         let why = format!("{wanted} was not heard of since larder started");
         return Err(Failure::step("no timeline", why));
@@ -376,12 +407,20 @@ mod tests {
     #[test]
     fn a_running_larder_is_asked_and_what_it_does_not_say_is_left_open() {
         let address = answering(format!("HTTP/1.0 200 OK\r\nX: y\r\n\r\n{LIST}"));
-        let journeys = ask_at(address).unwrap();
-        assert_eq!(journeys[0].events[0].count, 2);
-        let table = table(&journeys);
+        let page = ask_at(address).unwrap();
+        assert_eq!((page.journeys[0].events[0].count, page.alone), (2, false));
+        let table = table(&page.journeys);
         let line = table.lines().nth(1).unwrap();
         assert!(line.starts_with("52:54:00:00:00:01  10.0.0.9"), "{table}");
         assert!(line.ends_with("offer program x"), "{table}");
+    }
+
+    #[test]
+    fn a_server_without_a_socket_says_so() {
+        let address = answering(format!(
+            "HTTP/1.1 200 OK\r\nx-larder-socket: none\r\n\r\n{LIST}"
+        ));
+        assert!(ask_at(address).unwrap().alone);
     }
 
     #[test]

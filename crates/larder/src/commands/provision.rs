@@ -66,8 +66,13 @@ enum Command {
     /// Fetch what all profiles boot, and their trees' installer images, into the cache
     Warm(provision_warm::Args),
     /// Machines: installed or not
-    #[command(subcommand)]
-    Machines(machines::Verb),
+    Machines {
+        /// The list of installed machines [default: .larder/machines in the data directory]
+        #[arg(long, global = true, value_name = "FILE")]
+        state: Option<PathBuf>,
+        #[command(subcommand)]
+        verb: machines::Verb,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,18 +108,22 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
             let (library, assets) = shelves(args.data, sources)?;
             files::check(&library, assets.as_deref(), json)
         }
-        Command::Machines(verb) => machines::run(machines::Args::of(args.data, verb), sources),
+        Command::Machines { state, verb } => {
+            machines::run(machines::Args::of(args.data, state, verb), sources)
+        }
     }
 }
 
 /// The data directory, and what it remembers of machines.
 pub(super) fn remembered(
     data: Option<PathBuf>,
+    state: Option<PathBuf>,
     sources: &Sources,
 ) -> Result<(Library, Machines), Failure> {
     let data = data_directory(data, sources)?;
     let library = Library::open(&data).map_err(failed)?;
-    let machines = Machines::open(state_file(&data)).map_err(failed)?;
+    let state = state.unwrap_or_else(|| state_file(&data));
+    let machines = Machines::open(state).map_err(failed)?;
     Ok((library, machines))
 }
 

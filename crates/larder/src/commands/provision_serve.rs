@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use larder_provision::{Config, Listening, Provision, TlsFiles, listen_http, listen_rpc};
+use larder_provision::{Config, Listening, Provision, TlsFiles, listen_rpc, listen_shared_http};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -18,6 +18,7 @@ use tracing::Level;
 use super::provision::{failed, state_file};
 use crate::config::{Sources, settings};
 use crate::output::{self, Failure};
+use crate::serve::boot::Journeys;
 
 /// The words of `larder provision serve`.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -195,7 +196,9 @@ async fn run_until_signal(plan: Plan) -> Result<ExitCode, Failure> {
         let rpc = listen_rpc(std::sync::Arc::clone(&provision), address, files).await;
         listening.push(rpc.map_err(failed)?);
     }
-    let http = listen_http(provision, &plan.http, plan.web_tls)
+    let journeys = Journeys::of_provisioning_alone(std::sync::Arc::clone(&provision));
+    let first = std::sync::Arc::new(move |request: &_, client| journeys.answer(request, client));
+    let http = listen_shared_http(provision, &plan.http, plan.web_tls, first)
         .await
         .map_err(failed)?;
     output::notice(&format!(

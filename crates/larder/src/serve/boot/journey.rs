@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use larder_boot::serve::core::Counts;
 use larder_boot::web::Web;
@@ -59,6 +59,11 @@ fn once() -> u32 {
     1
 }
 
+/// The field by which a server says which socket administrators have.
+pub const SOCKET_FIELD: &str = "x-larder-socket";
+/// It has none: who changes something about machines changes its files.
+pub const NO_SOCKET: &str = "none";
+
 impl Journey {
     /// What the data directory remembers of machines that no running larder tells of.
     pub fn remembered(machines: BTreeMap<Mac, Machine>) -> Vec<Self> {
@@ -90,9 +95,21 @@ impl Journey {
 pub struct Journeys {
     boot: OnceLock<Arc<Web>>,
     provision: OnceLock<Arc<Provision>>,
+    /// Whether nothing runs but a provisioning server, which has no socket for administrators.
+    is_alone: bool,
 }
 
 impl Journeys {
+    /// Those of a provisioning server that runs alone.
+    pub fn of_provisioning_alone(provision: Arc<Provision>) -> Self {
+        let alone = Self {
+            is_alone: true,
+            ..Self::default()
+        };
+        alone.provision(provision);
+        alone
+    }
+
     /// Takes in the boot part.
     pub(super) fn boot(&self, web: Arc<Web>) {
         // Set once, at the start.
@@ -148,19 +165,10 @@ impl Journeys {
 
     /// Answers what is not provisioning's on a listener that both share, and tells the boot part
     /// of scripts that provisioning serves.
-    pub(super) fn answer(
-        &self,
-        request: &Request<()>,
-        client: SocketAddr,
-    ) -> Option<Response<Body>> {
+    pub fn answer(&self, request: &Request<()>, client: SocketAddr) -> Option<Response<Body>> {
         let path = request.uri().path();
         if path == "/machines.json" && client.ip().to_canonical().is_loopback() {
-            let json = serde_json::to_string(&self.list()).ok()?;
-            return Some(Response::new(
-                Full::from(json)
-                    .map_err(|never| match never {})
-                    .boxed_unsync(),
-            ));
+            return self.page();
         }
         let web = self.boot.get()?;
         match path {
@@ -175,6 +183,18 @@ impl Journeys {
                 Some(response.map(BodyExt::boxed_unsync))
             }
         }
+    }
+
+    /// The list of machines, as JSON.
+    fn page(&self) -> Option<Response<Body>> {
+        let json = serde_json::to_string(&self.list()).ok()?;
+        let body = Full::from(json).map_err(|never| match never {});
+        let mut response = Response::new(body.boxed_unsync());
+        if self.is_alone {
+            let none = HeaderValue::from_static(NO_SOCKET);
+            response.headers_mut().insert(SOCKET_FIELD, none);
+        }
+        Some(response)
     }
 
     /// Notes a file that a machine fetched through the proxy.

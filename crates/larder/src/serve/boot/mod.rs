@@ -26,7 +26,7 @@ use crate::config::{Settings, settings};
 use crate::output::Failure;
 
 pub use cache::Cache;
-pub use journey::{Event, Journey, Journeys};
+pub use journey::{Event, Journey, Journeys, NO_SOCKET, SOCKET_FIELD};
 
 /// The address of a socket, with the mode that is told.
 pub type Address = (&'static str, SocketAddr);
