@@ -17,18 +17,15 @@ import sys
 import tempfile
 import threading
 
-from checks import LARDER, REPOSITORY, check, end, skip
+from checks import LARDER, REPOSITORY, check, end
 
 PROTO = REPOSITORY / "crates/provision/proto"
 
 
 def generated(folder):
     """The messages and stubs of the .proto files."""
-    try:
-        from grpc_tools import protoc
-    except ImportError as error:
-        skip("rpc", f"/usr/bin/python3 -c 'import grpc_tools': {error}")
-        end()
+    from grpc_tools import protoc
+
     names = ["storage.proto", "server.proto", "rpc.proto"]
     words = ["protoc", f"-I{PROTO}", f"--python_out={folder}", f"--grpc_python_out={folder}"]
     if protoc.main(words + names) != 0:
@@ -40,12 +37,17 @@ def generated(folder):
 
 
 class Server:
-    """A running `larder matchbox` with the addresses that it said."""
+    """A running `larder matchbox` with the addresses that it said.
 
-    def __init__(self, work):
+    `prefix` are words before its own, `owner` the user whose data directory it is, if not ours. Where the
+    keys are not `secret`, they are that user's too."""
+
+    def __init__(self, work, prefix=(), owner=None, secret=True):
         self.data = work / "data"
         self.data.mkdir()
         (self.data / "assets").mkdir()
+        if owner is not None:
+            subprocess.run(["chown", "-R", f"{owner}:{owner}", self.data], check=True)
         self.pki = work / "pki"
         run = subprocess.run(
             [LARDER, "provision", "pki", "init", "--dir", self.pki, "--san", "localhost", "--san", "127.0.0.1"],
@@ -54,8 +56,10 @@ class Server:
         again = subprocess.run(
             [LARDER, "provision", "pki", "init", "--dir", self.pki, "--san", "x"], capture_output=True, text=True)
         check("pki-init-overwrites-nothing", again.returncode == 1 and "exists" in again.stderr, again.stderr)
+        if not secret:
+            subprocess.run(["chown", "-R", f"{owner}:{owner}", self.pki], check=True)
         self.process = subprocess.Popen(
-            [LARDER, "matchbox", "-address=127.0.0.1:0", "-rpc-address", "127.0.0.1:0",
+            [*prefix, LARDER, "matchbox", "-address=127.0.0.1:0", "-rpc-address", "127.0.0.1:0",
              f"-data-path={self.data}", "-assets-path", self.data / "assets",
              "-cert-file", self.pki / "server.crt", "-key-file", self.pki / "server.key",
              "--ca-file", self.pki / "ca.crt"],
@@ -115,6 +119,10 @@ def every_call(stubs, storage, pb, connection, server):
     check("group-put-get", same and got.selector["mac"] == "52:54:00:00:00:01", str(got))
     on_disk = (server.data / "groups/node1.json").read_text()
     check("group-file-has-tabs", on_disk.startswith('{\n\t"id": "node1"'), on_disk)
+    file = server.data / "profiles/c9.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"install_once": True}))
+    profiles.ProfilePut(pb.ProfilePutRequest(profile=profile))
+    check("a-put-keeps-install-once", json.loads(file.read_text()).get("install_once") is True, file.read_text())
     ids = [profile.id for profile in profiles.ProfileList(pb.ProfileListRequest()).profiles]
     check("profile-list", ids == ["c9"], str(ids))
     ids = [group.id for group in groups.GroupList(pb.GroupListRequest()).groups]
