@@ -64,7 +64,8 @@ fn has(
 fn the_service_is_ready_when_it_says_so_and_owns_its_directories() {
     let unit = unit("larder.service");
     for (key, value) in [
-        ("Type", "notify-reload"),
+        ("Type", "notify"),
+        ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("ExecStart", "/usr/bin/larder serve"),
         ("CacheDirectory", "larder"),
         ("RuntimeDirectory", "larder"),
