@@ -63,6 +63,15 @@ impl Catalog {
 
     /// The group of a machine with these labels.
     pub fn select(&self, labels: &Labels) -> Option<Arc<Group>> {
+        self.select_by(labels, matches)
+    }
+
+    /// As [`Catalog::select`], by the groups that `is_match` takes; it is asked of no group that no label leads to.
+    fn select_by(
+        &self,
+        labels: &Labels,
+        mut is_match: impl FnMut(&Group, &Labels) -> bool,
+    ) -> Option<Arc<Group>> {
         let filed = labels
             .iter()
             .filter_map(|(name, value)| self.by_pair.get(&(name.to_owned(), value.to_owned())));
@@ -72,7 +81,7 @@ impl Catalog {
                 // Ranks ascend within one pair: its first match is its best.
                 ranks
                     .iter()
-                    .find(|rank| self.groups.get(**rank).is_some_and(|g| matches(g, labels)))
+                    .find(|rank| self.groups.get(**rank).is_some_and(|g| is_match(g, labels)))
             })
             .min()
             .and_then(|rank| self.groups.get(*rank).cloned())
@@ -169,6 +178,28 @@ mod tests {
         assert_eq!(selected(&groups, "mac=x"), "blank");
         assert_eq!(selected(&groups, "os="), "blank");
         assert_eq!(selected(&groups, "os=installed"), "any");
+    }
+
+    #[test]
+    fn as_many_groups_are_looked_at_among_two_thousand_as_among_twenty() {
+        let looked_at = |count: usize| {
+            let mut groups = vec![group("default", &[])];
+            groups.extend((0..count).map(|n| {
+                let mac = format!("52:54:00:00:{:02x}:{:02x}", n >> 8, n & 255);
+                group(&format!("g{n}"), &[("mac", &mac), ("os", "installed")])
+            }));
+            let query = "mac=52:54:00:00:00:07&os=installed&uuid=u";
+            let labels = Labels::from_query(query, Compat::V0_11);
+            let mut count = 0;
+            let found = Catalog::new(groups).select_by(&labels, |group, labels| {
+                count += 1;
+                matches(group, labels)
+            });
+            assert_eq!(found.unwrap().id, "g7");
+            count
+        };
+        // Its own and the default one.
+        assert_eq!((looked_at(20), looked_at(2000)), (2, 2));
     }
 
     #[test]

@@ -6,7 +6,8 @@
   no error, one copy of the kernel from its origin; latency of the script with and without them, asked by a
   small compiled program (rush.rs): of Python's threads one runs at a time, so that they would measure each other.
 
-Latencies are printed, not judged: they belong to the machine that the test runs on.
+Latencies belong to the machine that the test runs on: they are printed, and their ratios are judged on long
+runs alone. That selection does not look at every group is a count, in crates/provision/src/select.rs.
 """
 import http.client
 import http.server
@@ -23,10 +24,14 @@ import time
 
 from checks import LARDER, check, end, figure
 
+IS_LONG = bool(os.environ.get("LARDER_TESTS_LONG"))
 KERNEL = os.urandom(1 << 20) * 10
 HERE = pathlib.Path(__file__).resolve().parent
 MACHINES = 500
-ROUNDS = 7 if os.environ.get("LARDER_TESTS_LONG") else 1
+ROUNDS = 7 if IS_LONG else 1
+# What the script's p99 may be amid kernels, and among 2,000 groups, to what it is without them and among 20.
+AMID_MAX = 5
+AMONG_MAX = 2
 CONFIGURATION = """
 [cache]
 directory = "FOLDER/cache"
@@ -119,7 +124,7 @@ def p99(address, path, count):
         status, _ = get(connection, path)
         took.append(time.perf_counter() - begun)
         if status != 200:
-            return float("nan")
+            raise RuntimeError(f"{path}: {status}")
     return sorted(took)[len(took) * 99 // 100] * 1000
 
 
@@ -139,8 +144,9 @@ def many_groups(folder):
         path = f"/ipxe?mac={mac(7)}&uuid=u&hostname=h&serial=s"
         rounds = [[p99(server.address, path, 1000) for server in servers] for _ in range(5)]
         small, large = (sorted(column)[2] for column in zip(*rounds))
-        check("selection-among-2000-groups", small == small and large == large)
         figure(f"p99 {large:.2f} ms, among 20 groups {small:.2f} ms, ratio {large / small:.2f}")
+        if IS_LONG:
+            check("selection-among-2000-groups", large <= AMONG_MAX * small, f"{large:.2f} ms to {small:.2f} ms")
     finally:
         for server in servers:
             server.stop()
@@ -202,6 +208,8 @@ def install_rush(folder):
         figure(f"kernels took {took:.1f} s; the script's p99 amid them {amid:.1f} ms, without {without:.1f} ms, "
                f"ratio {ratio:.1f} (median of {' '.join(f'{one[0]:.1f}' for one in figures)}; "
                f"load {os.getloadavg()[0]:.1f})")
+        if IS_LONG:
+            check("scripts-amid-kernels", ratio <= AMID_MAX, f"ratio {ratio:.1f}")
     finally:
         server.stop()
         origin.shutdown()
