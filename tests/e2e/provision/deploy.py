@@ -39,10 +39,17 @@ def words_of(unit):
 
 
 def as_unit(unit, work, modules):
-    storage, pb, stubs = modules
-    import grpc
     work.mkdir()
     server = Server(work, words_of(unit), OWNER)
+    try:
+        machines_and_terraform(unit, server, modules)
+    finally:
+        server.stop()
+
+
+def machines_and_terraform(unit, server, modules):
+    storage, pb, stubs = modules
+    import grpc
     key = (server.pki / "server.key").stat()
     check(f"{unit}: the-key-is-roots", key.st_uid == 0 and stat.S_IMODE(key.st_mode) == 0o600, oct(key.st_mode))
     connection = channel(grpc, server)
@@ -57,7 +64,6 @@ def as_unit(unit, work, modules):
     remembered = server.data / ".larder/machines"
     check(f"{unit}: machines-are-remembered", remembered.exists() and remembered.stat().st_size > 0)
     connection.close()
-    server.stop()
 
 
 def unreadable_asset(work):
