@@ -387,7 +387,7 @@ mod tests {
         let names: Vec<_> = meta
             .headers()
             .keys()
-            .map(http::HeaderName::as_str)
+            .map(HeaderName::as_str)
             .collect();
         assert_eq!(names, ["etag"]);
     }

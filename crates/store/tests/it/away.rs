@@ -43,7 +43,7 @@ async fn a_directory_that_goes_away_and_comes_back_has_lost_no_name() {
     assert!(why.contains("moved, removed or unmounted"), "{why}");
     assert_eq!(store.snapshot().objects, 4, "no name is dropped");
     // Forgotten meanwhile: the file is still there when the directory is.
-    assert!(store.remove(&key("d")));
+    assert!(store.remove(&key("d")).await);
     store.sync().await;
     assert!(
         store.snapshot().read_only.is_some(),
