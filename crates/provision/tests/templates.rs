@@ -553,3 +553,29 @@ fn comments_fill_their_actions() {
         ("a{{/* c }}b", FAILS),
     ]);
 }
+
+#[test]
+fn quotes_end_on_their_line_and_blocks_have_values() {
+    check(&[
+        ("{{block \"b\"}}x{{end}}", FAILS),
+        ("{{- block \"b\" -}}x{{end}}", FAILS),
+        ("{{block `b` }}x{{end}}", FAILS),
+        ("{{block \"b\" .}}x{{end}}", Ok("x")),
+        ("{{block \"b\\\"\" .name -}} {{.}}{{end}}", Ok("node1")),
+        ("{{\"a\nb\"}}", FAILS),
+        ("{{\"a\\\nb\"}}", FAILS),
+        ("{{'\n'}}", FAILS),
+        ("{{`a\nb`}}", Ok("a\nb")),
+        ("{{if .yes}}{{define \"x\"}}{{end}}{{end}}", FAILS),
+        ("{{printf \"%\"}}", Ok("%!(NOVERB)")),
+        (
+            "{{printf \"% x|% #x|% x\" \"abc\" \"ab\" 255}}",
+            Ok("61 62 63|0x61 0x62| ff"),
+        ),
+        ("{{printf \"%3c|%-3c|\" 65 66}}", Ok("  A|B  |")),
+        (
+            "{{printf \"%10.3v|%10.3v\" \"abcdef\" 3.14159}}",
+            Ok("       abc|      3.14"),
+        ),
+    ]);
+}

@@ -10,17 +10,23 @@ const DEPTH_MAX: usize = 500;
 
 /// Refuses what gotmpl would let pass or could not bear, at the first place where it is: blocks that are too
 /// deep, an `{{else if}}` in anything but an `if` (of `with` likewise), definitions within blocks, comments that
-/// do not fill their action.
+/// do not fill their action, a `{{block}}` without a value, texts in quotes over more than one line.
 pub(super) fn check(source: &str) -> Result<(), TemplateError> {
     // The open blocks, with how many `else if` each has.
     let mut open: Vec<(&str, usize)> = Vec::new();
     let mut depth = 0;
     for action in Actions::of(source) {
         let refused = |message: String| Err(at(source, action.start, message));
+        if action.is_torn {
+            return refused("a text in quotes ends on its line".to_owned());
+        }
         match (action.word, action.next_word) {
             (COMMENT, "") => continue,
             (COMMENT, _) => {
                 return refused("a comment fills its action from brace to brace".to_owned());
+            }
+            ("block", _) if !has_value(action.behind) => {
+                return refused("missing value for {{block}}".to_owned());
             }
             ("define", _) if !open.is_empty() => {
                 return refused("a definition stands within a block".to_owned());
@@ -112,6 +118,10 @@ struct Action<'a> {
     start: usize,
     word: &'a str,
     next_word: &'a str,
+    /// What follows the first word, up to and with the `}}`.
+    behind: &'a str,
+    /// A line ends within its quotes.
+    is_torn: bool,
 }
 
 /// The actions of a template in their order, up to one that does not end.
@@ -155,15 +165,20 @@ impl<'a> Iterator for Actions<'a> {
                 start,
                 word: COMMENT,
                 next_word: if fills { "" } else { COMMENT },
+                behind: "",
+                is_torn: false,
             });
         }
-        self.from += length(content)?;
-        let (word, behind) = first_word(content);
+        let (length, is_torn) = length(content)?;
+        self.from += length;
+        let (word, behind) = first_word(content.get(..length).unwrap_or_default());
         let (next_word, _) = first_word(behind.trim_start());
         Some(Action {
             start,
             word,
             next_word,
+            behind,
+            is_torn,
         })
     }
 }
@@ -173,17 +188,42 @@ fn first_word(text: &str) -> (&str, &str) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// How long an action is up to and with its `}}`, which does not count in a text.
-fn length(content: &str) -> Option<usize> {
+/// Whether anything stands behind the name of a `{{block}}`.
+fn has_value(behind: &str) -> bool {
+    let name = behind.trim_start();
+    let Some(quote) = name
+        .chars()
+        .next()
+        .filter(|first| matches!(first, '"' | '`'))
+    else {
+        return true;
+    };
+    let mut letters = name.char_indices().skip(1);
+    let end = loop {
+        match letters.next() {
+            Some((_, '\\')) if quote == '"' => drop(letters.next()),
+            Some((end, letter)) if letter == quote => break end + 1,
+            Some(_) => {}
+            None => return true,
+        }
+    };
+    let value = name.get(end..).unwrap_or_default().trim_start();
+    !matches!(value, "}}" | "-}}")
+}
+
+/// How long an action is up to and with its `}}`, which does not count in a text; and whether a line ends in
+/// its quotes, but for the back ones.
+fn length(content: &str) -> Option<(usize, bool)> {
     let mut letters = content.char_indices();
-    let mut before = ' ';
+    let (mut before, mut is_torn) = (' ', false);
     while let Some((at, letter)) = letters.next() {
         match letter {
-            '}' if before == '}' => return Some(at + 1),
+            '}' if before == '}' => return Some((at + 1, is_torn)),
             '`' => drop(letters.find(|(_, letter)| *letter == '`')?),
             '"' | '\'' => loop {
                 match letters.next()?.1 {
-                    '\\' => drop(letters.next()?),
+                    '\\' => is_torn |= letters.next()?.1 == '\n',
+                    '\n' => is_torn = true,
                     end if end == letter => break,
                     _ => {}
                 }
