@@ -141,6 +141,8 @@ async fn signed(
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use crate::{Config, Provision};
 
     use super::*;
@@ -178,5 +180,37 @@ mod tests {
         done.send(()).unwrap();
         assert_eq!(waiting.await.unwrap(), StatusCode::NOT_FOUND);
         held.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn assets_that_hang_keep_nobody_from_boot_scripts() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("k"), "kernel").unwrap();
+        let config = Config {
+            data: directory.path().to_owned(),
+            assets: Some(directory.path().to_owned()),
+            ..Config::default()
+        };
+        let provision = Provision::open(config, None).unwrap();
+        let client: SocketAddr = "192.0.2.7:4711".parse().unwrap();
+        let ask = |path: &'static str| {
+            let provision = Arc::clone(&provision);
+            async move {
+                let request = Request::get(path).body(()).unwrap();
+                answer(&provision, &request, client).await.status()
+            }
+        };
+        // As many look-ups hang as there are places for.
+        let places = u32::try_from(crate::ON_DISK_MAX).unwrap();
+        let hanging = provision.asset_places.acquire_many(places).await.unwrap();
+        let mut waiting = std::pin::pin!(ask("/assets/k"));
+        let first = std::future::poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context)));
+        assert!(first.await.is_pending());
+        assert_eq!(
+            ask("/ipxe?mac=52-54-00-00-00-01").await,
+            StatusCode::NOT_FOUND
+        );
+        drop(hanging);
+        assert_eq!(waiting.await, StatusCode::OK);
     }
 }
