@@ -8,7 +8,6 @@ import importlib
 import json
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -66,7 +65,9 @@ class Server:
             stderr=subprocess.PIPE, text=True)
         self.http = self.said("provision")
         self.rpc = self.said("rpc")
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.log = []
+        self.listener = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
+        self.listener.start()
 
     def said(self, mode):
         for line in self.process.stderr:
@@ -81,6 +82,7 @@ class Server:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         check("ends-on-term", self.process.wait(timeout=120) == 0, str(self.process.returncode))
+        self.listener.join()
 
 
 def channel(grpc, server, authority="ca.crt", key="client.key", certificate="client.crt", pki=None):
@@ -252,8 +254,9 @@ def strangers(grpc, stubs, pb, server, work):
     subprocess.run([LARDER, "provision", "pki", "init", "--dir", foreign, "--san", "x"], check=True, capture_output=True)
     refused("foreign-certificate", channel(grpc, server, pki=foreign))
     refused("server-certificate-as-client", channel(grpc, server, key="server.key", certificate="server.crt"))
-    if shutil.which("openssl"):
-        refused("expired-certificate", channel(grpc, server, pki=expired(server.pki, work)))
+    refused("expired-certificate", channel(grpc, server, pki=by_openssl(server.pki, work / "expired", days=-1)))
+    old = by_openssl(server.pki, work / "version-1", extensions=None)
+    refused("certificate-of-version-1", channel(grpc, server, pki=old))
     host, port = server.rpc.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=60) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -262,16 +265,18 @@ def strangers(grpc, stubs, pb, server, work):
     check("plain-text-on-the-tls-port", not answer.startswith(b"HTTP"), str(answer))
 
 
-def expired(pki, work):
-    """A client certificate of the right authority that ended yesterday."""
-    folder = work / "expired"
+def by_openssl(pki, folder, days=1, extensions="extendedKeyUsage=clientAuth\n"):
+    """A client certificate of the right authority; without extensions openssl makes it of version 1."""
     folder.mkdir()
     run = lambda *words: subprocess.run(["openssl", *words], check=True, capture_output=True)
     run("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", folder / "client.key")
     run("req", "-new", "-key", folder / "client.key", "-subj", "/CN=old", "-out", folder / "csr")
-    (folder / "ext").write_text("extendedKeyUsage=clientAuth\n")
+    more = []
+    if extensions:
+        (folder / "ext").write_text(extensions)
+        more = ["-extfile", folder / "ext"]
     run("x509", "-req", "-in", folder / "csr", "-CA", pki / "ca.crt", "-CAkey", pki / "ca.key",
-        "-set_serial", "7", "-days", "-1", "-extfile", folder / "ext", "-out", folder / "client.crt")
+        "-set_serial", "7", "-days", str(days), *more, "-out", folder / "client.crt")
     return folder
 
 
@@ -300,6 +305,8 @@ def main():
             connection.close()
         finally:
             server.stop()
+        mends = [line for line in server.log if "-extfile" in line]
+        check("its-refusal-names-the-mend", len(mends) >= 1 and "UnsupportedCertVersion" in mends[0], server.log[-3:])
     end()
 
 

@@ -1,12 +1,13 @@
 //! The RPC port: TLS with a client certificate, HTTP/2, and the service that a path names.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
 
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use rustls::CertificateError;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tonic::{Status, body::Body, server::NamedService};
@@ -59,7 +60,8 @@ async fn connection(
     let stream = match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return tracing::warn!(%client, "RPC client refused: {error}");
+            let mend = mend(&error);
+            return tracing::warn!(%client, "RPC client refused: {error}{mend}");
         }
         Err(_) => return tracing::debug!(%client, "RPC: no TLS handshake in time"),
     };
@@ -78,6 +80,22 @@ async fn connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%client, "RPC connection: {error}");
+    }
+}
+
+/// What to do about a certificate of X.509's first version, which openssl makes without extensions: Go takes it
+/// of a client, rustls of nobody.
+fn mend(error: &io::Error) -> &'static str {
+    let source = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) = source else {
+        return "";
+    };
+    if why.0.to_string().contains("UnsupportedCertVersion") {
+        "; make one of version 3: `larder provision pki init`, or `openssl x509 -req -extfile` with extendedKeyUsage=clientAuth"
+    } else {
+        ""
     }
 }
 
