@@ -310,82 +310,85 @@ mod tests {
         }
     }
 
+    /// What is refused, and what the refusal says.
+    const REFUSED: [(&str, &str); 18] = [
+        (
+            r#""storage":{"files":[{"path":"a/b"}]}"#,
+            "storage.files[0].path \"a/b\" is not absolute",
+        ),
+        (
+            r#""storage":{"directories":[{"path":""}]}"#,
+            "storage.directories[0] has no path",
+        ),
+        (
+            r#""storage":{"files":[{"path":"/a","mode":99999}]}"#,
+            "mode 99999",
+        ),
+        (
+            r#""storage":{"directories":[{"path":"/a","mode":-1}]}"#,
+            "mode -1",
+        ),
+        (
+            r#""storage":{"files":[{"path":"/a"}],"links":[{"path":"/a","target":"/t"}]}"#,
+            "storage.links[0].path \"/a\" is there twice",
+        ),
+        (
+            r#""storage":{"files":[{"path":"/l/a"}],"links":[{"path":"/l","target":"/t"}]}"#,
+            "beneath the link \"/l\"",
+        ),
+        (
+            r#""storage":{"links":[{"path":"/l/m","target":"/t"},{"path":"/l","target":"/t"}]}"#,
+            "beneath the link",
+        ),
+        (
+            r#""storage":{"files":[{"path":"/a","overwrite":true}]}"#,
+            "no contents.source",
+        ),
+        (
+            r#""storage":{"files":[{"path":"/a","user":{"id":1,"name":"u"}}]}"#,
+            "files[0].user has both",
+        ),
+        (
+            r#""storage":{"files":[{"path":"/a","contents":{"source":"files/a"}}]}"#,
+            "is no URL",
+        ),
+        (
+            r#""storage":{"files":[{"path":"/a","contents":{"compression":"xz"}}]}"#,
+            "not gzip",
+        ),
+        (
+            r#""storage":{"disks":[{"device":"sda"}]}"#,
+            "disks[0].device \"sda\"",
+        ),
+        (
+            r#""storage":{"filesystems":[{"device":"sda1"}]}"#,
+            "filesystems[0].device",
+        ),
+        (
+            r#""systemd":{"units":[{"name":"foo"}]}"#,
+            "systemd.units[0].name \"foo\"",
+        ),
+        (
+            r#""systemd":{"units":[{"name":"foo.d/bar"}]}"#,
+            "ends in none",
+        ),
+        (
+            r#""systemd":{"units":[{"name":"a.service"},{"name":"a.service"}]}"#,
+            "units[1].name \"a.service\" is there twice",
+        ),
+        (
+            r#""systemd":{"units":[{"name":"a.service","dropins":[{"name":"10"}]}]}"#,
+            "units[0].dropins[0].name",
+        ),
+        (
+            r#""passwd":{"users":[{"name":"core"},{"name":"core"}]}"#,
+            "users[1].name",
+        ),
+    ];
+
     #[test]
     fn what_ignition_refuses_names_its_place() {
-        for (rest, wanted) in [
-            (
-                r#""storage":{"files":[{"path":"a/b"}]}"#,
-                "storage.files[0].path \"a/b\" is not absolute",
-            ),
-            (
-                r#""storage":{"directories":[{"path":""}]}"#,
-                "storage.directories[0] has no path",
-            ),
-            (
-                r#""storage":{"files":[{"path":"/a","mode":99999}]}"#,
-                "mode 99999",
-            ),
-            (
-                r#""storage":{"directories":[{"path":"/a","mode":-1}]}"#,
-                "mode -1",
-            ),
-            (
-                r#""storage":{"files":[{"path":"/a"}],"links":[{"path":"/a","target":"/t"}]}"#,
-                "storage.links[0].path \"/a\" is there twice",
-            ),
-            (
-                r#""storage":{"files":[{"path":"/l/a"}],"links":[{"path":"/l","target":"/t"}]}"#,
-                "beneath the link \"/l\"",
-            ),
-            (
-                r#""storage":{"links":[{"path":"/l/m","target":"/t"},{"path":"/l","target":"/t"}]}"#,
-                "beneath the link",
-            ),
-            (
-                r#""storage":{"files":[{"path":"/a","overwrite":true}]}"#,
-                "no contents.source",
-            ),
-            (
-                r#""storage":{"files":[{"path":"/a","user":{"id":1,"name":"u"}}]}"#,
-                "files[0].user has both",
-            ),
-            (
-                r#""storage":{"files":[{"path":"/a","contents":{"source":"files/a"}}]}"#,
-                "is no URL",
-            ),
-            (
-                r#""storage":{"files":[{"path":"/a","contents":{"compression":"xz"}}]}"#,
-                "not gzip",
-            ),
-            (
-                r#""storage":{"disks":[{"device":"sda"}]}"#,
-                "disks[0].device \"sda\"",
-            ),
-            (
-                r#""storage":{"filesystems":[{"device":"sda1"}]}"#,
-                "filesystems[0].device",
-            ),
-            (
-                r#""systemd":{"units":[{"name":"foo"}]}"#,
-                "systemd.units[0].name \"foo\"",
-            ),
-            (
-                r#""systemd":{"units":[{"name":"foo.d/bar"}]}"#,
-                "ends in none",
-            ),
-            (
-                r#""systemd":{"units":[{"name":"a.service"},{"name":"a.service"}]}"#,
-                "units[1].name \"a.service\" is there twice",
-            ),
-            (
-                r#""systemd":{"units":[{"name":"a.service","dropins":[{"name":"10"}]}]}"#,
-                "units[0].dropins[0].name",
-            ),
-            (
-                r#""passwd":{"users":[{"name":"core"},{"name":"core"}]}"#,
-                "users[1].name",
-            ),
-        ] {
+        for (rest, wanted) in REFUSED {
             let refused = verdict("3.3.0", rest).unwrap_err();
             assert!(refused.contains(wanted), "{rest}: {refused}");
         }
