@@ -154,19 +154,7 @@ pub fn run(args: Args, sources: &Sources) -> Result<ExitCode, Failure> {
                 _ => output::text(&table(&journeys)),
             }
         }
-        Some(Verb::Show { mac }) => {
-            let why = match running {
-                Running::NotAsked => {
-                    "timelines live in the memory of the running larder: leave out --data and --state"
-                }
-                _ => {
-                    "no larder that boots machines runs on this host, and timelines live in its memory"
-                }
-            };
-            let journeys = running.journeys()?;
-            let journeys = journeys.ok_or_else(|| Failure::step("no timeline", why))?;
-            show(&journeys, &mac, format)
-        }
+        Some(Verb::Show { mac }) => show(running, &mac, format),
         Some(Verb::Reinstall { mac }) => {
             let mac = match running {
                 Running::Session(session) => reinstall(&session, &mac)?,
@@ -346,8 +334,16 @@ fn table(journeys: &[Journey]) -> String {
     rows.iter().map(line).collect()
 }
 
-fn show(journeys: &[Journey], mac: &str, format: Format) -> Result<ExitCode, Failure> {
+fn show(running: Running, mac: &str, format: Format) -> Result<ExitCode, Failure> {
     let wanted = address(mac)?.to_string();
+    let why = match running {
+        Running::NotAsked => {
+            "timelines live in the memory of the running larder: leave out --data and --state"
+        }
+        _ => "no larder that boots machines runs on this host, and timelines live in its memory",
+    };
+    let journeys = running.journeys()?;
+    let journeys = journeys.ok_or_else(|| Failure::step("no timeline", why))?;
     let Some(journey) = journeys.iter().find(|journey| journey.mac == wanted) else {
         let why = format!("{wanted} was not heard of since larder started");
         return Err(Failure::step("no timeline", why));
