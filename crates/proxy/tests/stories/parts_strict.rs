@@ -346,7 +346,7 @@ async fn ranges_of_what_is_not_kept_cost_one_exchange_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_another_length_than_it_tells_is_passed_on_and_not_kept() {
+async fn a_part_of_another_length_than_it_tells_is_neither_passed_on_nor_kept() {
     let origin = Origin::start(|_, _| {
         raw(
             "HTTP/1.1 206 Partial Content\r\nETag: \"a\"\r\nCache-Control: max-age=60\r\n\
@@ -357,7 +357,7 @@ async fn a_part_of_another_length_than_it_tells_is_passed_on_and_not_kept() {
     let rig = Rig::forward();
     for requests in [2, 3] {
         let got = rig.get(&origin.url(PATH), "Range: bytes=-5\r\n").await;
-        assert_eq!((got.status, &got.body[..]), (206, &b"01234"[..]));
+        assert_eq!(got.status, 502);
         assert_eq!(origin.requests(), requests, "asked for whole blocks once");
     }
 }
