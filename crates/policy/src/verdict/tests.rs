@@ -238,3 +238,29 @@ fn under_squids_semantics_squid_decides_what_is_kept() {
         assert_eq!(kept, [by_larder, by_squid], "{status} {head:?}");
     }
 }
+
+#[test]
+fn a_reload_wants_no_copy_that_is_not_confirmed() {
+    // RFC 9111 §5.2.1.4
+    use OnError::{PassOn, ServeStale};
+    for (class, status, wanted) in [
+        (Class::Other, None, PassOn),
+        (Class::Other, Some(503), PassOn),
+        // A package manager that reloads goes on without its mirrors (§4.2.4), not against them.
+        (Class::Root, None, ServeStale),
+        (Class::Root, Some(503), PassOn),
+        (Class::Immutable, None, ServeStale),
+        (Class::Immutable, Some(503), PassOn),
+        (Class::Immutable, Some(404), ServeStale),
+    ] {
+        let judged = Judgement {
+            lifetime: 10,
+            age: 60,
+            always_ask: false,
+            strict: false,
+            outlasted: false,
+        };
+        let found = on_error(judged, class, true, status);
+        assert_eq!(found, wanted, "{class:?} {status:?}");
+    }
+}
