@@ -301,6 +301,18 @@ fn interfaces_are_chosen_as_by_dnsmasq() {
 #[test]
 fn hosts_are_known_as_to_dnsmasq() {
     check("hosts");
+    check("names");
+}
+
+#[test]
+fn of_overlapping_ranges_the_one_is_taken_that_dnsmasq_takes() {
+    check("overlap");
+    check("overlap-turned");
+}
+
+#[test]
+fn a_range_of_the_old_spelling_answers_as_dnsmasq() {
+    check("range-net");
 }
 
 #[test]

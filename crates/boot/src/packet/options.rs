@@ -34,6 +34,8 @@ pub mod code {
     pub const BOOT_FILE: u8 = 67;
     /// User class; iPXE sends `iPXE`.
     pub const USER_CLASS: u8 = 77;
+    /// The client's name with its domain (RFC 4702).
+    pub const FQDN: u8 = 81;
     /// Relay agent information.
     pub const RELAY_AGENT: u8 = 82;
     /// Client architecture, a list of 16-bit codes.

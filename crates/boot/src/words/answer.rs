@@ -137,7 +137,7 @@ fn ranges<'r>(request: &Request<'_>, arrival: &Arrival, rules: &'r Rules) -> Vec
     if !is_forced && local.iter().any(|subnet| subnet.holds(address)) {
         return local;
     }
-    let mut remote: Vec<Subnet<'_>> = rules
+    let remote: Vec<Subnet<'_>> = rules
         .ranges
         .iter()
         .map(|range| {
@@ -150,7 +150,6 @@ fn ranges<'r>(request: &Request<'_>, arrival: &Arrival, rules: &'r Rules) -> Vec
         })
         .filter(|subnet| subnet.holds(address))
         .collect();
-    remote.reverse();
     if remote.is_empty() && !is_forced {
         local
     } else {
@@ -226,11 +225,12 @@ impl<'a> Client<'a> {
         if !rules.is_pxe {
             return Err(Answer::Silence(Silence::NoService));
         }
-        let tags = tags::of(request, &arrival.interface, rules);
+        let ranges = ranges(request, arrival, rules);
+        let is_here = |address| ranges.iter().any(|subnet| subnet.holds(address));
+        let tags = tags::of(request, &arrival.interface, rules, &is_here);
         if rules.ignored.iter().any(|list| hold(list, &tags, false)) {
             return Err(Answer::Silence(Silence::Ignored));
         }
-        let ranges = ranges(request, arrival, rules);
         if ranges.is_empty() {
             return Err(Answer::Silence(Silence::NoSubnet));
         }

@@ -246,18 +246,17 @@ impl Reader<'_> {
             conditions: Vec::new(),
         };
         let mut rest = Vec::new();
+        let mut old_spelling = false;
         for field in fields(value) {
-            if let Some(tag) = field.strip_prefix("tag:") {
-                range.conditions.push(condition(tag));
-            } else if let Some(tag) = field
-                .strip_prefix("set:")
-                .or_else(|| field.strip_prefix("net:"))
-            {
-                range.sets = Some(shown(tag));
-            } else if rest.is_empty() && !may_be_address(field) {
-                range.sets = Some(shown(field));
-            } else {
+            if !rest.is_empty() || may_be_address(field) {
                 rest.push(field);
+            } else if without_prefix(field) != field {
+                range.conditions.push(condition(without_prefix(field)));
+                old_spelling |= field.starts_with("net:");
+            } else if range.sets.is_some() {
+                return Err("sets more than one tag".into());
+            } else {
+                range.sets = Some(shown(field.strip_prefix("set:").unwrap_or(field)));
             }
         }
         let first = rest.first().copied().unwrap_or_default();
@@ -420,6 +419,7 @@ impl Reader<'_> {
         let mut host = Host {
             hardware: Vec::new(),
             name: None,
+            address: None,
             client_id: None,
             sets: Vec::new(),
             conditions: Vec::new(),
@@ -440,6 +440,8 @@ impl Reader<'_> {
                 let hardware = value::hardware(field)
                     .ok_or_else(|| format!("{field:?} is no hardware address"))?;
                 host.hardware.push(hardware);
+            } else if let Ok(address) = field.parse() {
+                host.address = Some(address);
             } else if is_host_name(field) {
                 host.name = Some(
                     shown(field)

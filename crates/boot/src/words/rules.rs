@@ -192,6 +192,8 @@ pub struct Host {
     pub hardware: Vec<HardwarePattern>,
     /// Host name, without its domain.
     pub name: Option<String>,
+    /// Its address, which says to which subnet the line belongs; none for any.
+    pub address: Option<Ipv4Addr>,
     /// Client identifier.
     pub client_id: Option<Vec<u8>>,
     /// Tags it sets.

@@ -1,11 +1,15 @@
 //! The tags of a request: the interface's name, what the request itself matches, the host's, the derived.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use super::rules::{Condition, HardwarePattern, Host, Pattern, Rules, Subject, Tagging};
 use crate::decide::Interface;
 use crate::packet::options::{code, find};
 use crate::packet::request::Request;
+
+/// Flag of option 81 that its name has DNS's wire form (RFC 4702 §2.1).
+const FQDN_WIRE: u8 = 4;
 
 /// A set of tags.
 pub type Tags = BTreeSet<String>;
@@ -18,15 +22,31 @@ pub fn hold(conditions: &[Condition], tags: &Tags, untagged: bool) -> bool {
             .all(|condition| tags.contains(&condition.tag) != condition.is_negated)
 }
 
-/// Computes the tags that the request has whatever subnet it belongs to.
-pub fn of(request: &Request<'_>, interface: &Interface, rules: &Rules) -> Tags {
+/// Computes the tags that the request has whatever range it is served from; `is_here` tells of an address
+/// whether it is in one of the client's subnets.
+pub fn of(
+    request: &Request<'_>,
+    interface: &Interface,
+    rules: &Rules,
+    is_here: &dyn Fn(Ipv4Addr) -> bool,
+) -> Tags {
     let mut tags = Tags::from([interface.name.clone()]);
     let matching = rules
         .tag_rules
         .iter()
         .filter(|rule| matches(&rule.when, request));
     tags.extend(matching.map(|rule| rule.tag.clone()));
-    if let Some(host) = host(request, rules, &derived(tags.clone(), rules)) {
+    let lines = Lines {
+        request,
+        rules,
+        tags: derived(tags.clone(), rules),
+    };
+    let is_known = |host: &Host| host.address.is_none_or(is_here);
+    let by_address = lines.by_address(&is_known);
+    if by_address.is_none() && lines.by_address(&|_| true).is_some() {
+        tags.insert("known-othernet".to_owned());
+    }
+    if let Some(host) = by_address.or_else(|| lines.by_name(&is_known)) {
         tags.insert("known".to_owned());
         tags.extend(host.sets.iter().cloned());
     }
@@ -50,33 +70,42 @@ pub fn derived(mut tags: Tags, rules: &Rules) -> Tags {
     tags
 }
 
-/// The host line for this client: by client identifier, by hardware address, by the fewest wildcards, and
-/// else by the name that it gives itself. Lines with matching tags go before lines without, later lines
-/// before earlier ones.
-fn host<'r>(request: &Request<'_>, rules: &'r Rules, tags: &Tags) -> Option<&'r Host> {
-    let tagged = |find: &dyn Fn(&[&'r Host]) -> Option<&'r Host>| {
-        let fitting = |untagged| -> Vec<&'r Host> {
-            let all = rules.hosts.iter().rev();
-            all.filter(|host| hold(&host.conditions, tags, untagged))
-                .collect()
+/// The host lines as a client's request meets them: found by client identifier, by hardware address, by the
+/// fewest wildcards, and else by the name that the client gives itself. Lines with matching tags go before lines
+/// without, later lines before earlier ones.
+struct Lines<'a> {
+    request: &'a Request<'a>,
+    rules: &'a Rules,
+    tags: Tags,
+}
+
+impl<'a> Lines<'a> {
+    fn fitting(&self, untagged: bool, is_known: &dyn Fn(&Host) -> bool) -> Vec<&'a Host> {
+        let all = self.rules.hosts.iter().rev();
+        all.filter(|host| hold(&host.conditions, &self.tags, untagged) && is_known(host))
+            .collect()
+    }
+
+    fn by_address(&self, is_known: &dyn Fn(&Host) -> bool) -> Option<&'a Host> {
+        let id = self.request.options.find(code::CLIENT_ID, 1);
+        let found = |untagged| {
+            let fitting = self.fitting(untagged, is_known);
+            let by_id = id.and_then(|id| fitting.iter().copied().find(|host| has_id(host, id)));
+            by_id.or_else(|| by_hardware(self.request, &fitting))
         };
-        find(&fitting(false)).or_else(|| find(&fitting(true)))
-    };
-    let id = request.options.find(code::CLIENT_ID, 1);
-    let by_address = tagged(&|fitting| {
-        let by_id = id.and_then(|id| fitting.iter().copied().find(|host| has_id(host, id)));
-        by_id.or_else(|| by_hardware(request, fitting))
-    });
-    let name = host_name(request);
-    by_address.or_else(|| {
-        tagged(&|fitting| {
-            let has_name = |host: &&Host| {
-                let known = host.name.as_ref().filter(|_| host.client_id.is_none());
-                host.hardware.is_empty() && known.is_some_and(|own| own.eq_ignore_ascii_case(&name))
-            };
-            fitting.iter().copied().find(has_name)
-        })
-    })
+        found(false).or_else(|| found(true))
+    }
+
+    fn by_name(&self, is_known: &dyn Fn(&Host) -> bool) -> Option<&'a Host> {
+        let name = own_name(self.request)?;
+        let name = name.split('.').next().filter(|name| !name.is_empty())?;
+        let has_name = |host: &&Host| {
+            let known = host.name.as_ref().filter(|_| host.client_id.is_none());
+            host.hardware.is_empty() && known.is_some_and(|own| own.eq_ignore_ascii_case(name))
+        };
+        let found = |untagged| self.fitting(untagged, is_known).into_iter().find(has_name);
+        found(false).or_else(|| found(true))
+    }
 }
 
 /// Tells whether a line names this identifier. A text stands in the packet behind a zero, which tells its
@@ -107,12 +136,43 @@ fn by_hardware<'r>(request: &Request<'_>, fitting: &[&'r Host]) -> Option<&'r Ho
         .map(|(_, host)| host)
 }
 
-/// The name that the client gives itself, without its domain.
-fn host_name(request: &Request<'_>) -> String {
-    let own = request.options.find(code::HOST_NAME, 1).unwrap_or_default();
-    let own = String::from_utf8_lossy(own);
-    let own = own.trim_end_matches('\0');
-    own.split('.').next().unwrap_or_default().to_owned()
+/// The name that the client gives itself, with its domain: in option 81 (RFC 4702), else in option 12. One in
+/// option 81 that can be no host's leaves it without any.
+fn own_name(request: &Request<'_>) -> Option<String> {
+    let bytes = match request.options.find(code::FQDN, 3) {
+        Some([flags, _, _, name @ ..]) => {
+            let is_wire = flags & FQDN_WIRE != 0;
+            let name = if is_wire { dotted(name) } else { name.to_vec() };
+            Some(name).filter(|name| is_legal(until_zero(name)))?
+        }
+        _ => request.options.find(code::HOST_NAME, 1)?.to_vec(),
+    };
+    Some(String::from_utf8_lossy(until_zero(&bytes)).into_owned())
+}
+
+fn until_zero(name: &[u8]) -> &[u8] {
+    name.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A name of counted labels with dots between them.
+fn dotted(wire: &[u8]) -> Vec<u8> {
+    let mut labels = Vec::new();
+    let mut rest = wire;
+    while let Some((count, tail)) = rest.split_first().filter(|(count, _)| **count != 0) {
+        let Some((label, tail)) = tail.split_at_checked(usize::from(*count)) else {
+            break;
+        };
+        labels.push(label);
+        rest = tail;
+    }
+    labels.join(&b'.')
+}
+
+/// Tells whether a name begins with a host's name: letters, digits, and behind the first also `-` and `_`.
+fn is_legal(name: &[u8]) -> bool {
+    let host = name.split(|byte| *byte == b'.').next().unwrap_or_default();
+    let is_first_good = host.first().is_some_and(u8::is_ascii_alphanumeric);
+    is_first_good && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
 }
 
 fn fits(pattern: &HardwarePattern, request: &Request<'_>) -> bool {
@@ -153,9 +213,7 @@ fn matches(rule: &Tagging, request: &Request<'_>) -> bool {
         }
         Tagging::Hardware(pattern) => fits(pattern, request),
         Tagging::HostName { name, is_prefix } => {
-            let own = request.options.find(code::HOST_NAME, 1).unwrap_or_default();
-            let own = String::from_utf8_lossy(own);
-            let own = own.trim_end_matches('\0');
+            let own = own_name(request).unwrap_or_default();
             let head = own.get(..name.len()).unwrap_or_default();
             head.eq_ignore_ascii_case(name)
                 && !own.is_empty()

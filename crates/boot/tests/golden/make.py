@@ -77,6 +77,18 @@ def c(name, way, **fields):
 
 
 SECOND = '192.168.9.2'
+INNER = '--dhcp-range=set:a,10.77.0.0,proxy,255.255.255.0'
+OUTER = '--dhcp-range=set:g,10.0.0.0,proxy,255.0.0.0'
+OVERLAPPING = [
+    c('of overlapping ranges on the link the first one counts', BROADCAST),
+    c('of overlapping ranges behind a relay the first one counts', RELAYED, giaddr='10.77.0.10'),
+    c('a relay of one range alone', RELAYED, giaddr=RELAY),
+    c('of overlapping ranges by link selection the first one counts', RELAYED, giaddr=RELAY,
+      agent=option(5, socket.inet_aton('10.77.0.0'))),
+    c('of overlapping ranges by subnet selection the first one counts', BROADCAST,
+      extra=option(118, socket.inet_aton('10.77.0.0'))),
+    c('the item through a relay of overlapping ranges', dict(UNICAST, source=RELAY), kind=3, item=0x8001, ciaddr=RELAY),
+]
 HOSTS = [RANGE, '--pxe-service=x86PC,a,b', '--dhcp-ignore=tag:x']
 
 SETS = {
@@ -324,6 +336,43 @@ SETS = {
         c('a host by its name in other letters', BROADCAST, extra=option(12, b'MyBox')),
         c('a host by its name with a domain', BROADCAST, extra=option(12, b'mybox.lan')),
         c('a host by another name', BROADCAST, extra=option(12, b'mybox2')),
+    ]),
+    'overlap': ([INNER, OUTER, '--pxe-service=tag:a,x86PC,A,a', '--pxe-service=tag:g,x86PC,G,g'], OVERLAPPING),
+    'overlap-turned': ([OUTER, INNER, '--pxe-service=tag:a,x86PC,A,a', '--pxe-service=tag:g,x86PC,G,g'], OVERLAPPING),
+    'range-net': (['--dhcp-range=net:lan,10.77.0.0,proxy,255.255.255.0', '--dhcp-userclass=set:lan,lan',
+                   '--pxe-service=x86PC,a,b'], [
+        c('the old spelling of a tag is a condition', BROADCAST),
+        c('the old spelling of a tag is a condition that holds', BROADCAST, user=b'lan'),
+    ]),
+    # No case has a host of another subnet and a name that is known as well: dnsmasq 2.90 then goes in circles for ever.
+    'names': ([RANGE, '--dhcp-host=node1,set:a', '--dhcp-host=52:54:00:aa:00:01,10.99.0.4,set:b',
+               '--dhcp-host=52:54:00:aa:00:02,10.77.0.9,set:b', '--dhcp-host=52:54:00:aa:00:03,ignore',
+               '--dhcp-host=away1,10.99.0.5,set:b', '--dhcp-host=id:77,10.99.0.6,set:b', '--dhcp-name-match=set:m,match1',
+               '--dhcp-name-match=set:w,wild*']
+              + ['--pxe-service=tag:%s,x86PC,%s,f' % (tag, tag) for tag in ('a', 'b', 'm', 'w', 'known', 'known-othernet')]
+              + ['--pxe-service=x86PC,all,f'], [
+        c('a name in option 12', BROADCAST, extra=option(12, b'node1')),
+        c('a name in option 81', BROADCAST, extra=option(81, b'\0\0\0node1')),
+        c('a name in option 81 with a zero behind', BROADCAST, extra=option(81, b'\0\0\0node1\0')),
+        c('a name in option 81 with a domain', BROADCAST, extra=option(81, b'\0\0\0Node1.lan')),
+        c('a name in option 81 in wire form', BROADCAST, extra=option(81, b'\4\0\0\5node1\3lan\0')),
+        c('a name in option 81 in wire form without its end', BROADCAST, extra=option(81, b'\4\0\0\5node1')),
+        c('option 81 goes before option 12', BROADCAST, extra=option(12, b'node1') + option(81, b'\0\0\0match1')),
+        c('option 81 with a wrong name leaves none', BROADCAST, extra=option(12, b'node1') + option(81, b'\0\0\0-x')),
+        c('option 81 with a blank in its name leaves none', BROADCAST, extra=option(12, b'node1') + option(81, b'\0\0\0a b')),
+        c('option 81 without a name leaves none', BROADCAST, extra=option(12, b'node1') + option(81, b'\0\0\0')),
+        c('option 81 that is too short is none', BROADCAST, extra=option(12, b'node1') + option(81, b'\0\0')),
+        c('a match of the name in option 12', BROADCAST, extra=option(12, b'match1')),
+        c('a match of the name in option 81', BROADCAST, extra=option(81, b'\0\0\0match1')),
+        c('a match of a name with a domain', BROADCAST, extra=option(12, b'match1.lan')),
+        c('a match of the beginning of a name', BROADCAST, extra=option(81, b'\0\0\0wild7.lan')),
+        c('a host with an address of another subnet', BROADCAST, mac=bytes.fromhex('525400aa0001')),
+        c('a host with an address of this subnet', BROADCAST, mac=bytes.fromhex('525400aa0002')),
+        c('a host that is ignored', BROADCAST, mac=bytes.fromhex('525400aa0003')),
+        c('a host that is ignored asks for an item', UNICAST, kind=3, item=0x8000, ciaddr=CLIENT,
+          mac=bytes.fromhex('525400aa0003')),
+        c('a name with an address of another subnet', BROADCAST, extra=option(12, b'away1')),
+        c('an identifier with an address of another subnet', BROADCAST, extra=option(61, b'77')),
     ]),
 }
 
