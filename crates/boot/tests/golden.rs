@@ -2,7 +2,9 @@
 //!
 //! The recordings stand in `golden/*.json`, made by `golden/make.py` with the real dnsmasq. What may
 //! differ is a closed list: the answers in [`OWN_ANSWERS`], where dnsmasq gives nothing to boot from, and
-//! a server address where dnsmasq leaves zero beside a file.
+//! a server address where dnsmasq leaves zero beside a file. One more stands in no recording: a client on port
+//! 4011 whose `ciaddr` is not its source address is answered at its source; dnsmasq sends to `ciaddr`, which
+//! lets anybody direct answers at others.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::SystemTime;

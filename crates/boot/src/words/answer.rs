@@ -2,7 +2,8 @@
 //!
 //! The exceptions: a client that dnsmasq's rules give nothing to boot from (UEFI and HTTP clients without
 //! a line for them, an iPXE without a script) gets larder's own answer, and the server address is never
-//! zero beside a file, since iPXE throws such an answer away.
+//! zero beside a file, since iPXE throws such an answer away. And answers from port 4011 go to where the question
+//! came from, even if its `ciaddr` is another's, to whom dnsmasq would send them.
 //!
 //! What may surprise and is kept: BIOS offers hold a menu and no file; UEFI offers hold nothing and send
 //! the client to port 4011; a chosen item is served whatever its tags; of several `dhcp-boot` lines that
