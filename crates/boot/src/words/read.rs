@@ -282,6 +282,19 @@ impl Reader<'_> {
             }
         }
         range.mask = mask(rest.get(2..).unwrap_or_default())?;
+        if let Some(first) = range.conditions.first().filter(|_| old_spelling) {
+            let text = format!(
+                "makes net:{0} a condition, as dnsmasq 2.90 does: only machines that have the tag {0} are answered; write set:{0} to give them the tag",
+                first.tag
+            );
+            let position = super::Position::Words;
+            let word = "dhcp-range".to_owned();
+            self.rules.notes.push(Note {
+                position,
+                word,
+                text,
+            });
+        }
         self.rules.ranges.push(range);
         Ok(())
     }

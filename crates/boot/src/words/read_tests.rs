@@ -407,3 +407,12 @@ fn what_dnsmasq_refuses_is_refused_and_what_it_takes_is_taken() {
     assert_eq!(lan.ranges[0].sets.as_deref(), Some("lan"));
     assert_eq!(read(&["--tftp-mtu=0"]).unwrap().tftp.mtu, None);
 }
+
+#[test]
+fn a_range_of_the_old_spelling_is_told() {
+    let rules = read(&["--port=0", "--dhcp-range=net:lan,10.77.0.0,proxy"]).unwrap();
+    assert_eq!(rules.ranges[0].conditions[0].tag, "lan");
+    let notes: Vec<String> = rules.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("write set:lan"), "{notes:?}");
+}

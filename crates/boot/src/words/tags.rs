@@ -172,7 +172,10 @@ fn dotted(wire: &[u8]) -> Vec<u8> {
 fn is_legal(name: &[u8]) -> bool {
     let host = name.split(|byte| *byte == b'.').next().unwrap_or_default();
     let is_first_good = host.first().is_some_and(u8::is_ascii_alphanumeric);
-    is_first_good && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
+    is_first_good
+        && host
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
 }
 
 fn fits(pattern: &HardwarePattern, request: &Request<'_>) -> bool {
