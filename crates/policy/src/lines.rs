@@ -192,9 +192,8 @@ impl Lines {
         let head = std::mem::take(&mut self.head);
         self.at = match self.of {
             Of::Answer if head.is_interim => Place::Head,
-            Of::Answer if head.is_chunked => Place::Size(Size::default()),
+            _ if head.is_chunked => Place::Size(Size::default()),
             Of::Answer => Place::Elsewhere,
-            Of::Requests if head.is_chunked => Place::Size(Size::default()),
             Of::Requests if head.is_last => Place::Elsewhere,
             Of::Requests => match head.length {
                 None | Some(0) => Place::Head,
