@@ -384,11 +384,7 @@ mod tests {
             ["etag", "\"1\""]
         ]);
         let meta = arriving(200, head).expect("good");
-        let names: Vec<_> = meta
-            .headers()
-            .keys()
-            .map(HeaderName::as_str)
-            .collect();
+        let names: Vec<_> = meta.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["etag"]);
     }
 }

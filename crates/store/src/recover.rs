@@ -89,10 +89,8 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     let is_anothers = layout.run() != loaded.facts.run;
     mending.unmeasured |= is_anothers;
     // A run that was stopped while it salvaged has collected nothing, however orderly it ended.
-    mending.orphans |= mending.damaged.is_some()
-        || is_anothers
-        || unclean
-        || loaded.facts.clean == ENDED_UNTIDY;
+    mending.orphans |=
+        mending.damaged.is_some() || is_anothers || unclean || loaded.facts.clean == ENDED_UNTIDY;
     let journal = Journal::open(
         &layout.journal(),
         config.durability == crate::config::Durability::Full,

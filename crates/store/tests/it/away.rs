@@ -76,7 +76,10 @@ async fn bodies_that_another_caches_index_does_not_name_count_and_leave() {
     }
     // The folders are those that the foreign index needs: only who looks into them sees more.
     let content = ours.join("content-v2/sha256");
-    let all = Vec::from_iter(fs::read_dir(&content).expect("readable").flatten());
+    let all: Vec<_> = fs::read_dir(&content)
+        .expect("readable")
+        .flatten()
+        .collect();
     let paths = all.iter().flat_map(|first| {
         let second = fs::read_dir(first.path()).expect("readable").flatten();
         second.map(|entry| entry.path())

@@ -344,14 +344,12 @@ fn take(session: &Session, entry: &Entry, file: File, sum: &mut Sum) -> Result<(
         "head": entry.head,
     });
     match session.wait(session.client.import(&head, file)) {
-        Ok(answer) => match text(&answer, "became") {
-            "held" => sum.held += 1,
-            _ => {
-                sum.stored += 1;
-                sum.names
-                    .insert(name_of(&entry.key, entry.variant.as_deref()));
-            }
-        },
+        Ok(answer) if text(&answer, "became") == "held" => sum.held += 1,
+        Ok(_stored) => {
+            sum.stored += 1;
+            sum.names
+                .insert(name_of(&entry.key, entry.variant.as_deref()));
+        }
         Err(larder_admin::ClientError::Refused { why, .. }) => refuse(sum, &entry.url, &why),
         Err(error) => return Err(Wrong::Failed(super::failed(error))),
     }
