@@ -247,8 +247,11 @@ impl Reader<'_> {
         };
         let mut rest = Vec::new();
         let mut old_spelling = false;
-        for field in fields(value) {
-            if !rest.is_empty() || may_be_address(field) {
+        let fields = fields(value);
+        for (place, field) in fields.iter().copied().enumerate() {
+            // The last field is no tag.
+            let is_last = place + 1 == fields.len();
+            if !rest.is_empty() || is_last || may_be_address(field) {
                 rest.push(field);
             } else if without_prefix(field) != field {
                 range.conditions.push(condition(without_prefix(field)));
