@@ -318,6 +318,11 @@ fn a_range_of_the_old_spelling_answers_as_dnsmasq() {
 }
 
 #[test]
+fn values_at_their_forms_edge_are_sent_as_by_dnsmasq() {
+    check("values");
+}
+
+#[test]
 fn where_dnsmasq_gives_an_empty_answer_larder_gives_its_own() {
     let answered = |set: &str, name: &str| {
         let recording = recording(set);

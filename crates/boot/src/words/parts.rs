@@ -10,21 +10,26 @@ use super::value;
 /// `dhcp-match`'s part behind the tag; none for an IPv6 option.
 pub(super) fn matching(text: &str) -> Result<Option<Tagging>, String> {
     let (field, behind) = split(text);
-    if field.starts_with("option6:") {
+    if value::is_v6(field)? {
         return Ok(None);
     }
     if let Some(number) = field.strip_prefix("vi-encap:") {
-        let enterprise = number
-            .parse()
-            .map_err(|_not| format!("{number:?} is no enterprise number"))?;
+        // As C's atoi does: what is no number is 0.
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        let digits = number.get(..digits).unwrap_or_default();
+        let enterprise = digits.parse().unwrap_or_default();
         let pattern = value::pattern(124, behind)?;
         return Ok(Some(Tagging::Match {
             subject: Subject::Enterprise(enterprise),
             pattern,
         }));
     }
-    let code =
-        value::code(field).ok_or_else(|| format!("{field:?} is no option that dnsmasq knows"))?;
+    let code = value::code(field)
+        .ok_or_else(|| format!("{:?} is no option that dnsmasq knows", shown(field)))?;
+    let Ok(code) = u8::try_from(code) else {
+        // No packet has such an option.
+        return Ok(None);
+    };
     let pattern = value::pattern(code, behind)?;
     Ok(Some(Tagging::Match {
         subject: Subject::Option(code),
@@ -40,13 +45,13 @@ pub(super) fn mask(fields: &[&str]) -> Result<Option<Ipv4Addr>, String> {
     let (addresses, others) = fields.split_at(count);
     let parse = |field: &&str| {
         let parsed: Result<Ipv4Addr, _> = field.parse();
-        parsed.map_err(|_not| format!("{field:?} is no netmask or broadcast address"))
+        parsed.map_err(|_not| format!("{:?} is no netmask or broadcast address", shown(field)))
     };
     let addresses: Vec<Ipv4Addr> = addresses.iter().map(parse).collect::<Result<_, _>>()?;
     match others {
         [] => Ok(addresses.first().copied()),
         [time] if is_time(time) => Ok(addresses.first().copied()),
-        _ => Err(format!("{:?} is no lease time", others.join(","))),
+        _ => Err(format!("{:?} is no lease time", shown(&others.join(",")))),
     }
 }
 
@@ -62,6 +67,14 @@ pub(super) fn relay_bytes(text: &str) -> Vec<u8> {
     bytes
         .and_then(|bytes| bytes.into_iter().collect())
         .unwrap_or_else(|| shown.into_bytes())
+}
+
+/// Tells whether `log-facility` takes a text: a file, standard error, or one of syslog's facilities.
+pub(super) fn is_facility(text: &str) -> bool {
+    const NAMES: &str = "auth authpriv cron daemon ftp kern lpr mail mark news security syslog user uucp \
+                         local0 local1 local2 local3 local4 local5 local6 local7";
+    let mut names = NAMES.split(' ');
+    text == "-" || text.contains('/') || names.any(|name| name.eq_ignore_ascii_case(text))
 }
 
 /// Splits off the first field.

@@ -7,11 +7,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use super::parts::{
-    condition, conditions, is_host_name, is_wanted, mask, matching, relay_bytes, server, split,
-    without_prefix,
+    condition, conditions, is_facility, is_host_name, is_wanted, mask, matching, relay_bytes,
+    server, split, without_prefix,
 };
 use super::rules::{
-    Boot, Condition, Host, Range, Rules, SentOption, Service, TagIf, TagRule, Tagging,
+    Boot, Condition, HardwarePattern, Host, Range, Rules, SentOption, Service, TagIf, TagRule,
+    Tagging,
 };
 use super::table::Meaning;
 use super::text::{self, Word, fields, shown};
@@ -158,8 +159,11 @@ impl Reader<'_> {
             let port = value::decimal(value).filter(|port| (0..=0xffff).contains(port));
             let port = port.ok_or_else(|| format!("{:?} is no port", shown(value)))?;
             self.dns = port != 0;
-        } else if name == "log-facility" && value.is_empty() {
-            return Err("needs a file or a facility".into());
+        } else if name == "log-facility" && !is_facility(&shown(value)) {
+            return Err(format!(
+                "{:?} is neither a file nor a facility",
+                shown(value)
+            ));
         }
         self.rules.binds_at_once |= name == "bind-interfaces";
         Ok(())
@@ -275,12 +279,13 @@ impl Reader<'_> {
         }
         range.network = first
             .parse()
-            .map_err(|_not| format!("{first:?} is no IPv4 address"))?;
+            .map_err(|_not| format!("{:?} is no IPv4 address", shown(first)))?;
         match rest.get(1) {
             Some(&"proxy") => {}
             _ => {
                 return Err(format!(
-                    "larder gives no leases: write dhcp-range={first},proxy and leave the addresses to the main DHCP server"
+                    "larder gives no leases: write dhcp-range={},proxy and leave the addresses to the main DHCP server",
+                    shown(first)
                 ));
             }
         }
@@ -311,7 +316,7 @@ impl Reader<'_> {
         let architecture = Architecture::from_service_name(name)
             .map(|known| known.0)
             .or_else(|| value::decimal(name).map(|number| number as u16))
-            .ok_or_else(|| format!("{name:?} is no architecture that dnsmasq knows"))?;
+            .ok_or_else(|| format!("{:?} is no architecture that dnsmasq knows", shown(name)))?;
         let target = more.first().map(|field| shown(field));
         let number = target
             .as_ref()
@@ -379,12 +384,14 @@ impl Reader<'_> {
             let (field, behind) = split(rest);
             if let Some(class) = field.strip_prefix("vendor:") {
                 vendor = Some(shown(class));
-            } else if field.starts_with("option6:") {
+                behind.ok_or("names no option")?;
+            } else if value::is_v6(field)? {
                 return self.note(word, "is about IPv6; PXE over IPv6 is not served");
             } else if field.starts_with("encap:") || field.starts_with("vi-encap:") {
                 return self.note(word, "is an ordinary option, which a proxy does not send");
             } else if let Some(code) = value::code(field) {
-                return self.sent_option(word, conditions, vendor, code, behind);
+                // Of a number that is none, dnsmasq writes the last byte.
+                return self.sent_option(word, conditions, vendor, code as u8, behind);
             } else if field.starts_with("option:") || behind.is_none() {
                 return Err(format!(
                     "{:?} is no option that dnsmasq knows",
@@ -454,7 +461,7 @@ impl Reader<'_> {
                 host.client_id = Some(bytes.unwrap_or_else(|| shown(id).into_bytes()));
             } else if field.contains(':') && !field.starts_with('[') && !field.starts_with("id:") {
                 let hardware = value::hardware(field)
-                    .ok_or_else(|| format!("{field:?} is no hardware address"))?;
+                    .ok_or_else(|| format!("{:?} is no hardware address", shown(field)))?;
                 host.hardware.push(hardware);
             } else if let Ok(address) = field.parse() {
                 host.address = Some(address);
@@ -501,7 +508,7 @@ impl Reader<'_> {
                 .unwrap_or_else(|| without_prefix(first)),
         );
         let rest = behind
-            .filter(|rest| !rest.is_empty())
+            .filter(|rest| !rest.is_empty() || name != "dhcp-name-match")
             .ok_or("needs a tag and a value")?;
         let last = fields(rest)
             .last()
@@ -518,9 +525,11 @@ impl Reader<'_> {
             "dhcp-remoteid" => Tagging::RelayAgent(2, relay_bytes(rest)),
             "dhcp-subscrid" => Tagging::RelayAgent(6, relay_bytes(rest)),
             "dhcp-mac" => {
-                let hardware = value::hardware(&shown(rest));
+                let hardware = Some(shown(rest)).filter(|text| !text.is_empty());
+                let hardware =
+                    hardware.map_or(Some(HardwarePattern::NONE), |text| value::hardware(&text));
                 Tagging::Hardware(
-                    hardware.ok_or_else(|| format!("{rest:?} is no hardware address"))?,
+                    hardware.ok_or_else(|| format!("{:?} is no hardware address", shown(rest)))?,
                 )
             }
             "dhcp-name-match" => {
@@ -541,7 +550,7 @@ impl Reader<'_> {
         for field in fields(value) {
             match name {
                 "interface" => self.rules.interfaces.push(shown(field)),
-                "listen-address" => match field.parse() {
+                "listen-address" => match shown(field).parse() {
                     Ok(IpAddr::V4(address)) => self.rules.listen_addresses.push(address),
                     Ok(IpAddr::V6(_)) => {}
                     Err(_none) => return Err(format!("{:?} is no address", shown(field))),

@@ -379,6 +379,17 @@ fn what_dnsmasq_refuses_is_refused_and_what_it_takes_is_taken() {
         "--tftp-max=x",
         "--pxe-service=-1,a",
         "--pxe-service=0x0,a",
+        "--dhcp-range=set:a,set:b,10.77.0.0,proxy",
+        "--dhcp-match=set:a,93,7,9",
+        "--dhcp-match=set:a,200,1,2,3",
+        "--dhcp-match=set:a,option6:bogus,7",
+        "--dhcp-match=set:a",
+        "--dhcp-name-match=set:a,",
+        "--dhcp-option=vendor:P,5,1,2",
+        "--dhcp-option=vendor:P",
+        "--log-facility=bogus",
+        "--tftp-port-range=1,70000",
+        "--tftp-port-range=1,2,3",
     ] {
         assert!(read(&[word]).is_err(), "{word}");
     }
@@ -400,12 +411,63 @@ fn what_dnsmasq_refuses_is_refused_and_what_it_takes_is_taken() {
         "--pxe-service=,a",
         "--dhcp-boot=",
         "--dhcp-boot=,a,10.0.0.1",
+        "--dhcp-range=net:a,set:b,tag:c,10.77.0.0,proxy",
+        "--dhcp-match=set:a,option6:61,7",
+        "--dhcp-match=set:a,256",
+        "--dhcp-match=set:a,300,1",
+        "--dhcp-match=set:a,vi-encap:x",
+        "--dhcp-match=set:a,",
+        "--dhcp-userclass=set:a,",
+        "--dhcp-vendorclass=set:a,",
+        "--dhcp-circuitid=set:a,",
+        "--dhcp-mac=set:a,",
+        "--dhcp-option=",
+        "--dhcp-option=tag:a,",
+        "--dhcp-option=vendor:PXEClient,",
+        "--dhcp-option=97,00:*",
+        "--dhcp-option=43,00:*:11",
+        "--dhcp-option=vendor:P,256,1",
+        "--dhcp-option=256,1",
+        "--log-facility=LOCAL0",
+        "--log-facility=a/b",
+        "--tftp-port-range=,2",
     ] {
         assert!(read(&[word]).is_ok(), "{word}");
     }
     let lan = read(&["--dhcp-range=lan,10.77.0.0,proxy"]).unwrap();
     assert_eq!(lan.ranges[0].sets.as_deref(), Some("lan"));
     assert_eq!(read(&["--tftp-mtu=0"]).unwrap().tftp.mtu, None);
+}
+
+#[test]
+fn quotes_in_files_hide_what_they_hide_from_dnsmasq() {
+    for line in [
+        r#"listen-address="10.77.0.2""#,
+        r#"dhcp-range=10.77.0.0,"proxy""#,
+        r#"tftp-port-range="1","2""#,
+        r#""port"=0"#,
+        r#"pxe-service=x86PC,"a" "b",c"#,
+        r#"pxe-service="0",b,c"#,
+        r#"dhcp-mac=set:a,"52:54:00:00:00:01""#,
+        r##"dhcp-boot=x "a"#c""##,
+        r#"tftp-mtu="1400""#,
+    ] {
+        let read = file("f", line, &no_files);
+        assert!(read.is_ok(), "{line}: {read:?}");
+    }
+    for line in [
+        r#"pxe-service=x86PC,"a""b",c"#,
+        r#"pxe-service="x86PC",b,c"#,
+        r#"dhcp-range="10.77.0.0",proxy"#,
+        r#"dhcp-range=10.77.0.0,"static""#,
+        r#"dhcp-match=set:a,"93",7"#,
+        r#"tftp-port-range="1","x2""#,
+        r#"tftp-max="1x""#,
+        r#""conf-file"=/dev/null"#,
+    ] {
+        let reason = file("f", line, &no_files).unwrap_err().to_string();
+        assert!(reason.is_ascii(), "{reason} is as it was written");
+    }
 }
 
 #[test]

@@ -149,6 +149,14 @@ pub struct HardwarePattern {
     pub bytes: Vec<Option<u8>>,
 }
 
+impl HardwarePattern {
+    /// No address at all.
+    pub const NONE: Self = Self {
+        kind: None,
+        bytes: Vec::new(),
+    };
+}
+
 /// A rule that sets a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tagging {

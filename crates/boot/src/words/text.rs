@@ -21,9 +21,14 @@ pub struct Word {
 /// First code point of hidden characters.
 const HIDDEN: u32 = 0xE000;
 
+/// The characters that quotes hide, as dnsmasq's `hide_meta` does: those that separate, number or address.
+const META: &[u8] = b" \x08\t\n\r\x1b:,.0123456789abcdefABCDEF";
+
 fn hide(quoted: char) -> char {
     match u8::try_from(quoted) {
-        Ok(byte) if byte.is_ascii() => char::from_u32(HIDDEN + u32::from(byte)).unwrap_or(quoted),
+        Ok(byte) if META.contains(&byte) => {
+            char::from_u32(HIDDEN + u32::from(byte)).unwrap_or(quoted)
+        }
         _ => quoted,
     }
 }
@@ -200,12 +205,14 @@ fn unquoted(line: &str) -> Option<String> {
     let mut bare = String::with_capacity(line.len());
     let mut is_behind_blank = true;
     let mut characters = line.chars();
-    while let Some(character) = characters.next() {
+    while let Some(mut character) = characters.next() {
+        // What follows a quote is never another quote, and a comment if one may begin before the quote.
+        if character == '"' {
+            quoted(&mut characters, &mut bare)?;
+            let Some(next) = characters.next() else { break };
+            character = next;
+        }
         match character {
-            '"' => {
-                quoted(&mut characters, &mut bare)?;
-                is_behind_blank = false;
-            }
             '#' if is_behind_blank => break,
             blank if blank.is_ascii_whitespace() => {
                 bare.push(' ');
@@ -248,7 +255,7 @@ fn quoted(characters: &mut std::str::Chars<'_>, bare: &mut String) -> Option<()>
 fn unknown(position: &Position, word: &str) -> WordError {
     WordError {
         position: position.clone(),
-        reason: format!("dnsmasq 2.90 knows no word {word}"),
+        reason: format!("dnsmasq 2.90 knows no word {}", shown(word)),
     }
 }
 

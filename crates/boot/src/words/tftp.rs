@@ -12,7 +12,7 @@ pub(super) fn take(tftp: &mut TftpWords, name: &str, value: Option<&str>) -> Res
     let value = value.unwrap_or_default();
     let number = || {
         let number = value::decimal(value).and_then(|number| u32::try_from(number).ok());
-        number.ok_or_else(|| format!("{value:?} is no number"))
+        number.ok_or_else(|| format!("{:?} is no number", shown(value)))
     };
     match name {
         "enable-tftp" => {
@@ -39,9 +39,9 @@ pub(super) fn take(tftp: &mut TftpWords, name: &str, value: Option<&str>) -> Res
         "tftp-port-range" => {
             let (first, last) = value.split_once(',').ok_or("needs two ports")?;
             let port = |text: &str| {
-                text.trim()
-                    .parse()
-                    .map_err(|_not| format!("{text:?} is no port"))
+                let number = value::decimal(text.trim()).map(u16::try_from);
+                let port = number.and_then(Result::ok);
+                port.ok_or_else(|| format!("{:?} is no port", shown(text)))
             };
             let (first, last): (u16, u16) = (port(first)?, port(last)?);
             tftp.port_range = Some((first.min(last), first.max(last)));
@@ -53,11 +53,11 @@ pub(super) fn take(tftp: &mut TftpWords, name: &str, value: Option<&str>) -> Res
 
 /// Whether a client has a folder of its own, and by which name.
 fn unique_root(tftp: &mut TftpWords, value: Option<&str>) -> Result<(), String> {
-    let kind = value.map(str::to_ascii_lowercase);
+    let kind = value.map(|value| shown(value).to_ascii_lowercase());
     tftp.unique_root = Some(match kind.as_deref() {
         None | Some("ip") => UniqueRoot::Address,
         Some("mac") => UniqueRoot::Hardware,
-        Some(other) => return Err(format!("{other:?} is neither ip nor mac")),
+        Some(other) => return Err(format!("{:?} is neither ip nor mac", shown(other))),
     });
     Ok(())
 }

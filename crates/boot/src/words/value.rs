@@ -95,16 +95,55 @@ pub(super) const NAMES: &[(&str, u8)] = &[
     ("server-ip-address", 255),
 ];
 
-/// The code of an option written as a number or as `option:NAME`.
-pub fn code(text: &str) -> Option<u8> {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().ok();
+/// dnsmasq's names for options of DHCPv6 (`--help dhcp6`).
+const NAMES_V6: &[&str] = &[
+    "sip-server-domain",
+    "sip-server",
+    "dns-server",
+    "domain-search",
+    "nis-server",
+    "nis+-server",
+    "nis-domain",
+    "nis+-domain",
+    "sntp-server",
+    "information-refresh-time",
+    "posix-timezone",
+    "tzdb-timezone",
+    "ntp-server",
+    "bootfile-url",
+    "bootfile-param",
+];
+
+/// The code of an option written as a number, which may be none that a packet holds, or as `option:NAME`.
+pub fn code(text: &str) -> Option<i32> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return decimal(text);
     }
     let name = text.strip_prefix("option:")?;
     NAMES
         .iter()
         .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, code)| *code)
+        .map(|(_, code)| i32::from(*code))
+}
+
+/// Tells whether a field is about an option of DHCPv6.
+///
+/// # Errors
+/// There is no such option.
+pub fn is_v6(field: &str) -> Result<bool, String> {
+    let Some(name) = field.strip_prefix("option6:") else {
+        return Ok(false);
+    };
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    let mut names = NAMES_V6.iter();
+    if is_number || names.any(|known| known.eq_ignore_ascii_case(name)) {
+        Ok(true)
+    } else {
+        Err(format!(
+            "{:?} is no option that dnsmasq knows",
+            shown(field)
+        ))
+    }
 }
 
 fn form(code: u8) -> Form {
@@ -191,7 +230,7 @@ fn read(code: Option<u8>, text: &str) -> Result<Value, String> {
     if let Some(bytes) = hexadecimal(text).filter(|_| is_hexadecimal) {
         return Ok(Value::Hex(bytes));
     }
-    if let Some(number) = number(form, text).filter(|_| may_guess && has_digit) {
+    if let Some(number) = number(form, text).filter(|_| may_guess) {
         return Ok(Value::Number(number));
     }
     let looks_like_addresses = has_digit
@@ -201,7 +240,7 @@ fn read(code: Option<u8>, text: &str) -> Result<Value, String> {
     match form {
         Form::Addresses => addresses(text).map(Value::Addresses),
         Form::Name => Ok(Value::Text(shown(text).into_bytes())),
-        _ if looks_like_addresses && text.contains('.') => addresses(text).map(Value::Addresses),
+        _ if looks_like_addresses => addresses(text).map(Value::Addresses),
         _ => Ok(Value::Text(shown(text).into_bytes())),
     }
 }
@@ -214,6 +253,10 @@ fn number(form: Form, text: &str) -> Option<Vec<u8>> {
         b'i' => (text.strip_suffix('i')?, Some(4)),
         _ => (text, None),
     };
+    if digits.is_empty() {
+        // A size alone is a number without bytes.
+        return width.map(|_| Vec::new());
+    }
     let value: i64 = digits.parse().ok()?;
     let value = value as u32;
     let by_size = match value {
@@ -231,10 +274,18 @@ fn number(form: Form, text: &str) -> Option<Vec<u8>> {
 fn addresses(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     for field in fields(text) {
-        let address: Ipv4Addr = field
+        let (address, size) = match field.split_once('/') {
+            Some((address, size)) => (address, Some(size)),
+            None => (field, None),
+        };
+        let address: Ipv4Addr = address
             .parse()
             .map_err(|_not| format!("{:?} is no IPv4 address", shown(field)))?;
-        bytes.extend(address.octets());
+        // A network is its size and as many bytes as that needs (RFC 3442).
+        let size = size.map(|size| decimal(size).unwrap_or_default() as u8);
+        let needed = size.map_or(4, |size| usize::from(size.div_ceil(8)));
+        bytes.extend(size);
+        bytes.extend(address.octets().into_iter().take(needed));
     }
     Ok(bytes)
 }
@@ -245,9 +296,10 @@ fn addresses(text: &str) -> Result<Vec<u8>, String> {
 /// What dnsmasq refuses too, in words.
 pub fn sent(code: Option<u8>, text: &str) -> Result<Vec<u8>, String> {
     let bytes = match read(code, text)? {
+        // What is sent has no wildcards: a star makes it a text.
         Value::Hex(bytes) => {
             let all: Option<Vec<u8>> = bytes.into_iter().collect();
-            all.ok_or("a wildcard stands in a value that is sent")?
+            all.unwrap_or_else(|| shown(text).into_bytes())
         }
         Value::Number(bytes) | Value::Addresses(bytes) | Value::Text(bytes) => bytes,
     };
@@ -292,7 +344,7 @@ mod tests {
     fn hexadecimal_matches_take_wildcards() {
         let bytes = vec![Some(0), None, Some(0xfe)];
         assert_eq!(pattern(97, Some("00:*:fe")), Ok(Pattern::Prefix(bytes)));
-        assert!(sent(None, "00:*:fe").is_err());
+        assert_eq!(sent(None, "00:*:fe"), Ok(b"00:*:fe".to_vec()));
     }
 
     #[test]
@@ -319,6 +371,8 @@ mod tests {
         assert_eq!(code("93"), Some(93));
         assert_eq!(code("option:nonsense"), None);
         assert_eq!(code("client-arch"), None);
-        assert_eq!(code("256"), None);
+        assert_eq!(code("256"), Some(256));
+        assert!(is_v6("option6:bootfile-url").unwrap() && is_v6("option6:61").unwrap());
+        assert!(is_v6("option6:bogus").is_err());
     }
 }

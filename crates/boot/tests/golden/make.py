@@ -374,6 +374,12 @@ SETS = {
         c('a name with an address of another subnet', BROADCAST, extra=option(12, b'away1')),
         c('an identifier with an address of another subnet', BROADCAST, extra=option(61, b'77')),
     ]),
+    'values': ([RANGE, '--pxe-service=x86PC,a,b', '--dhcp-userclass=set:u,', '--dhcp-vendorclass=set:v,',
+                '--pxe-service=tag:u,x86PC,u,u', '--pxe-service=tag:v,x86PC,v,v', '--dhcp-option=vendor:PXEClient,'] + ['--dhcp-option=vendor:PXEClient,%s' % value for value in (
+        '20,b', '21,s', '22,i', '23,00:*', '24', '25,', '26,-1', '27,1b', '28,*:*:07', '29,0.0.0.0/8', '30,12:xx', '31,10.1.2.3/20,10.0.0.1', '300,1')], [
+        c('values at the edge of their forms', BROADCAST),
+        c('an empty text is in every class', BROADCAST, user=b'x'),
+    ]),
 }
 
 
