@@ -238,13 +238,8 @@ fn open_below(top: &Path, relative: &Path) -> io::Result<File> {
     ))
 }
 
-/// A tar file is read twice: its manifest is at its end.
-fn tar_file(
-    session: &Session,
-    from: &Path,
-    base: Option<&str>,
-    sum: &mut Sum,
-) -> Result<(), Wrong> {
+/// What a manifest and `SHA256SUMS` files say, wherever they are in a tar file.
+fn described_in(from: &Path) -> io::Result<(HashMap<Option<PathBuf>, Entry>, Sums)> {
     let mut known = HashMap::new();
     let mut sums = Sums::default();
     for entry in tar::Archive::new(File::open(from)?).entries_with_seek()? {
@@ -255,11 +250,27 @@ fn tar_file(
                 known.insert(entry.path_below(), entry);
             }
         } else if path.file_name().is_some_and(|name| name == sums::NAME) {
+            if !entry.header().entry_type().is_file() {
+                // What it announces is elsewhere, and would go uncompared.
+                let what = format!("{} is no regular file", path.display());
+                return Err(io::Error::other(what));
+            }
             let mut text = Vec::new();
             entry.read_to_end(&mut text)?;
             sums.take(&manifest::below(&path).unwrap_or(path), &text)?;
         }
     }
+    Ok((known, sums))
+}
+
+/// A tar file is read twice: its manifest is at its end.
+fn tar_file(
+    session: &Session,
+    from: &Path,
+    base: Option<&str>,
+    sum: &mut Sum,
+) -> Result<(), Wrong> {
+    let (known, sums) = described_in(from)?;
     if known.is_empty() && base.is_none() {
         return Err(Wrong::NoBase);
     }
@@ -474,5 +485,22 @@ mod tests {
         for bad in ["http/passwd", "sub/link", "sub"] {
             assert!(open_below(top, Path::new(bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn sums_that_are_a_link_in_an_archive_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.tar");
+        let mut archive = tar::Builder::new(File::create(&path).expect("made"));
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_size(0);
+        let link = archive.append_link(&mut header, "parts/SHA256SUMS", "elsewhere");
+        link.and_then(|()| archive.finish()).expect("written");
+        let refused = described_in(&path).map(|_| ()).expect_err("a link");
+        assert!(
+            refused.to_string().contains("parts/SHA256SUMS"),
+            "{refused}"
+        );
     }
 }
