@@ -19,6 +19,7 @@ mod objects;
 mod parts;
 mod routes;
 mod serve;
+mod sorted;
 mod through;
 pub mod variant;
 

@@ -5,7 +5,6 @@
 //! body), `uses`, `used`, `added`, `fetched` (unix seconds), and with `head=1` also `head`, a list
 //! of pairs, `requested` (unix seconds) and `authorized` (the request carried credentials).
 
-use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::events::{self, Lines, Teller};
 use crate::routes::Query;
+use crate::sorted::{Named, Sorter};
 use crate::{Admin, parts};
 
 /// Entries of each list in `stats`.
@@ -274,25 +274,8 @@ fn in_order(
     told
 }
 
-/// A key in the order of what it names.
-#[derive(Debug, PartialEq, Eq)]
-struct Named(CacheKey);
-
-impl Ord for Named {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let (a, b) = (&self.0, &other.0);
-        a.subject().cmp(b.subject()).then_with(|| a.cmp(b))
-    }
-}
-
-impl PartialOrd for Named {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// Names are on disk alone, and in no order: walk by walk the next ones that fit are gathered,
-/// without the rest of their objects.
+/// Names are on disk alone, and in no order: a walk gathers those that fit, without the rest of their
+/// objects. Of a short list the first are gathered; some may have left by the time they are told.
 fn by_key(
     store: &Store,
     filter: &Filter,
@@ -300,6 +283,20 @@ fn by_key(
     teller: &mut Teller,
 ) -> usize {
     let mut told = 0;
+    if limit > PAGE {
+        let mut sorter = Sorter::new(PAGE);
+        filter.walk(store, Order::Any, teller, |_, object| {
+            sorter.push(object.key);
+            true
+        });
+        for object in sorter.into_sorted().filter_map(|key| store.object(&key)) {
+            if told >= limit || !teller.say_among_many(&line(&object, head)) {
+                break;
+            }
+            told += 1;
+        }
+        return told;
+    }
     let mut after: Option<Named> = None;
     loop {
         let most = (limit - told).min(PAGE);
