@@ -182,6 +182,7 @@ pub(crate) fn verify(admin: &Arc<Admin>, place: OwnedSemaphorePermit, query: &Qu
                 "bytes": progress.bytes,
                 "damaged": progress.damaged,
                 "unread": progress.unread + parts.unread,
+                "nameless": progress.nameless,
             }}),
             Err(error) => json!({"error": error.to_string()}),
         };

@@ -1,9 +1,10 @@
 //! Reads bodies again and compares them with their digests: at once when an administrator wants it,
 //! and all the time, slowly, in the background.
 //!
-//! Both go through the bodies in the order of their digests. A digest is as good as random, so the
-//! background walk needs no memory of where it is: at any moment of its period it stands at the
-//! same share of all digests. What is damaged is dropped and counted like anything found at a hit.
+//! Both go through the bodies in the order of their digests. A digest is as good as random, so in
+//! each minute the background walk takes the minute's share of all digests. It notes where it is: a
+//! time in which larder does not run makes it later, and skips nothing; no clock is asked. What is
+//! damaged is dropped and counted like anything found at a hit.
 
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
@@ -13,9 +14,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use larder_policy::key::CacheKey;
 
 use crate::body;
+use crate::codec;
 use crate::core::Core;
 use crate::counters::Fault;
-use crate::digest::Digest;
+use crate::digest::{Digest, KeyHash};
 use crate::index::VERIFIED;
 use crate::lock;
 use crate::store::Store;
@@ -26,6 +28,11 @@ const SCRUB_RATE: u64 = 32 << 20;
 const LOST_MAX: u64 = 64 << 20;
 /// How often the position of an audit is written down.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// Turns of the background walk that one of them makes up for at most.
+const TURNS_MAX: u32 = 4;
+/// Where the background walk notes its place.
+const SCRUBBED_TO: &str = "scrub.at";
 
 /// Blobs that are looked at under the lock at a time.
 pub(crate) const AT_ONCE: usize = if cfg!(test) { 3 } else { 4096 };
@@ -43,6 +50,8 @@ pub struct Progress {
     pub damaged: u64,
     /// Bodies that could not be read just now.
     pub unread: u64,
+    /// Objects whose head is damaged: they are dropped, and nothing says what to fetch again.
+    pub nameless: u64,
 }
 
 /// A body that was not what it should be, and is gone.
@@ -196,6 +205,7 @@ impl Core {
             Verdict::Whole => {
                 progress.bytes += body.len;
                 self.set_verified(body.slot, body.id);
+                self.check_heads(body, progress);
             }
             Verdict::Gone => {}
             Verdict::Unread(e) => {
@@ -203,15 +213,17 @@ impl Core {
                 progress.unread += 1;
             }
             Verdict::Damaged(fault) => {
+                let keys = self.keys_of(body);
                 let damaged = Damaged {
                     digest: body.digest,
                     fault,
-                    objects: self.named_by(body),
+                    objects: self.named_by(&keys),
                 };
                 note(&damaged)?;
                 // It may have left in order meanwhile.
                 if self.lost(fault, body.slot, body.id, &body.digest) {
                     progress.damaged += 1;
+                    progress.nameless += (keys.len() - damaged.objects.len()) as u64;
                     return Ok(Checked::Damaged(damaged));
                 }
             }
@@ -243,13 +255,44 @@ impl Core {
         }
     }
 
-    fn named_by(&self, body: &Body) -> Vec<(CacheKey, String)> {
-        let keys = {
+    fn keys_of(&self, body: &Body) -> Vec<KeyHash> {
+        let state = lock(&self.state);
+        let found = state.index.with_keys(body.slot, body.id);
+        found.map_or_else(Vec::new, |(_, keys)| keys)
+    }
+
+    /// Looks at the heads that name a whole body: an object is no more than these say.
+    fn check_heads(&self, body: &Body, progress: &mut Progress) {
+        let version = |key: &KeyHash| {
             let state = lock(&self.state);
-            let found = state.index.with_keys(body.slot, body.id);
-            found.map_or_else(Vec::new, |(_, keys)| keys)
+            state.index.get(key).map(|found| found.version)
         };
-        let objects = self.objects(&keys).into_iter();
+        let keys = self.keys_of(body);
+        let versions: Vec<_> = keys.iter().map(version).collect();
+        let records = match self.read_heads(&keys) {
+            Ok(records) => records,
+            Err(e) => {
+                self.counters.fault(Fault::Index, &e);
+                progress.unread += 1;
+                return;
+            }
+        };
+        for ((key, before), record) in keys.iter().zip(versions).zip(records) {
+            let head = record.as_deref().and_then(codec::decode_head);
+            let right = head.is_some_and(|head| {
+                KeyHash::of(&head.key) == *key && head.digest == body.digest && head.len == body.len
+            });
+            // One that has changed meanwhile is another.
+            if !right && before.is_some() && version(key) == before {
+                self.counters.fault(Fault::Head, &body.digest);
+                self.forget(*key);
+                progress.nameless += 1;
+            }
+        }
+    }
+
+    fn named_by(&self, keys: &[KeyHash]) -> Vec<(CacheKey, String)> {
+        let objects = self.objects(keys).into_iter();
         objects
             .map(|object| (object.key, object.meta.url().to_owned()))
             .collect()
@@ -257,12 +300,16 @@ impl Core {
 
     /// Reads bodies in the background until the store closes: each once in `period`.
     pub(crate) fn scrub(&self, period: Duration) {
-        let mut at = position(period);
+        let note = self.layout.audit().with_file_name(SCRUBBED_TO);
+        let mut at = begin(&note, period);
+        let turn = Duration::from_mins(1).min(period / 60);
+        let mut last = Instant::now();
         loop {
-            if !self.rest(Duration::from_mins(1).min(period / 60)) {
+            if !self.rest(turn) {
                 return;
             }
-            let to = position(period);
+            let to = at.wrapping_add(step(last.elapsed(), turn, period));
+            last = Instant::now();
             let due = self.bodies(|digest| {
                 let place = digest.spread();
                 if at <= to {
@@ -281,6 +328,10 @@ impl Core {
                 }
             }
             at = to;
+            // What cannot be noted is read once more after the next start.
+            if let Err(error) = fs::write(&note, format!("{at:016x}\n")) {
+                tracing::debug!(%error, "where the scrub is cannot be noted");
+            }
         }
     }
 
@@ -304,10 +355,90 @@ impl Core {
     }
 }
 
-/// Where in the space of digests the background walk stands now.
+/// The share of all digests that is due after a time. Where reading takes longer than its time, the
+/// walk takes longer than its period: no list of what is due grows without a bound.
+fn step(elapsed: Duration, turn: Duration, period: Duration) -> u64 {
+    let share = elapsed.min(turn * TURNS_MAX).as_nanos() << 64;
+    u64::try_from(share / period.as_nanos().max(1)).unwrap_or(u64::MAX)
+}
+
+/// Where the background walk goes on; by the clock where nothing was noted, so that not the same
+/// bodies are read after each start.
+fn begin(note: &std::path::Path, period: Duration) -> u64 {
+    let noted = fs::read_to_string(note).ok();
+    let place = noted.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    place.unwrap_or_else(|| position(period))
+}
+
+/// Where a walk stands at this moment of its period that has begun with the clock.
 fn position(period: Duration) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |now| now.as_millis());
     let period = period.as_millis().max(1);
     u64::try_from(((now % period) << 64) / period).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::thread;
+
+    use super::*;
+    use crate::disk::Disk;
+    use crate::test_support::sample_meta;
+    use crate::{Config, recover};
+
+    #[tokio::test]
+    async fn an_object_whose_head_is_damaged_is_found_and_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(Config::new(folder.path())).expect("opens");
+        for name in ["a", "b"] {
+            let key = CacheKey::of_store_id(name);
+            let fill = crate::fill::Fill::begin(&store.core, sample_meta(name), Some(4), key, None);
+            let mut fill = fill.await.expect("begins");
+            fill.write(bytes::Bytes::from_static(b"body"))
+                .await
+                .expect("written");
+            fill.commit().await.expect("stored");
+        }
+        store.sync().await;
+        let hash = KeyHash::of(&CacheKey::of_store_id("a"));
+        let batch = crate::table::Batch {
+            heads: vec![(hash, Some(Arc::from(&b"lrH1 garbage"[..])))],
+            blobs: Vec::new(),
+            vary: Vec::new(),
+            facts: lock(&store.core.state).facts,
+        };
+        store.core.table.commit(&batch).expect("written");
+        let found = store.verify(true, |_, _| true).expect("reads");
+        assert_eq!((found.bodies, found.damaged, found.nameless), (1, 0, 1));
+        assert_eq!(store.snapshot().objects, 1);
+        let found = store.verify(true, |_, _| true).expect("reads");
+        assert_eq!((found.nameless, store.snapshot().objects), (0, 1));
+    }
+
+    #[test]
+    fn the_background_walk_goes_on_where_it_was_and_takes_small_steps() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let core = recover::open(Config::new(folder.path()), Disk::default()).expect("opens");
+        let note = folder.path().join(SCRUBBED_TO);
+        assert_eq!(begin(&note, Duration::from_nanos(1)), 0, "by the clock");
+        fs::write(&note, "8000000000000000\n").expect("written");
+        thread::scope(|scope| {
+            let scrub = scope.spawn(|| core.scrub(Duration::from_secs(6)));
+            while begin(&note, Duration::from_nanos(1)) <= 1 << 63 {
+                thread::yield_now();
+            }
+            core.stopping.store(true, Ordering::Relaxed);
+            scrub.thread().unpark();
+        });
+        let hour = Duration::from_hours(1);
+        assert_eq!(step(hour / 4, hour, hour), 1 << 62);
+        assert_eq!(
+            step(hour * 100, hour / 64, hour),
+            1 << 60,
+            "after a long read"
+        );
+    }
 }

@@ -103,12 +103,11 @@ pub(super) fn run(session: &Session, args: &Args, json: bool) -> Result<ExitCode
 /// Everything was looked at, could be read, and is whole, or has been made so again.
 fn is_good(done: &Value) -> bool {
     let repaired = number(done, "objects_repaired");
-    // A damaged body whose names could not be read has nothing to be repaired by.
-    let nameless = number(done, "damaged") > 0 && number(done, "objects_damaged") == 0;
     done["complete"] == json!(true)
         && number(done, "unread") == 0
         && repaired == number(done, "objects_damaged")
-        && !nameless
+        // What names an object is gone with its head: nothing says what to fetch again.
+        && number(done, "nameless") == 0
 }
 
 fn say_damaged(damaged: &Value, json: bool) {
@@ -138,6 +137,13 @@ fn summary(done: &Value) -> String {
     // Writing to a String cannot fail.
     if number(done, "unread") > 0 {
         let _ = write!(out, ", {} could not be read", number(done, "unread"));
+    }
+    if number(done, "nameless") > 0 {
+        let nameless = number(done, "nameless");
+        let _ = write!(
+            out,
+            ", {nameless} objects dropped whose names cannot be read"
+        );
     }
     let partial = &done["partial"];
     if number(partial, "blocks") > 0 {
@@ -301,7 +307,11 @@ mod tests {
         assert!(!with("complete", json!(false)));
         assert!(!with("unread", json!(1)));
         assert!(!with("objects_damaged", json!(1)));
-        assert!(!with("damaged", json!(1)), "its names could not be read");
+        assert!(!with("nameless", json!(1)), "it cannot be repaired");
+        let mixed = json!({"complete": true, "bodies": 5, "of": 5, "damaged": 2, "unread": 0,
+            "objects_damaged": 1, "objects_repaired": 1, "nameless": 1});
+        assert!(!is_good(&mixed), "one repaired, one without a name");
+        assert!(summary(&mixed).contains("1 objects dropped whose names"));
         assert!(!is_good(&Value::Null));
         let stopped = json!({"complete": false, "bodies": 1, "of": 5});
         assert!(
