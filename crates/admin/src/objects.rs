@@ -62,6 +62,7 @@ fn cache(snapshot: &Snapshot) -> Value {
     let rebuilding = snapshot.rebuild.0 < snapshot.rebuild.1;
     json!({
         "read_only": snapshot.read_only.as_deref(),
+        "index_damaged": snapshot.index_damaged,
         "objects": snapshot.objects,
         "bodies": snapshot.bodies,
         "bytes": snapshot.content_bytes,

@@ -147,6 +147,12 @@ fn ready(admin: &Admin) -> Answer {
         let text_of = format!("rebuilding the index: {done} of {of} objects\n");
         return text(StatusCode::SERVICE_UNAVAILABLE, &text_of);
     }
+    let damaged = snapshot.index_damaged.then_some(
+        "the index is damaged, and what is stored now may be forgotten; a restart rebuilds it",
+    );
+    if let Some(why) = damaged {
+        return text(StatusCode::OK, &format!("ready, {why}\n"));
+    }
     match snapshot.read_only {
         // It serves; whoever balances loads decides what that is worth.
         Some(why) => text(

@@ -23,7 +23,7 @@ pub(crate) struct Checks(Mutex<HashMap<u64, Arc<Check>>>);
 
 /// One of them.
 #[derive(Debug, Default)]
-struct Check {
+pub(crate) struct Check {
     /// Known at its end: the body is what it should be.
     passed: Mutex<Option<bool>>,
     bell: Condvar,
@@ -40,7 +40,7 @@ pub(crate) struct Body {
 }
 
 /// Who hashes it.
-enum Turn {
+pub(crate) enum Turn {
     Ours(Arc<Check>),
     Theirs(Arc<Check>),
 }
@@ -63,7 +63,7 @@ impl Drop for Running<'_> {
 }
 
 impl Core {
-    fn turn(&self, id: u64) -> Turn {
+    pub(crate) fn turn(&self, id: u64) -> Turn {
         let mut running = lock(&self.checks.0);
         if let Some(check) = running.get(&id) {
             return Turn::Theirs(Arc::clone(check));

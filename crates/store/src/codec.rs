@@ -12,6 +12,7 @@
 //!           field count u16 { name, value } | origin text?
 //! blob    = id u64 | digest 32 | len u64 | rank u64 | tick u64 | blocks u32 | uses u32 |
 //!           used at u32 | added at u32 | key count u32 { hash 16 }
+//! vary    = key hash 16 | names, a line each, and with `:` before it until when variants are invalid
 //! ```
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -25,6 +26,8 @@ use crate::index::Blob;
 pub(crate) const HEAD_MAGIC: [u8; 4] = *b"lrH1";
 /// Starts a blob, version 1.
 pub(crate) const BLOB_MAGIC: [u8; 4] = *b"lrB1";
+/// Starts what the responses of a key vary by, version 1.
+const VARY_MAGIC: [u8; 4] = *b"lrV1";
 /// Bytes before a record's payload.
 pub(crate) const RECORD_PREFIX: usize = 12;
 /// Longest payload that is believed: a head's fields are bounded by the proxy far below this.
@@ -161,15 +164,37 @@ pub(crate) fn decode_blob(record: &[u8]) -> Option<(Blob, Vec<KeyHash>)> {
 
 /// Writes the field names that a key's responses vary by, and until when variants are invalid: a
 /// line that no field name can be.
-pub(crate) fn encode_names(names: &[String], invalid_until: Option<i64>) -> Vec<u8> {
+pub(crate) fn encode_names(key: &KeyHash, names: &[String], invalid_until: Option<i64>) -> Vec<u8> {
     let time = invalid_until.map(|time| format!(":{time}"));
     let lines: Vec<&str> = names.iter().chain(&time).map(String::as_str).collect();
-    lines.join("\n").into_bytes()
+    let mut out = start(VARY_MAGIC, 64);
+    out.extend_from_slice(&key.0);
+    put_bytes(&mut out, lines.join("\n").as_bytes());
+    finish(out)
 }
 
 /// Reads them back.
 pub(crate) fn decode_names(bytes: &[u8]) -> Option<(Vec<String>, Option<i64>)> {
-    let text = std::str::from_utf8(bytes).ok()?;
+    if bytes.starts_with(&VARY_MAGIC) {
+        return decode_vary(bytes).map(|(_, names, until)| (names, until));
+    }
+    // Earlier versions wrote the lines alone.
+    names_of(bytes)
+}
+
+/// As [`decode_names`], where no table says whose they are.
+pub(crate) fn decode_vary(record: &[u8]) -> Option<(KeyHash, Vec<String>, Option<i64>)> {
+    let mut scan = Scan(payload(VARY_MAGIC, record)?);
+    let key = KeyHash(scan.array()?);
+    let (names, until) = names_of(scan.bytes()?)?;
+    Some((key, names, until))
+}
+
+fn names_of(lines: &[u8]) -> Option<(Vec<String>, Option<i64>)> {
+    let text = std::str::from_utf8(lines).ok()?;
+    if text.bytes().any(|b| b.is_ascii_control() && b != b'\n') {
+        return None;
+    }
     let (times, names): (Vec<&str>, Vec<&str>) =
         text.lines().partition(|line| line.starts_with(':'));
     let time = times.first().and_then(|time| time[1..].parse().ok());
@@ -319,6 +344,29 @@ mod tests {
             let mut flipped = blob.clone();
             flipped[at / 8] ^= 1 << (at % 8);
             assert!(decode_blob(&flipped).is_none(), "bit {at}");
+        }
+    }
+
+    #[test]
+    fn names_read_back_also_as_they_once_were_written_and_soup_is_none_of_them() {
+        let (key, names) = (KeyHash([3; 16]), vec!["accept".to_owned(), "x".to_owned()]);
+        let whole = encode_names(&key, &names, Some(-7));
+        let read = Some((names, Some(-7)));
+        assert_eq!(decode_names(&whole), read);
+        assert_eq!(decode_names(b"accept\nx\n:-7"), read);
+        for at in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[at / 8] ^= 1 << (at % 8);
+            assert_eq!(decode_names(&flipped), None, "bit {at}");
+        }
+        let mut random = Random::new(12);
+        for _ in 0..20_000 {
+            let soup = random.below(40) as usize;
+            let soup = random.bytes(soup);
+            assert_eq!(decode_vary(&soup), None);
+            if let Some((names, _)) = decode_names(&soup) {
+                assert!(names.concat().bytes().all(|b| !b.is_ascii_control()));
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use crate::counters::{Counters, Fault};
 use crate::digest::{Digest, KeyHash};
 use crate::disk::Disk;
 use crate::folders::Folders;
+use crate::forgotten::Forgotten;
 use crate::hot::{Hot, HotCache};
 use crate::index::{Blob, Gone, Index, Named, Unlinked, WARM};
 use crate::journal::{Change, Journal};
@@ -160,10 +161,14 @@ pub(crate) struct Core {
     pub(crate) next_part: AtomicU64,
     /// What the start has found to be mended in the background.
     pub(crate) mending: Mutex<Mending>,
+    /// What a damaged index must not bring back, while there is one.
+    pub(crate) forgotten: Mutex<Option<Forgotten>>,
     /// Long work ends early.
     pub(crate) stopping: AtomicBool,
     /// The last group commit has failed: what waits for the next one is bounded.
     pub(crate) failing: AtomicBool,
+    /// It has failed at what the file holds, not at the disk: only a start mends that.
+    pub(crate) index_broken: AtomicBool,
     /// Why nothing is changed on disk, if that is so.
     pub(crate) why_frozen: Option<Arc<str>>,
     /// The same, since it could not be written any more.
@@ -353,6 +358,7 @@ impl Core {
     /// the bytes of a body that leaves; `None`: the key was not there.
     pub(crate) fn forget(&self, hash: KeyHash) -> Option<u64> {
         let mut journal = lock(&self.journal);
+        self.note_forgotten(hash);
         lock(&self.state).index.get(&hash)?;
         self.write_down(&mut journal, &[Change::Forget { key: hash }]);
         let mut state = lock(&self.state);
@@ -366,6 +372,45 @@ impl Core {
         let bytes = gone.iter().map(|gone| gone.blob.len).sum();
         self.remove_files_later(gone);
         Some(bytes)
+    }
+
+    /// What a damaged index names under the key does not come back.
+    fn note_forgotten(&self, hash: KeyHash) {
+        if let Some(forgotten) = &mut *lock(&self.forgotten)
+            && let Err(e) = forgotten.note([hash])
+        {
+            self.counters.fault(Fault::Journal, &e);
+        }
+    }
+
+    /// Changes what is known of a key, and writes that down. The change may say which other key was
+    /// forgotten for it.
+    pub(crate) fn change_vary(
+        &self,
+        hash: KeyHash,
+        change: impl FnOnce(&mut Vary) -> Option<KeyHash>,
+    ) {
+        let mut journal = lock(&self.journal);
+        let (forgotten, record) = {
+            let vary = self.vary.write();
+            let mut vary = vary.unwrap_or_else(PoisonError::into_inner);
+            (change(&mut vary), vary.record(&hash))
+        };
+        if self.disk.is_frozen() {
+            return;
+        }
+        let written = Change::Vary {
+            key: hash,
+            names: record.clone().unwrap_or_default(),
+        };
+        self.write_down(&mut journal, &[written]);
+        let mut state = lock(&self.state);
+        state.pending.vary.insert(hash, record);
+        if let Some(forgotten) = forgotten {
+            state.pending.vary.insert(forgotten, None);
+        }
+        drop(state);
+        self.nudge.changed();
     }
 
     /// Drops a blob whose file is not what it should be, with every key that names it. Whoever

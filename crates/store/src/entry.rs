@@ -1,6 +1,7 @@
 //! One stored object, held by whoever answers with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_policy::key::CacheKey;
 use larder_policy::meta::Meta;
@@ -64,6 +65,22 @@ impl Entry {
         self.hot.body.is_some()
     }
 
+    /// Waits until a part of the body can be read without a wait for the whole to be hashed, as
+    /// after an unclean stop. False: it cannot within `time`, or the body is damaged; the hash goes
+    /// on, for those who come later.
+    pub async fn is_checked_within(&self, time: Duration) -> bool {
+        if !self.is_doubtful() {
+            return true;
+        }
+        let of = (Arc::clone(&self.hot), Arc::clone(&self.file));
+        let verdict = Core::checked(Arc::clone(&self.core), of.0, of.1);
+        tokio::time::timeout(time, verdict).await.unwrap_or(false)
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.hot.body.is_none() && self.hot.suspect && !self.hot.is_verified()
+    }
+
     /// Reads the body from `start` up to `end` (exclusive); both are clamped to the body.
     pub fn reader(&self, start: u64, end: u64) -> Reader {
         if let Some(body) = &self.hot.body {
@@ -76,7 +93,7 @@ impl Entry {
         );
         let checking = match self.hot.is_verified() {
             false if whole && (suspect || first) => Checking::AsRead,
-            false if suspect => Checking::Before,
+            false if self.is_doubtful() => Checking::Before,
             _ => Checking::No,
         };
         let of = (Arc::clone(&self.file), Arc::clone(&self.hot));

@@ -188,6 +188,9 @@ pub enum ReadError {
     /// The file is shorter than the object.
     #[error("the body's file is shorter than the body")]
     Short,
+    /// An unclean stop may have damaged the body, and hashing it takes longer than a client waits.
+    #[error("the body is still being compared with its digest")]
+    Unchecked,
     /// The bytes are not those that were stored.
     #[error("the body does not have its digest")]
     Flipped,

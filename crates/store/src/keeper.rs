@@ -323,6 +323,12 @@ impl Core {
         }
         let is_written = committed.is_ok();
         self.failing.store(!is_written, Ordering::Relaxed);
+        let is_broken = matches!(&committed, Err(e) if e.of_the_disk().is_none());
+        if !self.index_broken.swap(is_broken, Ordering::Relaxed) && is_broken {
+            tracing::error!(
+                "the index is damaged and takes nothing more; a restart of larder rebuilds it"
+            );
+        }
         match committed {
             Ok(()) => {
                 self.counters.commits.add(1);

@@ -37,6 +37,7 @@ mod evict;
 pub mod export;
 mod fill;
 mod folders;
+mod forgotten;
 mod heap;
 mod hot;
 mod index;

@@ -84,6 +84,7 @@ fn assemble(
         limits,
         counters: Counters::default(),
         mending: Mending::default(),
+        forgotten: None,
         why_frozen: Some(Arc::from(why)),
     };
     Ok(parts.assemble(config, disk))

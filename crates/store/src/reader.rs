@@ -9,7 +9,7 @@
 //! The reader never ends early without an error: a file shorter than its body, a failed fill and
 //! (on a body's first delivery since the start) bytes without their digest all cut the answer.
 //! The last piece is only handed out after the digest has been compared. A part of a body that an
-//! unclean stop may have damaged waits until the whole has been hashed (`check`).
+//! unclean stop may have damaged waits until the whole has been hashed (`check`), for some seconds.
 
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -24,6 +24,7 @@ use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant};
 
 use crate::body::{BodyFile, PIECE};
 use crate::core::Core;
@@ -35,6 +36,8 @@ use crate::running::{Running, Step};
 
 /// What the kernel is asked to read ahead of a piece that it did not have.
 const READ_AHEAD: u64 = 2 << 20;
+/// No client is left without a byte for ten seconds: a verdict that takes longer comes for others.
+const VERDICT_TIME: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 8_000 });
 /// Bytes that a reader reads at once in the beginning.
 const PIECE_MIN: usize = 64 << 10;
 /// Buffers that one reader goes round with.
@@ -70,8 +73,8 @@ pub(crate) enum Checking {
     Before,
 }
 
-/// Waits for the verdict on the whole.
-struct Gate(Pin<Box<dyn Future<Output = bool> + Send + Sync>>);
+/// Waits for the verdict on the whole; `None`: it takes too long.
+struct Gate(Pin<Box<dyn Future<Output = Option<bool>> + Send + Sync>>);
 
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -142,7 +145,11 @@ impl Reader {
         });
         let gate = (checking == Checking::Before).then(|| {
             let of = (Arc::clone(&hot), Arc::clone(&file));
-            Gate(Box::pin(Core::checked(Arc::clone(core), of.0, of.1)))
+            let until = Instant::now() + VERDICT_TIME;
+            let verdict = Core::checked(Arc::clone(core), of.0, of.1);
+            Gate(Box::pin(async move {
+                tokio::time::timeout_at(until, verdict).await.ok()
+            }))
         });
         let source = Source::File(file, hot);
         let mut reader = Self::new(source, start.min(end), Some(end), Arc::downgrade(core));
@@ -206,8 +213,10 @@ impl Reader {
         if let Some(Gate(verdict)) = &mut self.gate {
             let passed = ready!(verdict.as_mut().poll(cx));
             self.gate = None;
-            if !passed {
-                return Poll::Ready(Some(Err(ReadError::Flipped)));
+            match passed {
+                Some(true) => {}
+                Some(false) => return Poll::Ready(Some(Err(ReadError::Flipped))),
+                None => return Poll::Ready(Some(Err(ReadError::Unchecked))),
             }
         }
         if let Some(hop) = &mut self.hop {

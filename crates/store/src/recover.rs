@@ -25,6 +25,7 @@ use crate::digest::{Digest, KeyHash};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::folders::Folders;
+use crate::forgotten::Forgotten;
 use crate::hot::HotCache;
 use crate::index::{Gone, Index, SUSPECT, VERIFIED};
 use crate::journal::{Change, Journal};
@@ -78,6 +79,8 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
     // before the mark of the last orderly one could be taken back.
     let unclean = loaded.facts.is_unclean() || torn || !changes.is_empty();
     let known_id = picture.index.last_id();
+    let forgotten = forgotten(&layout, &config, &disk, &changes, &mending)
+        .map_err(file("read what is forgotten in", layout.journal()))?;
     picture.replay(changes);
     picture.settle(&layout, known_id);
     if unclean {
@@ -114,6 +117,7 @@ pub(crate) fn open(config: Config, disk: Disk) -> Result<Core, OpenError> {
         limits,
         counters,
         mending,
+        forgotten,
         why_frozen: None,
     };
     let core = parts.assemble(config, disk);
@@ -156,6 +160,7 @@ pub(crate) struct Parts {
     pub(crate) limits: Limits,
     pub(crate) counters: Counters,
     pub(crate) mending: Mending,
+    pub(crate) forgotten: Option<Forgotten>,
     /// Why nothing is changed on disk, if that is so.
     pub(crate) why_frozen: Option<Arc<str>>,
 }
@@ -201,8 +206,10 @@ impl Parts {
             checks: Checks::default(),
             next_part: AtomicU64::new(1),
             mending: Mutex::new(self.mending),
+            forgotten: Mutex::new(self.forgotten),
             stopping: AtomicBool::new(false),
             failing: AtomicBool::new(false),
+            index_broken: AtomicBool::new(false),
             why_frozen: self.why_frozen,
             unwritable: Unwritable::default(),
             config,
@@ -210,6 +217,27 @@ impl Parts {
             layout,
         }
     }
+}
+
+/// What a damaged index must not bring back: the journal's word is lost with the next group commit,
+/// which has nothing to forget.
+fn forgotten(
+    layout: &Layout,
+    config: &Config,
+    disk: &Disk,
+    changes: &[Change],
+    mending: &Mending,
+) -> io::Result<Option<Forgotten>> {
+    if mending.damaged.is_none() {
+        return Ok(None);
+    }
+    let synced = config.durability == crate::config::Durability::Full;
+    let mut forgotten = Forgotten::open(&layout.journal(), synced, disk)?;
+    forgotten.note(changes.iter().filter_map(|change| match change {
+        Change::Forget { key } => Some(*key),
+        _ => None,
+    }))?;
+    Ok(Some(forgotten))
 }
 
 /// True if bodies were kept here and no index file says of what.
@@ -236,6 +264,10 @@ fn open_table(
         orphans: false,
         unmeasured: false,
     };
+    if mending.damaged.is_none() {
+        // What an earlier damage has left to say is said of another index.
+        Forgotten::end(&layout.journal()).unwrap_or_else(|e| counters.fault(Fault::Journal, &e));
+    }
     if is_index_lost(layout) {
         let what = "the index file is not there: bodies whose names are lost are removed";
         counters.fault(Fault::Index, &what);

@@ -19,6 +19,7 @@ use crate::codec::{self, Head, PAYLOAD_MAX, RECORD_PREFIX};
 use crate::core::{Core, now_u32};
 use crate::counters::Fault;
 use crate::digest::{Digest, KeyHash};
+use crate::forgotten::Forgotten;
 use crate::index::{Blob, SUSPECT, VERIFIED};
 use crate::journal::Change;
 use crate::lock;
@@ -42,6 +43,7 @@ struct Place {
 #[derive(Debug, Default)]
 struct Found {
     heads: HashMap<KeyHash, Place>,
+    vary: HashMap<KeyHash, (Vec<String>, Option<i64>)>,
     heat: HashMap<Digest, Blob>,
 }
 
@@ -56,6 +58,9 @@ pub(crate) fn salvage(core: &Core, damaged: &Path) -> io::Result<Option<u64>> {
         heads = found.heads.len(),
         "rebuilding the index from what is left of it"
     );
+    for (key, (names, until)) in found.vary {
+        core.change_vary(key, |vary| vary.restore(key, names, until));
+    }
     let mut restored = 0;
     let mut said = Instant::now();
     let total = found.heads.len() as u64;
@@ -77,6 +82,10 @@ pub(crate) fn salvage(core: &Core, damaged: &Path) -> io::Result<Option<u64>> {
     if fs::remove_file(damaged).is_err() {
         // It would be salvaged again at every start.
         fs::rename(damaged, core.layout.hopeless_index())?;
+    }
+    *lock(&core.forgotten) = None;
+    if let Err(e) = Forgotten::end(&core.layout.journal()) {
+        core.counters.fault(Fault::Journal, &e);
     }
     Ok(Some(restored))
 }
@@ -138,7 +147,7 @@ fn read_what_can_be(file: &File, bytes: &mut [u8], mut at: u64) -> usize {
 /// Takes every whole record that begins in the first `most` bytes.
 fn look_through(bytes: &[u8], offset: u64, most: usize, found: &mut Found) {
     let starts = bytes.windows(3).take(most).enumerate();
-    for (at, _) in starts.filter(|(_, start)| *start == b"lrH" || *start == b"lrB") {
+    for (at, _) in starts.filter(|(_, start)| matches!(*start, b"lrH" | b"lrB" | b"lrV")) {
         let rest = bytes.get(at..).unwrap_or_default();
         let Some(record) = codec::record_len(rest).and_then(|len| rest.get(..len)) else {
             continue;
@@ -153,6 +162,12 @@ fn look_through(bytes: &[u8], offset: u64, most: usize, found: &mut Found) {
             };
             if found.heads.get(&key).is_none_or(|held| held.time <= time) {
                 found.heads.insert(key, place);
+            }
+        } else if let Some((key, names, until)) = codec::decode_vary(record) {
+            // Of several copies the newest says most of what is invalid.
+            let held = found.vary.entry(key).or_default();
+            if held.1 <= until {
+                *held = (names, until);
             }
         } else if let Some((blob, _)) = codec::decode_blob(record) {
             let newer = found
@@ -201,7 +216,8 @@ fn name(
     let mut journal = lock(&core.journal);
     {
         let state = lock(&core.state);
-        if state.index.get(&hash).is_some() {
+        let forgotten = lock(&core.forgotten);
+        if state.index.get(&hash).is_some() || forgotten.as_ref().is_some_and(|it| it.has(&hash)) {
             return Some(false);
         }
         if !placing && state.index.by_digest(&digest).is_none() {

@@ -1,5 +1,7 @@
 //! The store in numbers, for metrics, `status` and `cache stats`.
 
+use std::sync::atomic::Ordering;
+
 use crate::core::Core;
 use crate::counters::Fault;
 use crate::lock;
@@ -9,6 +11,8 @@ use crate::lock;
 pub struct Snapshot {
     /// Why nothing is stored and nothing on disk is changed, if that is so.
     pub read_only: Option<std::sync::Arc<str>>,
+    /// The index has been found damaged since the start: a restart rebuilds it.
+    pub index_damaged: bool,
     /// Keys that name a body.
     pub objects: u64,
     /// Bodies; fewer than objects where several keys name one.
@@ -89,6 +93,7 @@ impl Core {
         let facts = state.facts;
         Snapshot {
             read_only: self.why_unwritable(),
+            index_damaged: self.index_broken.load(Ordering::Relaxed),
             objects: state.index.objects() as u64,
             bodies: state.index.bodies() as u64,
             body_bytes: state.index.allocated(),

@@ -13,7 +13,6 @@ use crate::digest::KeyHash;
 use crate::disk::Disk;
 use crate::entry::Entry;
 use crate::error::OpenError;
-use crate::journal::Change;
 use crate::keeper::Keeper;
 use crate::layout::Layout;
 use crate::lock;
@@ -22,7 +21,6 @@ use crate::partial::Partial;
 use crate::recover;
 use crate::running::Tail;
 use crate::snapshot::Snapshot;
-use crate::vary::Vary;
 
 /// A cache directory, opened. Clones are cheap and mean the same store; when the last is dropped
 /// (or at [`Store::close`]) everything is written down.
@@ -141,8 +139,12 @@ impl Store {
         if self.vary_names(&hash).unwrap_or_default() == names {
             return;
         }
-        self.aside(move |store| store.change_vary(hash, |vary| vary.remember(hash, names)))
-            .await;
+        self.aside(move |store| {
+            store
+                .core
+                .change_vary(hash, |vary| vary.remember(hash, names))
+        })
+        .await;
     }
 
     /// Forgets a base key with all its variants, and keeps nothing of what is being fetched under
@@ -153,9 +155,14 @@ impl Store {
             store.purge_fills(|filled, _url| filled.base() == key);
             store.purge(&key);
             let hash = KeyHash::of(&key);
-            if store.varies(&key) {
-                store.change_vary(hash, |vary| {
-                    vary.invalidate(&hash, now_u32().into());
+            let now = now_u32().into();
+            if lock(&store.core.forgotten).is_some() {
+                store
+                    .core
+                    .change_vary(hash, |vary| vary.invalidate_unknown(hash, now));
+            } else if store.varies(&key) {
+                store.core.change_vary(hash, |vary| {
+                    vary.invalidate(&hash, now);
                     None
                 });
             }
@@ -171,32 +178,6 @@ impl Store {
     ) -> Option<T> {
         let store = self.clone();
         tokio::task::spawn_blocking(move || work(&store)).await.ok()
-    }
-
-    /// Changes what is known of a key, and writes that down. The change may say which other key was
-    /// forgotten for it.
-    fn change_vary(&self, hash: KeyHash, change: impl FnOnce(&mut Vary) -> Option<KeyHash>) {
-        let mut journal = lock(&self.core.journal);
-        let (forgotten, record) = {
-            let vary = self.core.vary.write();
-            let mut vary = vary.unwrap_or_else(PoisonError::into_inner);
-            (change(&mut vary), vary.record(&hash))
-        };
-        if self.core.disk.is_frozen() {
-            return;
-        }
-        let written = Change::Vary {
-            key: hash,
-            names: record.clone().unwrap_or_default(),
-        };
-        self.core.write_down(&mut journal, &[written]);
-        let mut state = lock(&self.core.state);
-        state.pending.vary.insert(hash, record);
-        if let Some(forgotten) = forgotten {
-            state.pending.vary.insert(forgotten, None);
-        }
-        drop(state);
-        self.core.nudge.changed();
     }
 
     /// Counts one delivery of the entry: queued, and applied with others within 100 ms.

@@ -2,24 +2,32 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use larder_policy::key::CacheKey;
 
 use crate::body::BodyFile;
 use crate::core::Core;
+use crate::digest::KeyHash;
 use crate::disk::Disk;
-use crate::error::BeginError;
+use crate::error::{BeginError, OpenError, ReadError};
 use crate::fill::Fill;
-use crate::index::{NAMES_MAX, SUSPECT};
+use crate::index::{NAMES_MAX, SUSPECT, VERIFIED};
+use crate::journal::{Change, Journal};
 use crate::reader::{Checking, Reader};
 use crate::test_support::sample_meta;
 use crate::{Config, Entry, Order, Store, keeper, lock, recover, salvage};
 
-/// No keeper: nothing happens beside the test.
+/// No keeper: nothing happens beside the test. What was open before may still be ending.
 fn core(directory: &std::path::Path) -> Arc<Core> {
-    Arc::new(recover::open(Config::new(directory), Disk::default()).expect("opens"))
+    for _ in 0..250 {
+        match recover::open(Config::new(directory), Disk::default()) {
+            Err(OpenError::Held { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            opened => return Arc::new(opened.expect("opens")),
+        }
+    }
+    panic!("the directory is not let go");
 }
 
 fn key(name: &str) -> CacheKey {
@@ -201,20 +209,128 @@ async fn a_clock_that_jumps_costs_no_object_and_keeps_the_order_of_leaving() {
 }
 
 #[tokio::test]
-async fn a_stop_while_an_index_is_mended_costs_neither_names_nor_bodies() {
+async fn a_part_of_a_body_that_is_hashed_for_long_keeps_nobody_waiting() {
     let folder = tempfile::tempdir().expect("a folder");
-    let first = core(folder.path());
+    let core = core(folder.path());
+    let entry = put(&core, "big", Bytes::from(vec![7; 200_000])).await;
+    let entry = entry.expect("stored");
+    lock(&core.state)
+        .index
+        .set_flag(entry.hot.slot, entry.hot.id, SUSPECT);
+    lock(&core.state)
+        .index
+        .clear_flag(entry.hot.slot, entry.hot.id, VERIFIED);
+    core.hot.remove(&hash("big"));
+    let entry = Core::lookup(&core, &key("big")).await.expect("held");
+    // Somebody hashes it, and comes to no end.
+    let busy = core.turn(entry.hot.id);
+    let mut reader = entry.reader(1, 9);
+    let ready = entry.is_checked_within(Duration::from_millis(4)).await;
+    let read = std::future::poll_fn(|cx| reader.poll_next(cx)).await;
+    assert!(!ready && matches!(read, Some(Err(ReadError::Unchecked))));
+    drop(busy);
+}
+
+#[tokio::test]
+async fn an_index_that_breaks_while_it_is_used_says_that_a_restart_mends_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let core = core(folder.path());
+    put(&core, "a", Bytes::from_static(b"a"))
+        .await
+        .expect("stored");
+    assert!(core.commit(false) && !core.snapshot().index_damaged);
+    let path = folder.path().join("index.redb");
+    std::fs::rename(&path, folder.path().join("gone")).expect("there");
+    std::fs::write(&path, vec![7; 8192]).expect("written");
+    core.table.reopen().expect_err("garbage");
+    put(&core, "b", Bytes::from_static(b"b"))
+        .await
+        .expect("stored");
+    assert!(!core.commit(false) && core.snapshot().index_damaged);
+    assert!(Core::lookup(&core, &key("b")).await.is_some());
+}
+
+/// Two objects of which the index is damaged.
+async fn with_damaged_index(folder: &std::path::Path) {
+    let first = core(folder);
     for name in ["a", "b"] {
         let body = Bytes::from(name.repeat(9_000));
         put(&first, name, body).await.expect("stored");
     }
+    let names = |vary: &mut crate::vary::Vary| vary.remember(hash("a"), vec!["accept".into()]);
+    first.change_vary(hash("a"), names);
+    first.change_vary(hash("a"), |vary| {
+        vary.invalidate(&hash("a"), 7);
+        None
+    });
     first.checkpoint();
     assert!(first.commit(true));
     drop(first);
-    let path = folder.path().join("index.redb");
+    let path = folder.join("index.redb");
     let mut bytes = std::fs::read(&path).expect("there");
     bytes[..4096].fill(0);
     std::fs::write(&path, bytes).expect("written");
+}
+
+fn hash(name: &str) -> KeyHash {
+    KeyHash::of(&key(name))
+}
+
+#[tokio::test]
+async fn what_was_forgotten_just_before_an_index_is_found_damaged_does_not_come_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    with_damaged_index(folder.path()).await;
+    let journal = folder.path().join("journal");
+    let mut journal = Journal::open(&journal, false, &Disk::default()).expect("opens");
+    journal
+        .append(&[Change::Forget { key: hash("a") }])
+        .expect("written");
+    drop(journal);
+    // Stopped at first: the journal is gone by the next start.
+    let stopped = core(folder.path());
+    stopped.stopping.store(true, Ordering::Relaxed);
+    keeper::mend(&stopped);
+    assert!(stopped.commit(true));
+    drop(stopped);
+    let again = core(folder.path());
+    keeper::mend(&again);
+    assert!(Core::lookup(&again, &key("a")).await.is_none());
+    assert!(Core::lookup(&again, &key("b")).await.is_some());
+    assert!(!folder.path().join("journal/forgotten").exists());
+}
+
+#[tokio::test]
+async fn what_is_forgotten_while_an_index_is_mended_does_not_come_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    with_damaged_index(folder.path()).await;
+    let core = core(folder.path());
+    // Not there yet; and there, anew.
+    assert_eq!(core.forget(hash("a")), None);
+    put(&core, "b", Bytes::from_static(b"new"))
+        .await
+        .expect("stored");
+    assert_eq!(core.forget(hash("b")), Some(3));
+    keeper::mend(&core);
+    for name in ["a", "b"] {
+        assert!(Core::lookup(&core, &key(name)).await.is_none(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_keys_vary_by_and_until_when_that_is_invalid_is_read_out_of_a_damaged_index() {
+    let folder = tempfile::tempdir().expect("a folder");
+    with_damaged_index(folder.path()).await;
+    let core = core(folder.path());
+    keeper::mend(&core);
+    let vary = core.vary.read().expect("whole");
+    assert_eq!(vary.names(&hash("a")), Some(&["accept".to_owned()][..]));
+    assert_eq!(vary.invalid_until(&hash("a")), Some(7));
+}
+
+#[tokio::test]
+async fn a_stop_while_an_index_is_mended_costs_neither_names_nor_bodies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    with_damaged_index(folder.path()).await;
     // Stopped before anything was read, twice; each time in order.
     for _ in 0..2 {
         let stopped = core(folder.path());

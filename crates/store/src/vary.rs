@@ -80,10 +80,32 @@ impl Vary {
         }
     }
 
+    /// Takes in what a damaged index says of a key; what is known by now is newer. Returns a key
+    /// that was forgotten for it.
+    pub(crate) fn restore(
+        &mut self,
+        key: KeyHash,
+        names: Vec<String>,
+        until: Option<i64>,
+    ) -> Option<KeyHash> {
+        let (names, until) = match self.known.get(&key) {
+            Some(known) if known.names.is_empty() => (names, known.invalid_until.max(until)),
+            Some(known) => (known.names.to_vec(), known.invalid_until.max(until)),
+            None => (names, until),
+        };
+        self.know(key, names, until)
+    }
+
+    /// As [`Vary::invalidate`], where it is not known yet which keys have variants.
+    pub(crate) fn invalidate_unknown(&mut self, key: KeyHash, now: i64) -> Option<KeyHash> {
+        let names = self.names(&key).map_or_else(Vec::new, <[String]>::to_vec);
+        self.know(key, names, Some(now))
+    }
+
     /// What is written down of a key; `None`: nothing has to be.
     pub(crate) fn record(&self, key: &KeyHash) -> Option<Vec<u8>> {
         let known = self.known.get(key)?;
-        Some(codec::encode_names(&known.names, known.invalid_until))
+        Some(codec::encode_names(key, &known.names, known.invalid_until))
     }
 
     fn know(

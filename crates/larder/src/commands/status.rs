@@ -68,6 +68,12 @@ fn words(status: &Value) -> String {
     if let Some(why) = cache["read_only"].as_str() {
         let _ = writeln!(out, "read-only      nothing is stored: {why}");
     }
+    if cache["index_damaged"] == true {
+        let _ = writeln!(
+            out,
+            "index          is damaged: a restart of larder rebuilds it"
+        );
+    }
     let _ = writeln!(out, "fetches        {} now", number(&cache["fills"]));
     if let Some(rebuilding) = cache.get("rebuilding").filter(|value| !value.is_null()) {
         let (done, of) = (number(&rebuilding["done"]), number(&rebuilding["of"]));
