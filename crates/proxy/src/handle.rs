@@ -7,6 +7,7 @@ use hyper::{Request, Response};
 use larder_policy::access::Facts;
 use larder_policy::framing;
 use larder_policy::headers::is_loop;
+use larder_policy::reason::Pass;
 use larder_policy::target::{RequestLine, Target};
 use larder_policy::url::Url;
 use larder_policy::verdict::{self, BeforeFetch};
@@ -102,6 +103,9 @@ async fn resource(
         (verdict, held) = judged(&asked).await;
     }
     match (verdict, held) {
+        (BeforeFetch::Hit(_), Some(entry)) if !hit::is_ready(&asked, &entry).await => {
+            pass::reply(&asked, None, Pass::ColdRange).await
+        }
         (BeforeFetch::Hit(judged), Some(entry)) => hit::reply(&asked, &entry, judged),
         (BeforeFetch::HitWhileAsking(judged), Some(entry)) => {
             hit::while_asking(&asked, entry, judged)

@@ -1,5 +1,7 @@
 //! Answers from what is held.
 
+use std::time::Duration;
+
 use larder_policy::freshness::Judgement;
 use larder_policy::headers::CacheStatus;
 use larder_policy::key::CacheKey;
@@ -12,6 +14,9 @@ use crate::lead::{self, InHand};
 use crate::record::Outcome;
 use crate::reply::Reply;
 use crate::serve::{Held, Told, answer};
+
+/// How long the origin is not asked for what may be held whole.
+const CHECK_TIME: Duration = Duration::from_secs(4);
 
 /// What is held for a request.
 pub(crate) async fn lookup(asked: &Asked) -> Option<Entry> {
@@ -45,6 +50,12 @@ pub(crate) async fn settled(asked: &Asked) -> bool {
     let base = &asked.naming.key;
     let key = key(asked).await;
     store.settled(&key).await || (key.has_variant() && store.settled(base).await)
+}
+
+/// False: a part is asked for of a large body that an unclean stop may have damaged, and whether it
+/// has is not known soon; the origin answers sooner.
+pub(crate) async fn is_ready(asked: &Asked, entry: &Entry) -> bool {
+    asked.ranges.is_none() || asked.policy.offline || entry.is_checked_within(CHECK_TIME).await
 }
 
 /// A fresh entry.
