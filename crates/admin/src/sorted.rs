@@ -129,7 +129,7 @@ mod tests {
             // Spread over all runs; a variant and a URL among them.
             let n = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 1_009;
             let base = CacheKey::of_store_id(&format!("http://mirror.example/9/Packages/é{n}.rpm"));
-            if n % 7 == 0 {
+            if n.is_multiple_of(7) {
                 return base.with_variant(&[("accept".into(), None)]);
             }
             base

@@ -142,7 +142,7 @@ impl Store {
         self.aside(move |store| {
             store
                 .core
-                .change_vary(hash, |vary| vary.remember(hash, names))
+                .change_vary(hash, |vary| vary.remember(hash, names));
         })
         .await;
     }
