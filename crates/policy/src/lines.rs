@@ -143,33 +143,45 @@ impl Lines {
 
     /// Reads on in a head, up to its end if that is there.
     fn read(&mut self, bytes: &mut [u8]) -> usize {
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            match *byte {
-                b'\n' if !self.ends_in_cr => {
-                    *byte = 0;
-                    self.at = Place::Elsewhere;
-                    return at + 1;
+        let mut at = 0;
+        while let Some(line) = bytes.get(at..).and_then(before_feed) {
+            self.keep(line);
+            at += line.len() + 1;
+            if !std::mem::take(&mut self.ends_in_cr) {
+                if let Some(feed) = bytes.get_mut(at - 1) {
+                    *feed = 0;
                 }
-                b'\n' => {
-                    self.ends_in_cr = false;
-                    if self.end_line() {
-                        return at + 1;
-                    }
-                }
-                other => {
-                    self.ends_in_cr = other == b'\r';
-                    if !self.ends_in_cr && self.line.len() < LINE_BYTES_MAX {
-                        self.line.push(other);
-                    }
-                }
+                self.at = Place::Elsewhere;
+                return at;
+            }
+            if self.end_line() {
+                return at;
             }
         }
+        self.keep(bytes.get(at..).unwrap_or_default());
         bytes.len()
+    }
+
+    /// Takes a part of a line, as far as a line is looked at.
+    fn keep(&mut self, part: &[u8]) {
+        if let Some(last) = part.last() {
+            self.ends_in_cr = *last == b'\r';
+        }
+        let room = LINE_BYTES_MAX.saturating_sub(self.line.len());
+        self.line.extend(part.iter().take(room));
     }
 
     /// A line has ended; true: and the head with it.
     fn end_line(&mut self) -> bool {
-        let line = std::mem::take(&mut self.line);
+        let mut line = std::mem::take(&mut self.line);
+        let ends_head = self.take_line(line.strip_suffix(b"\r").unwrap_or(&line));
+        // The next line's, without another allocation.
+        line.clear();
+        self.line = line;
+        ends_head
+    }
+
+    fn take_line(&mut self, line: &[u8]) -> bool {
         let begins = !self.head.has_begun;
         if line.is_empty() {
             // Empty lines before a request are none of it (RFC 9112 §2.2).
@@ -183,7 +195,7 @@ impl Lines {
             self.head.is_last = line.starts_with(b"CONNECT ");
             self.head.is_interim = line.get(8..10) == Some(b" 1");
         } else {
-            self.head.note(&line);
+            self.head.note(line);
         }
         false
     }
@@ -201,6 +213,12 @@ impl Lines {
             },
         };
     }
+}
+
+/// What stands before the first line feed, if there is one.
+fn before_feed(bytes: &[u8]) -> Option<&[u8]> {
+    let feed = bytes.iter().position(|byte| *byte == b'\n')?;
+    bytes.get(..feed)
 }
 
 impl Size {
