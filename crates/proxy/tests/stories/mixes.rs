@@ -389,7 +389,9 @@ async fn any_mix_of_clients_breaks_and_changes_gets_one_version_and_draws_it_onc
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(0);
-    let count = asked.and_then(|count| count.parse().ok()).unwrap_or(300u64);
+    let is_long = std::env::var("LARDER_TESTS_LONG").is_ok_and(|long| !long.is_empty());
+    let usual = if is_long { 5_000 } else { 300 };
+    let count = asked.and_then(|count| count.parse().ok()).unwrap_or(usual);
     let mut running = tokio::task::JoinSet::new();
     for number in first..first + count {
         if running.len() == 6 {
