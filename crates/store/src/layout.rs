@@ -7,10 +7,11 @@
 //!   content-v2/…      bodies, cacache's content layout
 //!   parts/            fills in flight
 //!   partials/         objects of which parts are held, and what of them
-//!   journal/          changes that the index file does not have yet
+//!   journal/          changes that the index file does not have yet; `forgotten`: keys that no salvage brings back
 //!   index.redb        names, heads, heat
 //!   verify.at         where an interrupted audit goes on
 //!   verify.lost       what audits have dropped, until it has been repaired
+//!   scrub.at          where the background walk goes on
 //!   index.damaged     one that did not open, while it is being salvaged
 //!   index.hopeless    one of which nothing could be had
 //! ```
