@@ -23,7 +23,9 @@ const DATES: [&str; 2] = [
 ];
 /// What may come twice for each transfer that did not end of itself: the bytes by which mirrors
 /// are compared, and what lay in sockets and buffers.
-const OVERLAP: usize = 64 * KIB + IN_FLIGHT;
+const OVERLAP: usize = COMPARED + IN_FLIGHT;
+/// By so much mirrors are compared.
+const COMPARED: usize = 64 * KIB;
 /// What lies in sockets and buffers.
 const IN_FLIGHT: usize = 512 * KIB;
 
@@ -330,7 +332,7 @@ impl Scene {
         allowed += OVERLAP * self.unfinished();
         // Where two mirrors are compared by bytes that do not come before the wanted ones.
         let compared = sent.iter().map(|sent| sent.end - sent.start);
-        allowed += compared.filter(|size| *size <= 64 * KIB).sum::<usize>();
+        allowed += compared.filter(|size| *size <= COMPARED).sum::<usize>();
         allowed += in_flight(&sent);
         for version in 0..2 {
             let surplus = surplus(&sent, version);
@@ -343,14 +345,24 @@ impl Scene {
 }
 
 /// Ends of transfers that a mirror had written to its socket when another began at one of their
-/// blocks: somebody wanted bytes far ahead of what had come.
+/// blocks: somebody wanted bytes far ahead of what had come. Another mirror is asked for what stands
+/// before the block too, which is compared.
 fn in_flight(sent: &[Sent]) -> usize {
+    let block_of = |other: &Sent| {
+        let compared = [0, COMPARED].into_iter();
+        let mut blocks = compared.map(|before| other.start + before);
+        blocks.find(|start| start % MIB == 0)
+    };
     let ends = sent.iter().flat_map(|one| {
         let later = sent.iter().filter(|other| other.version == one.version);
-        let within = later.filter(|other| other.start % MIB == 0 && one.start < other.start);
-        within.map(|other| one.end.saturating_sub(other.start))
+        let within = later.filter(|other| one.start < other.start);
+        within.filter_map(move |other| {
+            let block = block_of(other)?;
+            let bytes = one.end.saturating_sub(block);
+            (bytes <= IN_FLIGHT).then(|| bytes + (block - other.start))
+        })
     });
-    ends.filter(|bytes| *bytes <= IN_FLIGHT).sum()
+    ends.sum()
 }
 
 async fn client(rig: Arc<Rig>, mut random: Random, length: usize) -> Vec<(Answer, Request)> {
