@@ -137,7 +137,7 @@ fn a_job_that_never_ran_gives_its_place_back() {
         std::thread::yield_now();
     }
     // What waited is dropped behind the line's lock.
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let until = std::time::Instant::now() + Duration::from_secs(30);
     while core.space.reserved() > 0 && std::time::Instant::now() < until {
         std::thread::yield_now();
     }
