@@ -410,7 +410,7 @@ async fn fill_from(
 /// So long a body whose length is not known may become, bytes: what is held leaves for it before
 /// anybody knows that it is too large to be kept.
 fn longest(asked: &Asked) -> u64 {
-    let half = asked.shared.store.snapshot().max_bytes / 2;
+    let half = asked.shared.store.bytes_max() / 2;
     asked.policy.object_bytes_max.min(half)
 }
 

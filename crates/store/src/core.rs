@@ -1,8 +1,9 @@
 //! What every handle of the store shares, and the changes of its state.
 //!
-//! Two locks, always taken in this order: `journal` (the right to change the state; held while a
-//! change is written down), then `state` (held for microseconds, never over I/O). A change is in
-//! the journal before memory shows it. What a hot hit needs takes neither.
+//! Three locks, always taken in this order: `journal` (the right to change the state; held while a
+//! change is written down), `flights` (who fetches what), then `state` (held for microseconds, never
+//! over I/O). Who holds one takes none before it. A change is in the journal before memory shows it.
+//! What a hot hit needs takes none of them.
 
 use std::collections::HashMap;
 use std::path::Path;

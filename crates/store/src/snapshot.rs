@@ -89,10 +89,12 @@ impl Snapshot {
 impl Core {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let counters = &self.counters;
+        // Other locks first: who holds them may be waiting for the state.
+        let (fills_active, read_only) = (self.flights.len() as u64, self.why_unwritable());
         let state = lock(&self.state);
         let facts = state.facts;
         Snapshot {
-            read_only: self.why_unwritable(),
+            read_only,
             index_damaged: self.index_broken.load(Ordering::Relaxed),
             objects: state.index.objects() as u64,
             bodies: state.index.bodies() as u64,
@@ -117,7 +119,7 @@ impl Core {
             checked: counters.checked.get(),
             named_bytes: state.index.named_bytes(),
             content_bytes: state.index.content_bytes(),
-            fills_active: self.flights.len() as u64,
+            fills_active,
             fills: counters.fills.get(),
             fills_failed: counters.fills_failed.get(),
             followers: counters.followers.get(),

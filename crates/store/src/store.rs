@@ -267,6 +267,11 @@ impl Store {
         self.core.snapshot()
     }
 
+    /// What all of it may occupy by now, bytes: others may have taken a part of the disk.
+    pub fn bytes_max(&self) -> u64 {
+        lock(&self.core.state).limits.bytes_max
+    }
+
     /// Faults of a kind since the start.
     pub fn faults(&self, fault: Fault) -> u64 {
         self.snapshot().faults_of(fault)

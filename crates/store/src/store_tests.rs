@@ -1,13 +1,15 @@
 //! What only the inside of the store shows.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use larder_policy::key::CacheKey;
 
 use crate::body::BodyFile;
+use crate::collapse::Seen;
 use crate::core::Core;
 use crate::digest::KeyHash;
 use crate::disk::Disk;
@@ -463,4 +465,31 @@ async fn what_cannot_be_removed_keeps_nothing_else_from_being_removed() {
     std::fs::create_dir(folder.path().join("parts/odd")).expect("made");
     let again = self::core(folder.path());
     assert_eq!(again.snapshot().faults_of(crate::Fault::Remove), 1);
+}
+
+#[test]
+fn who_asks_and_who_counts_do_not_wait_for_each_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let core = core(folder.path());
+    let (ended, told) = mpsc::channel();
+    let asking = Arc::clone(&core);
+    thread::spawn(move || {
+        for number in 0..50_000 {
+            let key = key(&format!("k{}", number % 7));
+            drop(Core::join(&asking, &key, Seen::Nothing));
+        }
+        // Nobody hears it after the time is up.
+        let _unheard = ended.send(());
+    });
+    let until = Instant::now() + Duration::from_mins(1);
+    loop {
+        let (counting, (counted, seen)) = (Arc::clone(&core), mpsc::channel());
+        thread::spawn(move || counted.send(counting.snapshot().fills_active));
+        let active = seen.recv_timeout(until.saturating_duration_since(Instant::now()));
+        assert!(active.expect("they wait for each other") <= 1);
+        core.purge_fills(|_, _| true);
+        if told.try_recv().is_ok() {
+            return;
+        }
+    }
 }

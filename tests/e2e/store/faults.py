@@ -85,7 +85,12 @@ def pull(larder, bodies, numbers):
                 if not todo:
                     return
                 number = todo.pop()
-            reply = wire.get(larder.forward, f"http://{ORIGIN[0]}:{ORIGIN[1]}{package(number)}")
+            try:
+                reply = wire.get(larder.forward, f"http://{ORIGIN[0]}:{ORIGIN[1]}{package(number)}")
+            except (OSError, wire.NoAnswer) as error:
+                # Nobody is to wait for ever, whatever the disk does.
+                cut.append((number, repr(error)))
+                continue
             if not reply.whole:
                 cut.append(number)
             elif reply.status != 200 or reply.body != bodies[number]:
