@@ -18,7 +18,7 @@ use crate::error::BeginError;
 use crate::fill::Fill;
 use crate::lock;
 use crate::partial::{Draw, Opening, Partial};
-use crate::running::Tail;
+use crate::running::{Running, Tail};
 
 /// The fetches that are under way, by key.
 #[derive(Debug, Default)]
@@ -239,7 +239,8 @@ impl Core {
         // Whoever holds the journal may be about to let one of them be found.
         let _nobody_admits = lock(&self.journal);
         let mut purged = Vec::new();
-        lock(&self.flights.table).retain(|key, flight| {
+        let mut table = lock(&self.flights.table);
+        for (key, flight) in &*table {
             let is_meant = match flight.told.borrow().as_ref() {
                 Some(Outcome::Filling(tail)) => meant(key, Some(tail.meta().url())),
                 _ => meant(key, None),
@@ -247,9 +248,27 @@ impl Core {
             if is_meant && !flight.purged.swap(true, Ordering::AcqRel) {
                 purged.push(key.clone());
             }
-            !is_meant
-        });
+        }
+        // One that is found under two keys is found under neither.
+        table.retain(|_, flight| !flight.purged.load(Ordering::Acquire));
         purged
+    }
+}
+
+impl Core {
+    /// Another version has come than the one that a fill brings: it is not kept, and who joins from
+    /// now on does not find it.
+    pub(crate) fn overtake(&self, running: &Arc<Running>) {
+        lock(&self.flights.table).retain(|_, flight| {
+            let is_it = match flight.told.borrow().as_ref() {
+                Some(Outcome::Filling(tail)) => Arc::ptr_eq(&tail.running, running),
+                _ => false,
+            };
+            if is_it {
+                flight.purged.store(true, Ordering::Release);
+            }
+            !is_it
+        });
     }
 }
 

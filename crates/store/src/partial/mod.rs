@@ -73,6 +73,8 @@ struct Inner {
     path: std::path::PathBuf,
     /// It is whole and in place, or no good.
     over: AtomicBool,
+    /// It is over because it is no good: it must not be found as a whole either.
+    discarded: Arc<AtomicBool>,
     /// It is over because a whole takes its place: who reads and draws it goes on.
     retired: AtomicBool,
     /// When an origin last confirmed the version that is held; whoever asks holds the lock.
@@ -402,7 +404,7 @@ impl Partial {
                 key: inner.key.clone(),
                 meta: this.meta(),
                 len: inner.length,
-                purged: None,
+                purged: Some(Arc::clone(&inner.discarded)),
             };
             let settled = settle(&shared, &wish, &whole)?;
             this.leave(&shared);
@@ -425,12 +427,20 @@ impl Partial {
     /// A whole takes its place: nobody finds it any more, and who reads and draws it goes on.
     pub fn retire(&self) {
         self.inner.retired.store(true, Ordering::Release);
-        self.discard();
+        self.end();
     }
 
-    /// It is no good, or another version has come: nobody finds it any more. Who reads it has what
-    /// is there.
+    /// It is no good, or another version has come: nobody finds it any more, nor a fill that it is
+    /// a run of. Who reads it has what is there.
     pub fn discard(&self) {
+        self.inner.discarded.store(true, Ordering::Release);
+        if let Some(core) = self.inner.core.upgrade() {
+            core.overtake(&self.inner.running);
+        }
+        self.end();
+    }
+
+    fn end(&self) {
         self.inner.over.store(true, Ordering::Release);
         if let Some(core) = self.inner.core.upgrade() {
             self.leave(&core);
@@ -541,6 +551,7 @@ impl Partial {
                 noting: Mutex::default(),
                 path,
                 over: AtomicBool::new(false),
+                discarded: Arc::default(),
                 retired: AtomicBool::new(false),
                 confirmed: tokio::sync::Mutex::default(),
                 failure: Mutex::default(),

@@ -17,6 +17,7 @@ mod fill;
 #[cfg(test)]
 mod full_disk;
 mod look;
+mod overtaken;
 mod partial;
 mod restart;
 mod room;
