@@ -5,6 +5,7 @@
 //! these wait until the whole has been hashed.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -45,15 +46,15 @@ pub(crate) enum Turn {
     Theirs(Arc<Check>),
 }
 
-/// Our turn; its end is told whatever ends it.
-struct Running<'a> {
-    core: &'a Core,
+/// Our turn, from where it was taken; its end is told whatever ends it.
+struct Running<C: Deref<Target = Core>> {
+    core: C,
     id: u64,
     check: Arc<Check>,
     passed: bool,
 }
 
-impl Drop for Running<'_> {
+impl<C: Deref<Target = Core>> Drop for Running<C> {
     fn drop(&mut self) {
         lock(&self.core.checks.0).remove(&self.id);
         *lock(&self.check.passed) = Some(self.passed);
@@ -76,7 +77,7 @@ impl Core {
     /// True if the body is what it should be; one that is not is dropped. Blocking.
     pub(crate) fn check_whole(&self, body: Body, file: &BodyFile) -> bool {
         match self.turn(body.id) {
-            Turn::Ours(check) => self.hash(body, file, check),
+            Turn::Ours(check) => Running::of(self, body.id, check).hash(body, file),
             Turn::Theirs(check) => {
                 let passed = lock(&check.passed);
                 let passed = check.bell.wait_while(passed, |passed| passed.is_none());
@@ -97,8 +98,8 @@ impl Core {
         let check = match core.turn(hot.id) {
             Turn::Theirs(check) => check,
             Turn::Ours(check) => {
-                let ours = Arc::clone(&check);
-                tokio::task::spawn_blocking(move || core.hash(body, &file, ours));
+                let running = Running::of(core, body.id, Arc::clone(&check));
+                tokio::task::spawn_blocking(move || running.hash(body, &file));
                 check
             }
         };
@@ -112,33 +113,41 @@ impl Core {
             told.await;
         }
     }
+}
 
-    fn hash(&self, body: Body, file: &BodyFile, check: Arc<Check>) -> bool {
-        let mut running = Running {
-            core: self,
-            id: body.id,
+impl<C: Deref<Target = Core>> Running<C> {
+    fn of(core: C, id: u64, check: Arc<Check>) -> Self {
+        Self {
+            core,
+            id,
             check,
             passed: false,
-        };
+        }
+    }
+
+    fn hash(mut self, body: Body, file: &BodyFile) -> bool {
+        let core = &*self.core;
         let verified = {
-            let state = lock(&self.state);
+            let state = lock(&core.state);
             let blob = state.index.at(body.slot, body.id);
             blob.is_some_and(|blob| blob.is(VERIFIED))
         };
+        let mut passed = false;
         let agrees = file
             .file()
             .and_then(|file| Ok(verified || body::hash_agrees(file, body.len, &body.digest)?));
         match agrees {
             Ok(true) => {
-                self.set_verified(body.slot, body.id);
-                running.passed = true;
+                core.set_verified(body.slot, body.id);
+                passed = true;
             }
             Ok(false) => {
-                self.lost(Fault::Flipped, body.slot, body.id, &body.digest);
+                core.lost(Fault::Flipped, body.slot, body.id, &body.digest);
             }
-            Err(e) => self.counters.fault(Fault::Read, &e),
+            Err(e) => core.counters.fault(Fault::Read, &e),
         }
-        self.counters.checked.add(u64::from(!verified));
-        running.passed
+        core.counters.checked.add(u64::from(!verified));
+        self.passed = passed;
+        passed
     }
 }

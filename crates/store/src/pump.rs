@@ -107,8 +107,9 @@ impl Pump {
                 if queue.bytes < QUEUE_MAX {
                     queue.bytes += bytes.len();
                     queue.waiting.push(bytes);
-                    if !queue.running {
-                        queue.running = true;
+                    let must_run = !std::mem::replace(&mut queue.running, true);
+                    drop(queue);
+                    if must_run {
                         self.run();
                     }
                     return Ok(());
@@ -153,9 +154,41 @@ impl Pump {
     }
 
     fn run(&self) {
-        let (file, shared) = (Arc::clone(&self.file), Arc::clone(&self.shared));
-        let running = Arc::clone(&self.running);
-        tokio::task::spawn_blocking(move || drain(&file, &shared, &running));
+        let job = Job {
+            file: Arc::clone(&self.file),
+            shared: Arc::clone(&self.shared),
+            running: Arc::clone(&self.running),
+            is_over: false,
+        };
+        tokio::task::spawn_blocking(move || job.work());
+    }
+}
+
+/// The job that writes; where it ends before its work is done, those who wait are told.
+struct Job {
+    file: Arc<BodyFile>,
+    shared: Arc<Shared>,
+    running: Arc<Running>,
+    is_over: bool,
+}
+
+impl Job {
+    fn work(mut self) {
+        drain(&self.file, &self.shared, &self.running);
+        self.is_over = true;
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut queue = lock(&self.shared.queue);
+            queue.error = Some(io::ErrorKind::Other);
+            queue.running = false;
+            drop(queue);
+            self.running.fail();
+        }
+        self.shared.progress.notify_waiters();
     }
 }
 
@@ -193,7 +226,6 @@ fn drain(file: &BodyFile, shared: &Shared, running: &Running) {
             }
         }
     }
-    shared.progress.notify_waiters();
 }
 
 /// Writes the chunks; where others have filled the disk, objects that are held leave for them.
