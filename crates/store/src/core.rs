@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use larder_policy::key::CacheKey;
 use larder_policy::meta::Meta;
@@ -43,6 +43,8 @@ use crate::vary::Vary;
 const BEHIND_MAX: usize = if cfg!(test) { 100 } else { 20_000 };
 /// Bytes of journal that do so.
 const JOURNALS_MAX: u64 = 64 << 20;
+/// Who waits for a file to be removed looks again after so long.
+const LOOKED_AGAIN: Duration = Duration::from_millis(100);
 
 /// Heads that the index file does not have yet; `None`: the key is forgotten.
 pub(crate) type Heads = HashMap<KeyHash, Option<Arc<[u8]>>>;
@@ -147,6 +149,10 @@ pub(crate) struct Core {
     pub(crate) touches: Touches,
     pub(crate) slices: Slices,
     pub(crate) nudge: Nudge,
+    /// When files of victims could last not be removed.
+    pub(crate) stuck: Mutex<Option<Instant>>,
+    /// Held by whoever brings changes into the index file.
+    pub(crate) committing: Mutex<()>,
     /// Victims whose files the keeper is to remove.
     pub(crate) to_remove: Mutex<Vec<Gone>>,
     /// False once `preadv2(RWF_NOWAIT)` was refused by the file system.
@@ -447,10 +453,10 @@ impl Core {
         }
     }
 
-    /// Removes the files of blobs that have left. Blocking.
-    pub(crate) fn remove_files(&self, gone: &[Gone]) {
+    /// Removes the files of blobs that have left. False: one of them could not be. Blocking.
+    pub(crate) fn remove_files(&self, gone: &[Gone]) -> bool {
         if gone.is_empty() {
-            return;
+            return true;
         }
         let removed: Vec<Option<u64>> = gone
             .iter()
@@ -459,6 +465,7 @@ impl Core {
         for gone in gone {
             self.hot.close_file(gone.blob.id);
         }
+        let are_removed = removed.iter().all(Option::is_some);
         let mut dropped_later = Vec::new();
         let mut state = lock(&self.state);
         for (Gone { blob, .. }, removed) in gone.iter().zip(removed) {
@@ -476,6 +483,7 @@ impl Core {
         }
         drop(state);
         self.idle.notify_all();
+        are_removed
     }
 
     /// Removes the files that wait for the keeper. Blocking.
@@ -487,13 +495,19 @@ impl Core {
     /// Waits until nobody removes or places a file of this digest, then takes the right to place
     /// one. False: there is a body with this digest already, and nothing to place. Blocking.
     pub(crate) fn begin_placing(&self, digest: &Digest) -> bool {
-        // The file may wait to be removed; the keeper may have ended before us.
-        self.remove_waiting();
-        let state = lock(&self.state);
-        let mut state = self
-            .idle
-            .wait_while(state, |state| state.busy.contains_key(digest))
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = loop {
+            // The file may wait to be removed, or be about to; the keeper may have ended before us.
+            self.remove_waiting();
+            let state = lock(&self.state);
+            let is_busy = |state: &mut State| state.busy.contains_key(digest);
+            let (state, waited) = self
+                .idle
+                .wait_timeout_while(state, LOOKED_AGAIN, is_busy)
+                .unwrap_or_else(PoisonError::into_inner);
+            if !waited.timed_out() {
+                break state;
+            }
+        };
         if state.index.by_digest(digest).is_some() {
             return false;
         }
@@ -528,7 +542,10 @@ impl Core {
             return None;
         }
         removed
-            .inspect_err(|e| self.counters.fault(Fault::Remove, e))
+            .inspect_err(|e| {
+                self.counters.fault(Fault::Remove, e);
+                self.judge_disk(e);
+            })
             .ok()
     }
 

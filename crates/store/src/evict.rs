@@ -2,8 +2,8 @@
 //!
 //! A fill reserves before it writes, so the disk is never over the maximum: what does not fit
 //! evicts first, and waits until the victims' files are gone. In the background the keeper keeps
-//! two percent free, so that a fill seldom has to wait. Nothing that is being read is chosen; if
-//! what is left cannot make the room, nothing at all is evicted.
+//! two percent free, so that a fill seldom has to wait. Nothing that is being read is chosen. Where
+//! files cannot be removed nothing is gained by it: for a while nothing more leaves.
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ const HIGH_PERCENT: u64 = 98;
 const LOW_PERCENT: u64 = 97;
 /// Victims of one step of eviction: bounds how long the locks are held.
 const STEP: usize = 256;
+/// So long nothing leaves after a victim's file could not be removed; one tries again then.
+const STUCK_TIME: Duration = Duration::from_secs(10);
 /// How long a fill waits for its room. Beyond it the answer is passed through, long before a client
 /// gives up on it; what has left by then is room for the next.
 const ROOM_TIME: Duration = Duration::from_secs(3);
@@ -113,16 +115,29 @@ impl Core {
         Ok(())
     }
 
-    /// One step: lets bodies leave for that much, and removes their files. Blocking.
+    /// One step: lets bodies leave for that much, and removes their files. Nothing is returned where
+    /// that is no gain. Blocking.
     fn evict(&self, bytes: u64, files: u64) -> Vec<Gone> {
+        let stuck = *lock(&self.stuck);
+        let most = match stuck {
+            Some(since) if since.elapsed() < STUCK_TIME => return Vec::new(),
+            Some(_) => 1,
+            None => STEP,
+        };
         let mut journal = lock(&self.journal);
         let mut state = lock(&self.state);
-        let gone = self.choose(&mut state, bytes, files);
+        let gone = self.choose(&mut state, (bytes, files), most);
         self.note_gone(&mut state, &gone, &[]);
         drop(state);
         self.write_victims(&mut journal, &gone);
         drop(journal);
-        self.remove_files(&gone);
+        if !self.remove_files(&gone) {
+            *lock(&self.stuck) = Some(Instant::now());
+            return Vec::new();
+        }
+        if stuck.is_some() && !gone.is_empty() {
+            *lock(&self.stuck) = None;
+        }
         gone
     }
 
@@ -136,6 +151,7 @@ impl Core {
         if self.is_unwritable() {
             return false;
         }
+        let has_partials = self.shelf.oldest_idle().is_some();
         let state = lock(&self.state);
         let total = state.limits.total(state.index.allocated(), &self.space);
         let high = percent(state.limits.bytes_max, HIGH_PERCENT);
@@ -148,7 +164,7 @@ impl Core {
         if (total <= high || excess == 0) && files == 0 {
             return false;
         }
-        if excess > 0 && self.shelf.oldest_idle().is_some() {
+        if excess > 0 && has_partials {
             // What is not whole is worth less than what is.
             drop(state);
             self.drop_partials(excess);
@@ -196,14 +212,14 @@ impl Core {
         files + held_files <= bodies && bytes + held_bytes <= allocated
     }
 
-    fn choose(&self, state: &mut State, bytes: u64, files: u64) -> Vec<Gone> {
+    fn choose(&self, state: &mut State, wanted: (u64, u64), most: usize) -> Vec<Gone> {
         let State { index, open, .. } = state;
         let held = |blob: &Blob| {
             open.get(&blob.id)
                 .and_then(|(_, file)| file.upgrade())
                 .is_some_and(|file| !self.hot.is_idle(blob.id, &file))
         };
-        let gone = index.victims((bytes, files), STEP, held);
+        let gone = index.victims(wanted, most, held);
         let freed = gone.iter().map(|gone| gone.blob.allocated()).sum();
         self.counters.evictions.add(gone.len() as u64);
         self.counters.evicted_bytes.add(freed);
@@ -270,3 +286,7 @@ impl Core {
 fn percent(of: u64, percent: u64) -> u64 {
     (u128::from(of) * u128::from(percent) / 100) as u64
 }
+
+#[cfg(test)]
+#[path = "evict_tests.rs"]
+mod tests;

@@ -101,6 +101,7 @@ fn limits(config: &Config, root: &Path, index_bytes: u64) -> Limits {
         folder_bytes: system.map_or(0, |system| system.folder_bytes),
         leaving_bytes: 0,
         stranded_bytes: 0,
+        stray_bytes: 0,
         unnamed_bytes: 0,
     }
 }

@@ -198,6 +198,8 @@ impl Parts {
             touches: Touches::default(),
             slices: Slices::default(),
             nudge: Nudge::default(),
+            stuck: Mutex::default(),
+            committing: Mutex::default(),
             to_remove: Mutex::new(Vec::new()),
             nowait: AtomicBool::new(true),
             in_memory: is_in_memory(layout.root()),
@@ -496,6 +498,7 @@ fn limits(
         folder_bytes: system.folder_bytes,
         leaving_bytes: 0,
         stranded_bytes: 0,
+        stray_bytes: 0,
         unnamed_bytes,
     })
 }

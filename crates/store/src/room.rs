@@ -115,6 +115,8 @@ pub(crate) struct Limits {
     pub(crate) leaving_bytes: u64,
     /// Files that could not be removed; they are counted until the next start.
     pub(crate) stranded_bytes: u64,
+    /// Part files that nobody fills any more and that could not be removed, counted likewise.
+    pub(crate) stray_bytes: u64,
     /// Bodies in place that a damaged index does not name: until they are named again or removed.
     pub(crate) unnamed_bytes: u64,
 }
@@ -130,6 +132,7 @@ impl Limits {
         bodies
             + self.leaving_bytes
             + self.stranded_bytes
+            + self.stray_bytes
             + self.unnamed_bytes
             + self.folders() * self.folder_bytes
             + space.lingering()
@@ -186,6 +189,7 @@ mod tests {
             folder_bytes: 5,
             leaving_bytes: 0,
             stranded_bytes: 0,
+            stray_bytes: 0,
             unnamed_bytes: 0,
         }
     }

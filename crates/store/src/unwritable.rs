@@ -81,8 +81,11 @@ impl Core {
             return;
         }
         self.count_strays();
-        *lock(&self.unwritable.why) = None;
-        self.unwritable.is_so.store(false, Ordering::Relaxed);
+        {
+            let mut why = lock(&self.unwritable.why);
+            *why = None;
+            self.unwritable.is_so.store(false, Ordering::Relaxed);
+        }
         tracing::info!("the cache can be written again");
         // What could not be written down meanwhile is only in memory.
         self.nudge.commit();
@@ -90,9 +93,9 @@ impl Core {
 
     /// What fills and objects in parts could not take along while nothing could be removed counts
     /// until the next start.
-    fn count_strays(&self) {
+    pub(crate) fn count_strays(&self) {
         let bytes = self.layout.parts_bytes();
         let mut state = lock(&self.state);
-        state.limits.stranded_bytes += bytes.saturating_sub(self.space.reserved());
+        state.limits.stray_bytes = bytes.saturating_sub(self.space.reserved());
     }
 }

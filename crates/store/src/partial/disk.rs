@@ -219,12 +219,12 @@ impl Partial {
         if self.is_over() {
             return None;
         }
-        let (block, expected) = {
+        let (block, expected, was_unchecked) = {
             let kept = lock(&self.inner.kept);
             let earlier = kept.unchecked.range(from..).next();
             let of_now = kept.sums.range(from..).next().filter(|_| is_idle);
             let (block, sum) = earlier.into_iter().chain(of_now).min()?;
-            (*block, *sum)
+            (*block, *sum, kept.unchecked.contains_key(block))
         };
         let span = self.span_of(block);
         // Clients wait for `kept`: it is not held while the disk is read.
@@ -234,9 +234,13 @@ impl Partial {
             Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => Verdict::Unread(e),
             _ => {
                 let mut kept = lock(&self.inner.kept);
-                if kept.unchecked.remove(&block).is_none() {
+                if was_unchecked {
+                    if kept.unchecked.remove(&block).is_none() {
+                        // It has been compared, and may have been drawn anew, meanwhile.
+                        return Some((block, Verdict::Whole));
+                    }
+                } else {
                     if kept.sums.get(&block) != Some(&expected) {
-                        // It has been compared, or drawn anew, meanwhile.
                         return Some((block, Verdict::Whole));
                     }
                     kept.sums.remove(&block);
@@ -325,6 +329,8 @@ impl Core {
                 remove(path);
             }
         }
+        // What could be neither read nor removed takes its room all the same.
+        self.count_strays();
         // The maximum may be a smaller one by now.
         self.drop_partials(self.excess());
     }
