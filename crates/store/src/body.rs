@@ -98,13 +98,19 @@ impl BodyFile {
     /// The file of an object drawn in parts is to leave with its last handle.
     pub(crate) fn let_go(&self) {
         let mut claim = lock(&self.claim);
+        let mut left = None;
         *claim = match std::mem::replace(&mut *claim, Claim::Stored) {
             Claim::Kept(reservation, path) => {
-                remove_quietly(&path);
+                left = Some(path.clone());
                 Claim::Part(reservation, path)
             }
             other => other,
         };
+        // Others want the claim while they hold the state.
+        drop(claim);
+        if let Some(path) = left {
+            remove_quietly(&path);
+        }
     }
 
     /// A part file's reservation, bytes.

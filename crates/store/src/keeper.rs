@@ -302,6 +302,7 @@ impl Core {
         if self.disk.is_frozen() {
             return true;
         }
+        let _one_at_a_time = lock(&self.committing);
         let Taken {
             mut batch,
             slots,

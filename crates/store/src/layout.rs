@@ -198,9 +198,17 @@ impl Layout {
         let content = self.content();
         for folder in content.ancestors() {
             File::open(folder)?.sync_all()?;
-            if Some(folder) == self.root.parent() {
+            if folder == self.root {
                 break;
             }
+        }
+        // Whoever made the folder that it lies in may not let us read that.
+        let around = self.root.canonicalize()?.parent().map(File::open);
+        if let Some(Ok(around)) = around {
+            around.sync_all().or_else(|e| match e.kind() {
+                io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied => Ok(()),
+                _ => Err(e),
+            })?;
         }
         Ok(())
     }

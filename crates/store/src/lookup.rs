@@ -215,6 +215,10 @@ impl Core {
         match len {
             Ok(len) if len == blob.len => {
                 self.hot.keep_file(blob.id, Arc::clone(&known.file));
+                if lock(&self.state).index.at(known.slot, blob.id).is_none() {
+                    // It has left meanwhile: nobody will ask for this file, or let it go.
+                    self.hot.close_file(blob.id);
+                }
                 return Some(());
             }
             Ok(_) => self.lose(Fault::Short, known),

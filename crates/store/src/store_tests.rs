@@ -25,7 +25,7 @@ use crate::{Config, Entry, Order, Store, keeper, lock, recover, salvage};
 fn core(directory: &std::path::Path) -> Arc<Core> {
     for _ in 0..250 {
         match recover::open(Config::new(directory), Disk::default()) {
-            Err(OpenError::Held { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            Err(OpenError::Held { .. }) => thread::sleep(Duration::from_millis(20)),
             opened => return Arc::new(opened.expect("opens")),
         }
     }
@@ -117,9 +117,9 @@ async fn a_disk_that_is_behind_holds_back_what_is_to_come_and_loses_nothing() {
     let core = core(folder.path());
     // Nothing is put in place while the journal is held.
     let held = Arc::clone(&core);
-    let (let_go, wait) = std::sync::mpsc::channel::<()>();
-    let (begun, ready) = std::sync::mpsc::channel::<()>();
-    let holder = std::thread::spawn(move || {
+    let (let_go, wait) = mpsc::channel::<()>();
+    let (begun, ready) = mpsc::channel::<()>();
+    let holder = thread::spawn(move || {
         let _journal = lock(&held.journal);
         begun.send(()).expect("heard");
         let _told = wait.recv();

@@ -91,6 +91,10 @@ impl Claims {
             else {
                 let start = self.lower_bound(gap, there);
                 let end = self.upper_bound(start, limit, there).min(bound(start));
+                if end <= start {
+                    // It lies on the disk, and is to be looked at first.
+                    return Claimed::Others(YOUNG);
+                }
                 return self.claim(start, end, now);
             };
             let cut = gap - gap % BLOCK;
@@ -239,6 +243,17 @@ mod tests {
         claims.end(0);
         let second = claims.next(&whole, &there, LENGTH, free, now);
         assert_eq!(second, mine(1, 6 * BLOCK, LENGTH));
+    }
+
+    #[test]
+    fn no_run_is_claimed_where_bytes_of_an_earlier_run_are_to_be_looked_at() {
+        let (mut claims, mut there, now) = (Claims::default(), Extents::default(), Instant::now());
+        there.insert(0, 4 * BLOCK);
+        let wanted = [(3 * BLOCK, 6 * BLOCK)];
+        let bound = |start: u64| start.max(4 * BLOCK);
+        let waits = claims.next(&wanted, &there, LENGTH, bound, now);
+        assert_eq!(waits, Claimed::Others(YOUNG));
+        assert!(claims.is_empty());
     }
 
     #[test]
