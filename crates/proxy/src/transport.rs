@@ -168,14 +168,15 @@ async fn read_some(stream: &mut TcpStream, begun: &mut Begun) -> io::Result<()> 
 }
 
 /// Marks what has come into `buf` since it held `before` bytes. A head that is spoilt is ended there:
-/// its parser may have nothing to say of it before it sees its end.
+/// its parser may have nothing to say of it before it sees its end. What makes room for the end may
+/// have been what spoilt it, so the end does too.
 pub(crate) fn mark(lines: &mut Lines, buf: &mut ReadBuf<'_>, before: usize) {
-    const END: &[u8; 4] = b"\r\n\r\n";
+    const END: &[u8; 5] = b"\0\r\n\r\n";
     let come = buf.filled_mut().get_mut(before..).unwrap_or_default();
     if lines.mark(come) {
-        if buf.remaining() < END.len() {
-            buf.set_filled(buf.filled().len().saturating_sub(END.len()).max(before));
-        }
+        let missing = END.len().saturating_sub(buf.remaining());
+        let kept = buf.filled().len().saturating_sub(missing);
+        buf.set_filled(kept.max(before));
         let fits = buf.remaining().min(END.len());
         buf.put_slice(END.get(..fits).unwrap_or_default());
     }
@@ -250,6 +251,57 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(_, stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a parser gets of `head`, which comes into a buffer of `size` bytes that has `before` of
+    /// another.
+    fn marked(head: &[u8], size: usize, before: usize) -> (Vec<u8>, bool) {
+        let mut bytes = vec![b'x'; size];
+        let mut buf = ReadBuf::new(&mut bytes);
+        buf.set_filled(before);
+        buf.put_slice(head);
+        mark(&mut Lines::of_requests(), &mut buf, before);
+        let come = buf.filled()[before..].to_vec();
+        let (head, rest) = match come.iter().position(|byte| *byte == 0) {
+            Some(at) => come.split_at(at),
+            None => (&come[..], &[][..]),
+        };
+        (head.to_vec(), rest.ends_with(b"\0\r\n\r\n"))
+    }
+
+    #[test]
+    fn what_spoils_a_head_stays_in_it_where_its_buffer_is_full() {
+        let whole = b"GET / HTTP/1.1\r\nX: aaaaaaaaaaaaaaaaaaaa";
+        for back in 1..=20 {
+            let mut head = whole.to_vec();
+            let at = head.len() - back;
+            head[at] = b'\n';
+            for room in 0..8 {
+                for before in [0, 7] {
+                    let size = before + head.len() + room;
+                    let (kept, is_ended) = marked(&head, size, before);
+                    let first = at.min(size - before - 5);
+                    assert_eq!(kept, &head[..first], "{back} {room}");
+                    assert!(is_ended, "{back} {room}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_spoils_a_head_stays_in_the_smallest_buffer() {
+        for size in 1..5 {
+            let mut head = vec![b'G'; size];
+            head[size - 1] = b'\n';
+            for before in [0, 3] {
+                assert_eq!(marked(&head, before + size, before), (vec![], false));
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod endless;
 mod goes_on;
 mod hit;
 mod hostile;
+mod line_ends;
 mod mirror;
 mod mirrors_tags;
 mod mixes;
