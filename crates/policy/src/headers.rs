@@ -115,20 +115,18 @@ pub fn add_via(headers: &mut HeaderMap, version: http::Version, name: &str) {
     }
 }
 
-/// True if the request has been here before: Via carries our own name (RFC 9110 §7.6.3).
+/// True if the request has been here before: Via carries our own name (RFC 9110 §7.6.3). Octets of
+/// others that are no ASCII hide no member.
 pub fn is_loop(headers: &HeaderMap, name: &str) -> bool {
-    headers
-        .get_all(VIA)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|text| {
-            text.split(',').any(|member| {
-                member
-                    .split_whitespace()
-                    .nth(1)
-                    .is_some_and(|by| by.eq_ignore_ascii_case(name))
-            })
+    headers.get_all(VIA).iter().any(|value| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        text.split(',').any(|member| {
+            member
+                .split_whitespace()
+                .nth(1)
+                .is_some_and(|by| by.eq_ignore_ascii_case(name))
         })
+    })
 }
 
 /// Why a request went upstream, in RFC 9211's words (§2.2).
@@ -280,6 +278,8 @@ mod tests {
             map.get(VIA).unwrap().as_bytes(),
             b"1.1 b (\xe4), 1.1 me (larder)"
         );
+        assert!(is_loop(&map, "me"));
+        assert!(!is_loop(&map, "larder"));
     }
 
     #[test]

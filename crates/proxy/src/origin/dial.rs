@@ -192,16 +192,16 @@ async fn ask_parent(
     let credentials = credentials
         .map(|text| format!("Proxy-Authorization: {text}\r\n"))
         .unwrap_or_default();
-    let via = via
-        .and_then(|via| via.to_str().ok())
-        .map(|via| format!("Via: {via}\r\n"))
-        .unwrap_or_default();
-    let request =
-        format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{via}{credentials}\r\n");
+    let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
+    if let Some(via) = via {
+        // As it came: members of others may be no ASCII.
+        request.extend([b"Via: ", via.as_bytes(), b"\r\n"].concat());
+    }
+    request.extend([credentials.as_bytes(), b"\r\n"].concat());
     let unreachable = |error| OriginError::Unreachable(remote, error);
     connected
         .stream
-        .write_all(request.as_bytes())
+        .write_all(&request)
         .await
         .map_err(unreachable)?;
     let mut head = Vec::new();

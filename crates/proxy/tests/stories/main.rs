@@ -14,6 +14,7 @@ mod goes_on;
 mod hit;
 mod hostile;
 mod line_ends;
+mod loops;
 mod mirror;
 mod mirrors_tags;
 mod mixes;
