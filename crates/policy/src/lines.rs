@@ -5,6 +5,9 @@
 //! Nor may the lines between the chunks of a body be longer or hold other things than such lines do
 //! (RFC 9112 §7.1): parser libraries read sizes with any number of zeros, and extensions of any octets.
 //!
+//! Where a request's body ends must be sure too (RFC 9112 §6.3): a length that cannot be read here is
+//! one that a parser library may read all the same, and the next head would be taken for body.
+//!
 //! Looks over a parser's shoulder at bytes as they come, and keeps count of bodies only as far as is
 //! needed to know where the next head begins.
 
@@ -57,6 +60,8 @@ struct Size {
 struct Head {
     has_begun: bool,
     length: Option<u64>,
+    /// It has a length that cannot be read, or two that differ.
+    is_unclear: bool,
     /// No other head is to be found after it.
     is_last: bool,
     is_chunked: bool,
@@ -85,8 +90,9 @@ impl Lines {
     }
 
     /// Looks at the next bytes. An LF that ends a line of a head alone becomes NUL, which no head
-    /// may hold (RFC 9110 §5.5): whoever parses it refuses it. So does an octet of a chunk's size or
-    /// extension that may not be there. True: a head was spoilt so, and what follows is no matter.
+    /// may hold (RFC 9110 §5.5): whoever parses it refuses it. So does the one of a line with a length
+    /// that cannot be read, and an octet of a chunk's size or extension that may not be there. True: a
+    /// head was spoilt so, and what follows is no matter.
     pub fn mark(&mut self, mut bytes: &mut [u8]) -> bool {
         while !bytes.is_empty() {
             let was_head = self.at == Place::Head;
@@ -147,14 +153,15 @@ impl Lines {
         while let Some(line) = bytes.get(at..).and_then(before_feed) {
             self.keep(line);
             at += line.len() + 1;
-            if !std::mem::take(&mut self.ends_in_cr) {
+            let is_bare = !std::mem::take(&mut self.ends_in_cr);
+            if !is_bare && self.end_line() {
+                return at;
+            }
+            if is_bare || self.head.is_unclear {
                 if let Some(feed) = bytes.get_mut(at - 1) {
                     *feed = 0;
                 }
                 self.at = Place::Elsewhere;
-                return at;
-            }
-            if self.end_line() {
                 return at;
             }
         }
@@ -195,7 +202,8 @@ impl Lines {
             self.head.is_last = line.starts_with(b"CONNECT ");
             self.head.is_interim = line.get(8..10) == Some(b" 1");
         } else {
-            self.head.note(line);
+            // How long an answer is, is read by its client alone.
+            self.head.note(line, self.of == Of::Requests);
         }
         false
     }
@@ -243,7 +251,7 @@ impl Size {
 }
 
 impl Head {
-    fn note(&mut self, line: &[u8]) {
+    fn note(&mut self, line: &[u8], has_length: bool) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
             return;
         };
@@ -251,17 +259,22 @@ impl Head {
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.is_chunked = true;
         }
-        if name.eq_ignore_ascii_case(b"content-length") {
-            let value = value.get(1..).unwrap_or_default().trim_ascii();
-            let digits = str::from_utf8(value)
-                .ok()
-                .filter(|_| line.len() < LINE_BYTES_MAX && value.iter().all(u8::is_ascii_digit));
-            let length = digits.and_then(|digits| digits.parse().ok());
-            // One that cannot be read, or is there twice, is refused by others.
-            self.is_last |= length.is_none() || self.length.is_some();
+        if has_length && name.eq_ignore_ascii_case(b"content-length") {
+            let length = value.get(1..).and_then(length_of);
+            let length = length.filter(|_| line.len() < LINE_BYTES_MAX);
+            // The same twice is read as one (RFC 9110 §8.6).
+            let differs = self.length.is_some() && length != self.length;
+            self.is_unclear |= length.is_none() || differs;
             self.length = length;
         }
     }
+}
+
+/// The number of a Content-Length (RFC 9110 §8.6), if it is one.
+fn length_of(value: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
 }
 
 #[cfg(test)]
@@ -313,12 +326,51 @@ mod tests {
             "P / HTTP/1.1\r\nContent-Length: 3\r\n\r\n\na\n",
             "P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n\na\n\r\n0\r\n\r\n",
             "CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n\n\n",
-            "P / HTTP/1.1\r\nContent-Length: x\r\n\r\n\n",
-            "P / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n\n\n",
+            "P / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n\nG /\r\n\r\n",
         ] {
             for size in 1..=text.len() {
                 assert_eq!(marked(Lines::of_requests(), text, size), text, "{size}");
             }
+        }
+    }
+
+    #[test]
+    fn what_follows_a_length_that_is_there_twice_is_a_head() {
+        for length in [0, 2] {
+            let body = "\n".repeat(length);
+            let lines = format!("content-length:{length}\r\nContent-Length: \t0{length} \r\n");
+            let text = format!("P /\r\n{lines}\r\n{body}G /b HTTP/1.1\n");
+            let wanted = format!("P /\r\n{lines}\r\n{body}G /b HTTP/1.1\0");
+            for size in 1..=text.len() {
+                assert_eq!(marked(Lines::of_requests(), &text, size), wanted, "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_whose_length_cannot_be_read_is_spoilt() {
+        let padded = format!("Content-Length:{}0", " ".repeat(LINE_BYTES_MAX));
+        let zeros = format!("Content-Length: {}", "0".repeat(LINE_BYTES_MAX));
+        for line in [
+            "Content-Length: x",
+            "Content-Length:",
+            "Content-Length: +1",
+            "Content-Length: 1, 1",
+            "Content-Length: 1\x0b",
+            "Content-Length: 18446744073709551616",
+            "Content-Length: 1\r\nContent-Length: 2",
+            "Content-Length: 1\r\nContent-Length: x",
+            &padded,
+            &zeros,
+        ] {
+            let text = format!("P / HTTP/1.1\r\nHost: x\r\n{line}\r\nA: b\r\n\r\n\n");
+            let wanted = format!("P / HTTP/1.1\r\nHost: x\r\n{line}\r\0A: b\r\n\r\n\n");
+            for size in 1..=text.len() {
+                assert_eq!(marked(Lines::of_requests(), &text, size), wanted, "{size}");
+            }
+            // Its client reads the lengths of an answer, lists too.
+            let text = format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n\n");
+            assert_eq!(marked(Lines::of_answer(), &text, 3), text);
         }
     }
 

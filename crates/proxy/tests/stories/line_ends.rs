@@ -54,3 +54,27 @@ async fn at_the_end_of_a_full_buffer_of_an_origin() {
         assert_eq!(got.status, 502, "{from_end}: {}", got.head);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_request_whose_length_is_told_oddly() {
+    let origin = Origin::start(|_, _| answer("Cache-Control: no-store\r\n", b"served")).await;
+    let rig = Rig::forward();
+    let padded = format!("Content-Length:{}0\r\n", " ".repeat(200));
+    let (url, hidden) = (origin.url("/a"), origin.url("/b"));
+    for (lines, statuses) in [
+        ("Content-Length: 0\r\nContent-Length: 0\r\n", [200, 400]),
+        (&padded, [400, 0]),
+    ] {
+        let text = format!(
+            "GET {url} HTTP/1.1\r\nHost: x\r\n{lines}\r\nGET {hidden} HTTP/1.1\nHost: x\n\n"
+        );
+        let told = told(&rig, text.as_bytes()).await;
+        let seen = told.split("HTTP/1.1 ").skip(1);
+        let seen: Vec<u16> = seen
+            .filter_map(|rest| rest.get(..3)?.parse().ok())
+            .collect();
+        let wanted = statuses.into_iter().filter(|status| *status > 0);
+        assert_eq!(seen, wanted.collect::<Vec<_>>(), "{told}");
+    }
+    assert!(origin.heads().iter().all(|head| head.contains("/a ")));
+}
