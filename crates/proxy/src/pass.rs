@@ -31,12 +31,8 @@ pub(crate) async fn reply(asked: &Asked, body: Option<Incoming>, why: Pass) -> R
     let asking = if is_plain {
         as_asked(asked).await
     } else {
-        let outgoing = Outgoing {
-            method: asked.method.clone(),
-            headers: asked.headers.clone(),
-            body: body.map(|body| Upload::new(body, limit)),
-            about: None,
-        };
+        let upload = body.map(|body| Upload::new(body, limit));
+        let outgoing = Outgoing::new(asked.method.clone(), asked.headers.clone(), upload);
         asked.shared.origins.fetch(asked, outgoing).await
     };
     match asking.and_then(|arrived| as_one_part(asked, arrived)) {

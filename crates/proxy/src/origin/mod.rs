@@ -75,16 +75,24 @@ pub(crate) struct Outgoing {
     pub(crate) body: Option<Upload>,
     /// What is held and asked about: each hop gets the conditions that suit it.
     pub(crate) about: Option<Arc<Meta>>,
+    /// It may have reached somebody.
+    pub(crate) is_sent: bool,
 }
 
 impl Outgoing {
     /// A GET with these fields.
     pub(crate) fn get(headers: HeaderMap) -> Self {
+        Self::new(Method::GET, headers, None)
+    }
+
+    /// A request as its client sent it.
+    pub(crate) fn new(method: Method, headers: HeaderMap, body: Option<Upload>) -> Self {
         Self {
-            method: Method::GET,
+            method,
             headers,
-            body: None,
+            body,
             about: None,
+            is_sent: false,
         }
     }
 
@@ -203,8 +211,8 @@ impl Origins {
     }
 
     /// Sends a request along its route. The first hop that has an answer wins; of several origins
-    /// of a pool, the first that has the file. What cannot be sent twice has one try, whatever the
-    /// answer (RFC 9110 §9.2.2).
+    /// of a pool, the first that has the file. What cannot be sent twice is sent to the first that is
+    /// reached, and to nobody else whatever comes of it (RFC 9110 §9.2.2).
     pub(crate) async fn fetch(
         &self,
         asked: &Asked,
@@ -213,20 +221,20 @@ impl Origins {
         prepare(&mut outgoing.headers, asked);
         let mut failure = OriginError::NoRoute;
         let mut refused = None;
-        let mut hops = self
+        let hops = self
             .health
             .take_turn(all_hops(asked), |hop| Address::of(hop, asked).to);
-        if !outgoing.is_repeatable() {
-            hops.truncate(1);
-        }
+        let is_repeatable = outgoing.is_repeatable();
         let patience = self.patience(asked.came).or_some_more();
         let mut hops = hops.into_iter();
         while let Some(hop) = hops.next() {
             let limit = patience.before(hops.len());
             match self.timely(hop, asked, &mut outgoing, limit).await {
+                Ok(arrived) if !is_repeatable => return Ok(arrived),
                 Ok(arrived) if hops.len() == 0 && refused.is_none() => return Ok(arrived),
                 Ok(arrived) if !lacks_it(hop, &arrived) => return Ok(arrived),
                 Ok(arrived) => refused = refused.or(Some(arrived)),
+                Err(error) if outgoing.is_sent && !is_repeatable => return Err(error),
                 Err(error) => failure = error,
             }
         }
@@ -327,6 +335,7 @@ impl Origins {
         outgoing: &mut Outgoing,
         (asked, request_time): (&Asked, UnixTime),
     ) -> Result<Arrived, OriginError> {
+        outgoing.is_sent = true;
         let (request, moved) = address.request(outgoing)?;
         let remote = lease.remote();
         let limit = self.config.first_byte_timeout;

@@ -19,6 +19,7 @@ mod mirror;
 mod mirrors_tags;
 mod mixes;
 mod odd_parts;
+mod once;
 mod parts;
 mod parts_strict;
 mod patience;
