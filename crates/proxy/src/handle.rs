@@ -102,31 +102,56 @@ async fn resource(
     if !held_is_used && hit::settled(&asked).await {
         (verdict, held) = judged(&asked).await;
     }
+    if let Some(entry) = held.as_ref().filter(|_| is_used(verdict))
+        && !hit::is_ready(&asked, entry).await
+    {
+        return unready(&asked).await;
+    }
+    by_verdict(&asked, verdict, held).await
+}
+
+/// True if an answer may be made of what is held.
+fn is_used(verdict: BeforeFetch) -> bool {
+    match verdict {
+        BeforeFetch::Hit(_)
+        | BeforeFetch::HitWhileAsking(_)
+        | BeforeFetch::OfflineHit(_)
+        | BeforeFetch::Revalidate(..) => true,
+        BeforeFetch::Miss | BeforeFetch::OnlyIfCached | BeforeFetch::OfflineMiss => false,
+    }
+}
+
+/// What is held may be damaged: its part comes from the origin, where that may be asked.
+async fn unready(asked: &Asked) -> Reply {
+    if asked.control.only_if_cached {
+        return reply::only_if_cached();
+    }
+    pass::reply(asked, None, Pass::ColdRange).await
+}
+
+async fn by_verdict(asked: &Asked, verdict: BeforeFetch, held: Option<Entry>) -> Reply {
     match (verdict, held) {
-        (BeforeFetch::Hit(_), Some(entry)) if !hit::is_ready(&asked, &entry).await => {
-            pass::reply(&asked, None, Pass::ColdRange).await
-        }
-        (BeforeFetch::Hit(judged), Some(entry)) => hit::reply(&asked, &entry, judged),
+        (BeforeFetch::Hit(judged), Some(entry)) => hit::reply(asked, &entry, judged),
         (BeforeFetch::HitWhileAsking(judged), Some(entry)) => {
-            hit::while_asking(&asked, entry, judged)
+            hit::while_asking(asked, entry, judged)
         }
-        (BeforeFetch::OfflineHit(judged), Some(entry)) => hit::offline(&asked, &entry, judged),
+        (BeforeFetch::OfflineHit(judged), Some(entry)) => hit::offline(asked, &entry, judged),
         (BeforeFetch::Revalidate(why, judged), Some(entry)) => {
             let held = InHand { entry, judged };
-            match parts::newer(&asked, &held).await {
+            match parts::newer(asked, &held).await {
                 Some(reply) => reply,
-                None => revalidate::reply(&asked, held, why).await,
+                None => revalidate::reply(asked, held, why).await,
             }
         }
-        (BeforeFetch::OnlyIfCached, _) => match parts::held(&asked).await {
+        (BeforeFetch::OnlyIfCached, _) => match parts::held(asked).await {
             Some(reply) => reply,
             None => reply::only_if_cached(),
         },
-        (BeforeFetch::OfflineMiss, _) => match parts::held(&asked).await {
+        (BeforeFetch::OfflineMiss, _) => match parts::held(asked).await {
             Some(reply) => reply,
             None => reply::offline_miss(),
         },
-        (_, None) | (BeforeFetch::Miss, Some(_)) => miss::reply(&asked).await,
+        (_, None) | (BeforeFetch::Miss, Some(_)) => miss::reply(asked).await,
     }
 }
 

@@ -17,6 +17,8 @@ use crate::serve::{Held, Told, answer};
 
 /// How long the origin is not asked for what may be held whole.
 const CHECK_TIME: Duration = Duration::from_secs(4);
+/// The same where there is nobody to ask: as long as a client goes without a byte.
+const CHECK_TIME_OFFLINE: Duration = Duration::from_secs(8);
 
 /// What is held for a request.
 pub(crate) async fn lookup(asked: &Asked) -> Option<Entry> {
@@ -55,7 +57,12 @@ pub(crate) async fn settled(asked: &Asked) -> bool {
 /// False: a part is asked for of a large body that an unclean stop may have damaged, and whether it
 /// has is not known soon; the origin answers sooner.
 pub(crate) async fn is_ready(asked: &Asked, entry: &Entry) -> bool {
-    asked.ranges.is_none() || asked.policy.offline || entry.is_checked_within(CHECK_TIME).await
+    let time = if asked.policy.offline {
+        CHECK_TIME_OFFLINE
+    } else {
+        CHECK_TIME
+    };
+    asked.ranges.is_none() || entry.is_checked_within(time).await
 }
 
 /// A fresh entry.

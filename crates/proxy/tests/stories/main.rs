@@ -31,5 +31,6 @@ mod sites;
 mod strict;
 mod support;
 mod tunnel;
+mod unchecked;
 mod uploads;
 mod wire;
