@@ -41,6 +41,8 @@ pub(crate) enum BodyError {
 #[derive(Debug)]
 pub(crate) struct Body {
     source: Source,
+    /// What the source has given and is not sent yet.
+    rest: Bytes,
     record: Option<Open>,
     /// An error that is told once what came before it has gone out.
     put_off: Option<BodyError>,
@@ -112,6 +114,7 @@ impl Body {
     fn of(source: Source) -> Self {
         Self {
             source,
+            rest: Bytes::new(),
             record: None,
             put_off: None,
             owed: None,
@@ -132,7 +135,20 @@ impl Body {
 
     /// Nothing of it is left to send.
     pub(crate) fn is_empty(&self) -> bool {
-        self.source.is_spent()
+        self.rest.is_empty() && self.source.is_spent()
+    }
+
+    /// The next piece, no larger than the connection takes them.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.rest.is_empty() {
+            match ready!(self.poll_source(cx)) {
+                Some(Ok(bytes)) => self.rest = bytes,
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let most = self.owed.as_ref().map_or(usize::MAX, Owed::piece_max);
+        let length = self.rest.len().min(most);
+        Poll::Ready(Some(Ok(self.rest.split_to(length))))
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
@@ -165,7 +181,7 @@ impl http_body::Body for Body {
         let this = &mut *self;
         let polled = match this.put_off.take() {
             Some(error) => Poll::Ready(Some(Err(error))),
-            None => match this.poll_source(cx) {
+            None => match this.poll_piece(cx) {
                 Poll::Ready(Some(Err(error))) => {
                     // On an error hyper closes at once and forgets what it has not written, the
                     // head included; while a body has nothing to give it writes.
@@ -187,7 +203,7 @@ impl http_body::Body for Body {
                 Some(Ok(bytes)) => {
                     record.sent(bytes.len());
                     // hyper asks no further once it has the announced length.
-                    if this.source.is_spent() {
+                    if this.rest.is_empty() && this.source.is_spent() {
                         record.complete();
                     }
                 }
@@ -204,11 +220,17 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.source, Source::Bytes(None))
+        self.rest.is_empty() && matches!(self.source, Source::Bytes(None))
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.source.size_hint()
+        let rest = self.rest.len() as u64;
+        match self.source.size_hint() {
+            hint if rest == 0 => hint,
+            hint => hint.exact().map_or_else(SizeHint::default, |exact| {
+                SizeHint::with_exact(exact + rest)
+            }),
+        }
     }
 }
 

@@ -36,6 +36,10 @@ use crate::transport::{self, Spoken, Stream, Tls};
 const FIELDS_MAX: usize = 500;
 /// Requests that one HTTP/2 connection may have under way.
 const STREAMS_MAX: u32 = 128;
+/// What is offered to an HTTP/2 client at once, bytes: as much as a frame holds (RFC 9113 §4.2). Whether
+/// it takes anything is seen when it has taken that, and a slow one must not be taken for one that
+/// takes nothing.
+const OFFERED_MAX: usize = 16 << 10;
 /// How often a connection's state is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -305,6 +309,14 @@ impl Owed {
         }
     }
 
+    /// What is offered at once, bytes.
+    pub(crate) fn piece_max(&self) -> usize {
+        match self.state.spoken {
+            Spoken::One => usize::MAX,
+            Spoken::Two => OFFERED_MAX,
+        }
+    }
+
     /// The client has taken what there was and waits for us.
     pub(crate) fn waits(&self) {
         if self.state.spoken == Spoken::Two {
@@ -485,5 +497,43 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use hyper::body::Body as _;
+
+    use super::*;
+
+    /// The pieces in which a body is offered.
+    fn pieces(spoken: Spoken, whole: &Bytes) -> Vec<Bytes> {
+        let state = Arc::new(State::new(spoken));
+        let mut body = Body::bytes(whole.clone()).owed(Owed::new(&state));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut pieces = Vec::new();
+        let mut left = whole.len() as u64;
+        loop {
+            assert_eq!(body.size_hint().exact(), Some(left));
+            assert_eq!(body.is_empty(), left == 0);
+            match Pin::new(&mut body).poll_frame(&mut cx) {
+                Poll::Ready(Some(frame)) => pieces.push(frame.unwrap().into_data().unwrap()),
+                Poll::Ready(None) => return pieces,
+                Poll::Pending => panic!("it is there"),
+            }
+            left -= pieces.last().map_or(0, |piece| piece.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_client_of_http_2_is_offered_no_more_than_a_frame_at_once() {
+        let whole: Bytes = (0..100_000).map(|at| (at % 251) as u8).collect();
+        let all = pieces(Spoken::Two, &whole);
+        assert!(all.iter().all(|piece| piece.len() <= OFFERED_MAX));
+        assert_eq!((all.len(), all.concat()), (7, whole.to_vec()));
+        assert_eq!(pieces(Spoken::One, &whole), [whole]);
     }
 }
