@@ -2,7 +2,8 @@
 //! route; a hop that failed is tried last, never left out.
 //!
 //! After a failure an origin is put behind the others for a second, then two, four, up to a minute.
-//! When that time is over one request tries it again; the others wait for what that one finds.
+//! When that time is over one request tries it again; the others leave it alone until that one has an
+//! answer, or its time is over too.
 
 use std::cmp::Ordering as Order;
 use std::collections::HashMap;
@@ -109,11 +110,12 @@ impl Health {
     }
 
     /// The same for a request that takes its turn: the next one begins with another, and where the
-    /// first has been ill this one finds out whether it still is.
+    /// first has been ill this one finds out whether it still is, within `patience`.
     pub(super) fn take_turn<'a>(
         &self,
         hops: Vec<Hop<'a>>,
         to: impl Fn(Hop<'a>) -> Destination,
+        patience: Duration,
     ) -> Vec<Hop<'a>> {
         let takes_turns = |hop: &Hop<'_>| match hop {
             Hop::Origin(mirror, _) => mirror.select == Select::RoundRobin,
@@ -131,8 +133,8 @@ impl Health {
             && state.retry_at.is_some()
             && let Some(probed) = seen.get_mut(&to(*hop))
         {
-            // This request is the probe; until it has an answer nobody else is.
-            probed.retry_at = Some(Instant::now() + BACK_OFF_MIN);
+            // This request is the probe; until it has an answer nobody else is. Its client may go.
+            probed.retry_at = Some(Instant::now() + patience.max(BACK_OFF_MIN));
         }
         listed.into_iter().map(|(hop, _, _)| hop).collect()
     }
@@ -190,6 +192,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_mins(2);
+
     fn mirror(select: Select) -> Mirror {
         Mirror {
             name: "pool".to_owned(),
@@ -216,7 +220,7 @@ mod tests {
             .map(|origin| Hop::Origin(mirror, origin))
             .collect();
         health
-            .take_turn(hops, to)
+            .take_turn(hops, to, PATIENCE)
             .into_iter()
             .map(|hop| to(hop).authority.host)
             .collect()
@@ -245,6 +249,12 @@ mod tests {
         });
         assert_eq!(order(&health, &mirror), "abc");
         assert_eq!(order(&health, &mirror), "bca");
+        // Nobody else does as long as that one waits.
+        let retry_at = || health.seen()[&named(&mirror, 0)].retry_at;
+        let long_after = Instant::now() + PATIENCE / 2;
+        assert!(retry_at().is_some_and(|at| at > long_after));
+        health.answered(&named(&mirror, 0), Duration::from_millis(1));
+        assert_eq!(retry_at(), None);
     }
 
     #[test]

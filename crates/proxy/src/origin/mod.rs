@@ -221,9 +221,10 @@ impl Origins {
         prepare(&mut outgoing.headers, asked);
         let mut failure = OriginError::NoRoute;
         let mut refused = None;
+        let to = |hop| Address::of(hop, asked).to;
         let hops = self
             .health
-            .take_turn(all_hops(asked), |hop| Address::of(hop, asked).to);
+            .take_turn(all_hops(asked), to, self.config.patience);
         let is_repeatable = outgoing.is_repeatable();
         let patience = self.patience(asked.came).or_some_more();
         let mut hops = hops.into_iter();
