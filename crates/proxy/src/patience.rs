@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 /// Of all the patience this much is there anew where it is used up before anybody was asked, one
 /// part in so many.
 const MORE: u32 = 3;
+/// Who had less than one part in so many to answer had no time to.
+const ENOUGH: u32 = 16;
 
 /// The patience of one who waits.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,11 @@ impl Patience {
     pub(crate) fn half(self) -> Duration {
         self.all.saturating_sub(self.lasted()) / 2
     }
+
+    /// True if one that has let so much of it pass can be said to be ill.
+    pub(crate) fn is_enough(self, share: Duration) -> bool {
+        share > self.all / ENOUGH
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +84,19 @@ mod tests {
             assert!(!patience.is_over());
             assert_eq!(patience.before(0), None);
         }
+    }
+
+    #[test]
+    fn a_share_of_what_is_nearly_used_up_says_nothing_of_who_had_it() {
+        let fresh = Patience::new(Instant::now(), ALL);
+        assert!(fresh.is_enough(fresh.half()));
+        assert!((1..9).all(|others| fresh.before(others).is_some_and(|it| fresh.is_enough(it))));
+        // What a late one leaves to the next.
+        let late = Instant::now().checked_sub(ALL * 9 / 10).unwrap();
+        let late = Patience::new(late, ALL);
+        assert!(!late.is_over() && !late.is_enough(late.half()));
+        let more = late.or_some_more();
+        assert!(more.is_enough(more.half()));
     }
 
     #[test]

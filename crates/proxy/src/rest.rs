@@ -103,7 +103,11 @@ impl File<'_> {
             let told = match within(limit, asking).await {
                 Some(Some(told)) => told,
                 Some(None) => continue,
-                None => Answer::Failed(self.asked.shared.origins.was_late(hop, self.asked)),
+                None => {
+                    let is_ill = limit.is_some_and(|limit| patience.is_enough(limit));
+                    let origins = &self.asked.shared.origins;
+                    Answer::Failed(origins.was_late(hop, self.asked, is_ill))
+                }
             };
             match told {
                 Answer::Part(part) => {

@@ -127,7 +127,8 @@ impl<'a> Supply<'a> {
             return Ok(Some(self.hand_out(data)));
         }
         loop {
-            match self.piece(self.patience.half()).await {
+            let share = self.patience.half();
+            match self.piece(share).await {
                 Piece::Data(data) => return Ok(Some(self.hand_out(data))),
                 Piece::End => return self.ended(),
                 Piece::Broken(error) => {
@@ -138,7 +139,9 @@ impl<'a> Supply<'a> {
                 }
                 Piece::Stalled => {
                     let origins = &self.asked.shared.origins;
-                    origins.broke(&self.arrived);
+                    if self.patience.is_enough(share) {
+                        origins.broke(&self.arrived);
+                    }
                     let limit = origins.stall_timeout();
                     if !self.go_on().await {
                         // Nobody else has it: the origin gets the rest of its time.

@@ -198,10 +198,12 @@ impl Origins {
         self.health.failed(&arrived.to);
     }
 
-    /// A hop did not come to an answer in the time that it had.
-    pub(crate) fn was_late(&self, hop: Hop<'_>, asked: &Asked) -> OriginError {
+    /// A hop did not come to an answer in the time that it had; `is_ill`: that was time enough.
+    pub(crate) fn was_late(&self, hop: Hop<'_>, asked: &Asked, is_ill: bool) -> OriginError {
         let to = Address::of(hop, asked).to;
-        self.health.failed(&to);
+        if is_ill {
+            self.health.failed(&to);
+        }
         OriginError::Slow(to.authority.to_string())
     }
 
