@@ -26,6 +26,10 @@ use crate::parts;
 use crate::rest::{Answer, File, Part};
 use crate::supply::Supply;
 
+/// Stands for the status of a failure where an origin did answer, if with nothing that others may
+/// have: it ends nobody's drawing.
+pub(crate) const ANSWERED: u16 = 0;
+
 /// Draws what the spans lack and waits until it is known what comes of it: the head of the first
 /// answer.
 pub(crate) async fn drawn(asked: &Asked, partial: &Partial, spans: Vec<(u64, u64)>) -> Led {
@@ -74,7 +78,8 @@ pub(crate) async fn rest(
                 return say(tell, Led::Alone(Pass::NoRoom));
             }
         };
-        if let Some(status) = partial.failed_since(since, &asked.host()) {
+        let failed = partial.failed_since(since, &asked.host());
+        if let Some(status) = failed.filter(|status| *status != ANSWERED) {
             return say(tell, Led::FailedForAll(status));
         }
         if let Err(ended) = run(&asked, &partial, draw, &mut tell).await {

@@ -214,18 +214,34 @@ fn told(asked: &Asked, tail: &Tail, source: Source) -> Reply {
     reply.from(source.hierarchy, source.mirror)
 }
 
+/// What another was told who asked while this client waited to.
+fn told_meanwhile(
+    asked: &Asked,
+    partial: &Partial,
+    judged: Judgement,
+    confirmed_at: Option<Instant>,
+) -> Option<Option<Led>> {
+    if confirmed_at.is_some_and(|at| at > asked.came) {
+        return Some(partial.is_discarded().then_some(Led::Again));
+    }
+    match partial.failed_since(asked.came, &asked.host()) {
+        // What it said is not known here, and is for each that asks.
+        Some(draw::ANSWERED) => Some(Some(Led::Alone(Pass::NotShared))),
+        Some(status) => {
+            let is_used = asked.on_error(judged, None) == OnError::ServeStale;
+            Some((!is_used).then_some(Led::FailedForAll(status)))
+        }
+        None => partial.is_discarded().then_some(Some(Led::Again)),
+    }
+}
+
 /// Asks the origin whether the version of which parts are held is still good (RFC 9111 §4.3).
 /// `None`: it is, or may be used all the same.
 async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<Led> {
     // One asks for all who came before it has its answer.
     let mut confirmed_at = partial.confirmed().lock().await;
-    if confirmed_at.is_some_and(|at| at > asked.came) {
-        let is_replaced = partial.is_discarded();
-        return is_replaced.then_some(Led::Again);
-    }
-    if let Some(status) = partial.failed_since(asked.came, &asked.host()) {
-        let is_used = asked.on_error(judged, None) == OnError::ServeStale;
-        return (!is_used).then_some(Led::FailedForAll(status));
+    if let Some(told) = told_meanwhile(asked, partial, judged, *confirmed_at) {
+        return told;
     }
     let meta = partial.meta();
     let outgoing = |at: &Asked| {
@@ -268,7 +284,11 @@ async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<
                 partial.failed(&asked.host(), 502);
                 None
             }
-            _ => Some(Led::Passed(Box::new(arrived), NotStored::Status)),
+            _ => {
+                // Who waited does not ask one after the other.
+                partial.failed(&asked.host(), draw::ANSWERED);
+                Some(Led::Passed(Box::new(arrived), NotStored::Status))
+            }
         },
         Err(error) => {
             partial.failed(&asked.host(), error.status());

@@ -21,6 +21,7 @@ mod mixes;
 mod odd_parts;
 mod once;
 mod parts;
+mod parts_refused;
 mod parts_strict;
 mod patience;
 mod requests;
