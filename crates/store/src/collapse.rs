@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use larder_policy::key::CacheKey;
 use larder_policy::meta::Meta;
@@ -19,6 +20,10 @@ use crate::fill::Fill;
 use crate::lock;
 use crate::partial::{Draw, Opening, Partial};
 use crate::running::{Running, Tail};
+
+/// Putting a body in place takes no time unless the disk is stuck: who comes then is not kept waiting,
+/// since what has come can be read all the same.
+const SETTLE_TIME: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 3_000 });
 
 /// The fetches that are under way, by key.
 #[derive(Debug, Default)]
@@ -273,7 +278,8 @@ impl Core {
 }
 
 impl Core {
-    /// Waits until a fill whose bytes have all come is over; false: there is none for this key.
+    /// Waits until a fill whose bytes have all come is over; false: there is none for this key, or it
+    /// takes too long.
     pub(crate) async fn settled(&self, key: &CacheKey) -> bool {
         let Some(Flight {
             told: mut flight, ..
@@ -285,12 +291,8 @@ impl Core {
             return false;
         }
         // The sender's end is an end of the fill too.
-        drop(
-            flight
-                .wait_for(|now| !now.as_ref().is_some_and(is_received))
-                .await,
-        );
-        true
+        let over = flight.wait_for(|now| !now.as_ref().is_some_and(is_received));
+        tokio::time::timeout(SETTLE_TIME, over).await.is_ok()
     }
 }
 
@@ -393,5 +395,40 @@ impl Slot {
         let entry = Core::lookup(&self.core, &key).await?;
         self.lead.tell(Outcome::Ready(entry.clone()));
         Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::store::Store;
+    use crate::test_support::sample_meta;
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever_for_a_body_to_be_put_in_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(crate::Config::new(folder.path())).expect("opens");
+        let key = CacheKey::of_url(&larder_policy::url::Url::parse("http://m/a").expect("a URL"));
+        let Join::Lead(slot) = store.join(&key) else {
+            panic!("nobody else fetches");
+        };
+        let meta = sample_meta("http://m/a");
+        let begun = slot.begin(meta, Some(5), key.clone()).await;
+        let mut fill = begun.expect("begins");
+        assert!(!store.settled(&key).await);
+        fill.write(bytes::Bytes::from_static(b"whole"))
+            .await
+            .expect("written");
+        let mut last = fill.tail().reader(4, Some(5));
+        poll_fn(|cx| last.poll_next(cx))
+            .await
+            .expect("some")
+            .expect("read");
+        // All has come, and the disk takes its time.
+        assert!(!store.settled(&key).await);
+        assert!(fill.commit().await.is_ok());
+        store.close().await;
     }
 }
