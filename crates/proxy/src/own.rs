@@ -123,3 +123,47 @@ fn help(inlet: &Inlet) -> String {
          Point your clients at it:</p>\n<table>\n{rows}</table>\n</body></html>\n"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_are_counted_by_digits_alone() {
+        // RFC 9110 §7.6.2
+        for (text, wanted) in [
+            ("0", Some(0)),
+            (" 00 ", Some(0)),
+            ("7", Some(7)),
+            ("18446744073709551616", Some(u64::MAX)),
+            ("", None),
+            ("+0", None),
+            ("-1", None),
+            ("0x0", None),
+            ("0, 0", None),
+            ("0.0", None),
+        ] {
+            let value = HeaderValue::from_static(text);
+            let headers = HeaderMap::from_iter([(MAX_FORWARDS, value)]);
+            assert_eq!(forwards_left(&headers), wanted, "{text:?}");
+        }
+        assert_eq!(forwards_left(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn only_a_trace_or_an_options_goes_no_further() {
+        for (method, forwards, wanted) in [
+            (Method::TRACE, "0", true),
+            (Method::OPTIONS, "0", true),
+            (Method::OPTIONS, "1", false),
+            (Method::OPTIONS, "none", false),
+            (Method::GET, "0", false),
+        ] {
+            let request = Request::builder()
+                .method(&method)
+                .header(MAX_FORWARDS, forwards);
+            let request = request.body(()).unwrap();
+            assert_eq!(is_last(&request), wanted, "{method} {forwards}");
+        }
+    }
+}
