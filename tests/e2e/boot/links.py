@@ -32,7 +32,7 @@ def served():
             run('ip', '-n', lab.ns(name), 'link', 'set', 'e1', 'up')
         run('ip', '-n', lab.ns('cli'), 'addr', 'add', '10.77.0.50/24', 'dev', 'e0')
         lab.larder('--interface', 'e0', '--root', lab.folder)
-        if fetched(lab, 'cli', SERVER) != ROOT_FILE:
+        if not lab.wait_for(lambda: fetched(lab, 'cli', SERVER) == ROOT_FILE):
             return 'nothing on the served link: %s' % lab.log('larder.log')[-300:]
         if fetched(lab, 'main', '10.88.0.2'):
             return 'a file on a link that is not served'

@@ -4,7 +4,8 @@ ipxe-qemu, busybox and iproute2; run as root: vm.py [STORY…]"""
 import os, shutil
 from lab import IS_LONG, SERVER, Lab, Stories
 
-SECONDS = 90
+# Firmware may be emulated, on a machine that has much else to do.
+SECONDS = 600
 WEB = '''
 import http.server, sys
 class Handler(http.server.SimpleHTTPRequestHandler):

@@ -27,13 +27,13 @@ from lab import IS_LONG, LARDER, MAC, MAIN, SERVER, Lab, Stories, run  # noqa: E
 
 TREE = f"http://{MAIN}/c/os"
 SECOND = "52:54:00:77:00:21"
-SECONDS = 300
+SECONDS = 900
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sys /sys
 for module in MODULES; do insmod /$module; done
 ip link set eth0 up
-udhcpc -q -n -i eth0 -s /dhcp
+udhcpc -q -n -t 30 -i eth0 -s /dhcp
 if sh /install.sh "$(cat /proc/cmdline)" eth0 /tmp; then reboot -f; fi
 echo INSTALL FAILED
 sleep 3; poweroff -f

@@ -19,7 +19,7 @@ from lab import IS_LONG, MAIN, SERVER, Lab, Stories  # noqa: E402
 
 MACHINE = "52:54:00:12:34:56"
 NAME = "node1.example.com"
-SECONDS = 300
+SECONDS = 900
 PLACES = [("http://mirror.23media.de/centos/7/os/x86_64", TREE), ("172.26.63.242", SERVER), ("172.26.63.1", MAIN)]
 
 
