@@ -227,6 +227,13 @@ def concurrent(stubs, storage, pb, connection):
     wrong = []
 
     def put(number):
+        # What a thread dies of is told to nobody else.
+        try:
+            put_and_list(number)
+        except Exception as error:
+            wrong.append(repr(error))
+
+    def put_and_list(number):
         for _ in range(20):
             text = json.dumps({"n": str(number) * 2000}).encode()
             group = storage.Group(id="busy", profile="p", metadata=text)

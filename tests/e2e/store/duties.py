@@ -77,6 +77,7 @@ def on_churned_disk(room, mount, origin, draw):
     over.set()
     gauge.join()
     check("churned disk: 2,500 answers right", (wrong, cut) == ([], []), f"{wrong[:3]} {cut[:3]}")
+    check("churned disk: it was looked at while it was full", worst[0] > CAP // 2, str(worst[0]))
     check("churned disk: never over max-size", worst[0] <= CAP, str(worst[0]))
     status = json.loads(larder.command("status", "--json").stdout)["cache"]
     figure(f"after 2,500 bodies of 40 KB: {status['bytes'] / 1e6:.1f} MB of bodies in 24 MB, worst use {worst[0] / 1e6:.1f} MB")
