@@ -71,7 +71,7 @@ class Apt:
         clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         done = subprocess.run(
             ["apt-get", "-y", "-q", *words],
-            capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
             env=clean | {"APT_CONFIG": str(self.conf), "LC_ALL": "C"},
         )  # fmt: skip
         said = done.stdout + done.stderr

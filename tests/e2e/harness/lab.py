@@ -37,11 +37,17 @@ class Lab:
         self.driver, self.shared, self.options = driver, shared, options
         self.exit = contextlib.ExitStack()
         self.room = pathlib.Path(tempfile.mkdtemp(prefix="story-", dir=shared.room))
-        self.proxies = []
+        self.proxies, self.origins = [], []
 
     def close(self):
         """Ends everything that the story started."""
         self.exit.close()
+
+    def check_origins(self):
+        """Fails the story where an origin heard what was no request, or broke."""
+        broken = [what for origin in self.origins for what in origin.broken]
+        if broken:
+            raise AssertionError(f"origins broke: {broken[:3]}")
 
     @property
     def is_larder(self):
@@ -58,6 +64,7 @@ class Lab:
         if port not in (80, 443):
             origin.url += f":{port}"
         self.exit.callback(origin.close)
+        self.origins.append(origin)
         return origin
 
     def mirrors(self):

@@ -62,6 +62,8 @@ class Origin:
         self.address, self.port, self.tls = address, port, tls
         self.answers, self.trees = {}, []
         self.requests, self.sent = [], {}
+        # Connections that ended after an answer, and what was no request.
+        self.ended, self.broken = 0, []
         self.changed = threading.Condition()
         self.let_go = threading.Event()
         self.open = set()
@@ -99,7 +101,7 @@ class Origin:
             self.requests.clear()
             self.sent.clear()
 
-    def wait_for(self, truth, what, seconds=30):
+    def wait_for(self, truth, what, seconds=60):
         """Waits until something is true of the counts; fails the story with `what` if it never is."""
         with self.changed:
             if not self.changed.wait_for(truth, seconds):
@@ -135,16 +137,20 @@ class Origin:
     def _serve(self, connection):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.open.add(connection)
-        plain = connection
+        plain, request = connection, None
         try:
             if self.tls:
                 connection = self.tls.wrap_socket(connection, server_side=True)
             stream = connection.makefile("rb")
-            while (request := read_request(stream)) and self._answer(connection, request):
+            while (asked := read_request(stream)) and self._answer(connection, request := asked):
                 pass
-        except (OSError, ssl.SSLError, ValueError):
+        except OSError:
             pass  # the other side went away: its business
+        except Exception as error:  # it is the proxy's fault or this file's, and the story's to tell
+            self.broken.append(f"{self.address}:{self.port}: {error!r}")
         finally:
+            with self.changed:
+                self.ended += request is not None
             self.open.discard(plain)
             connection.close()
 
@@ -245,6 +251,8 @@ def read_request(stream):
     line = stream.readline(65536)
     if not line.strip():
         return None
+    if not line.endswith(b"\n"):
+        raise ConnectionError("it ended in a request line")
     method, target, version = line.decode("latin-1").split()
     headers = []
     while (field := stream.readline(65536)) not in (b"\r\n", b"\n", b""):
@@ -252,7 +260,7 @@ def read_request(stream):
         headers.append((name, value.strip()))
     request = Request(method, target, version, headers)
     if request.get("Transfer-Encoding"):
-        while size := int(stream.readline(), 16):
+        while size := int(stream.readline() or b"0", 16):
             stream.read(size + 2)
         stream.readline()
     elif length := request.get("Content-Length"):

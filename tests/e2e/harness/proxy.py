@@ -16,8 +16,10 @@ import time
 
 from harness import wire
 
-START_SECONDS = 20
-STOP_SECONDS = 20
+START_SECONDS = 90
+STOP_SECONDS = 90
+# What others do beside us is waited for so long.
+PATIENCE = 60
 
 # What Squid needs to do for any story what larder does without a word.
 SQUID_PLAIN = """
@@ -56,11 +58,25 @@ class Proxy:
         assert reply.status == 200 and reply.whole, f"{url}: {reply.status}, whole={reply.whole}"
         return reply.body
 
-    def lines(self, about=""):
-        """The access-log lines that contain a text, once they are there (0.2 s at most)."""
-        time.sleep(0.4)
-        text = pathlib.Path(self.access_log).read_text(encoding="latin-1")
-        return [line for line in text.splitlines() if about in line]
+    def lines(self, about="", count=1):
+        """The access-log lines that contain a text, once there are so many; then what else there is."""
+        found = []
+
+        def are_there():
+            found[:] = self._logged(about)
+            return len(found) >= count
+
+        if not wait_until(are_there, PATIENCE):
+            raise AssertionError(f"{len(found)} lines about {about!r}, not {count}: {found[-3:]}")
+        # One too many would come at once.
+        time.sleep(0.1)
+        return self._logged(about)
+
+    def _logged(self, about):
+        log = pathlib.Path(self.access_log)
+        text = log.read_text(encoding="latin-1") if log.exists() else ""
+        # The end of the last line may be still to come.
+        return [line for line in text[: text.rfind("\n") + 1].splitlines() if about in line]
 
     def said(self):
         """All that it printed."""
@@ -121,21 +137,24 @@ class LarderDriver:
         return self.launch(room, ["--config", path])
 
     def launch(self, room, words):
-        """Starts it and waits for the lines that say that it listens."""
-        log = room / f"larder-{time.monotonic_ns()}.log"
-        with log.open("wb") as out:
+        """Starts it and waits until it says that it is ready: then all lines of its listeners are there."""
+        number = time.monotonic_ns()
+        log, manager = room / f"larder-{number}.log", room / f"notify-{number}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear, log.open("wb") as out:
+            ear.bind(str(manager))
+            ear.setblocking(False)
             process = subprocess.Popen(
-                [self.binary, "serve", *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            )
+                [self.binary, "serve", *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env=os.environ | {"NOTIFY_SOCKET": str(manager)},
+            )  # fmt: skip
+            is_ready = wait_until(lambda: process.poll() is not None or heard(ear).startswith(b"READY=1"))
         proxy = Proxy(process, log)
-        wait_until(lambda: proxy.ended() or "listening mode=" in proxy.said())
-        # The lines come together once all sockets accept; take in those still being written.
-        wait_until(lambda: proxy.ended() or proxy.said().endswith("\n"))
         if proxy.ended():
             raise StartFailed(f"exit {process.returncode}: {proxy.said().strip()}")
-        for mode, host, port in re.findall(
-            r"listening mode=(\w+) address=(\S+):(\d+)", settled(proxy)
-        ):
+        if not is_ready:
+            proxy.kill()
+            raise StartFailed(f"not ready within {START_SECONDS} s: {proxy.said().strip()}")
+        for mode, host, port in re.findall(r"listening mode=(\w+) address=(\S+):(\d+)", proxy.said()):
             host = {"[::]": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)
             if getattr(proxy, mode, 0) is None:
                 setattr(proxy, mode, (host, int(port)))
@@ -234,13 +253,12 @@ def accepts(address):
         return False
 
 
-def settled(proxy):
-    """What it printed, once no more comes for a moment."""
-    before = None
-    while before != (now := proxy.said()):
-        before = now
-        time.sleep(0.05)
-    return now
+def heard(ear):
+    """The next datagram, empty while there is none."""
+    try:
+        return ear.recv(4096)
+    except BlockingIOError:
+        return b""
 
 
 def wait_until(truth, seconds=START_SECONDS):

@@ -98,7 +98,7 @@ class Dnf:
             directory.mkdir()
         self.conf = room / "dnf.conf"
         self.conf.write_text(
-            "[main]\ngpgcheck=0\nkeepcache=1\ninstall_weak_deps=0\nretries=1\ntimeout=20\n"
+            "[main]\ngpgcheck=0\nkeepcache=1\ninstall_weak_deps=0\nretries=1\ntimeout=60\n"
             f"zchunk=0\nplugins=0\ncachedir={own['cache']}\nlogdir={own['log']}\n"
             f"persistdir={own['persist']}\nreposdir={own['repos']}\n"
             + (f"proxy=http://{proxy[0]}:{proxy[1]}\n" if proxy else "")
@@ -114,7 +114,7 @@ class Dnf:
         done = subprocess.run(
             ["dnf", "-y", "-c", self.conf, "--installroot", self.root, "--releasever", "7.9",
              "--forcearch", "x86_64", *words],
-            capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
             env=clean | {"LC_ALL": "C"},
         )  # fmt: skip
         said = done.stdout + done.stderr

@@ -7,7 +7,7 @@ from harness import wire
 from harness.origin import Answer
 from harness.proxy import StartFailed, free_port
 from harness.story import check, equal, story
-from stories.broken_origins import impatient
+from stories.broken_origins import IMPATIENT
 
 REFUSED = {400}
 TOO_LARGE = {400, 413, 414, 431}
@@ -38,7 +38,7 @@ WRONG = {
 
 def answer_to(proxy, data):
     """The reply to some bytes; None where the connection was closed without one."""
-    with wire.Connection(proxy.forward, 15) as connection:
+    with wire.Connection(proxy.forward, 60) as connection:
         try:
             connection.send(data)
         except ConnectionError:
@@ -82,7 +82,7 @@ def message_of_two_lengths_smuggles_nothing(lab):
         f"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n{inner}",
     ):
         data = f"POST {origin.url}/outer HTTP/1.1\r\nHost: 127.0.0.20\r\n{lengths}"
-        with wire.Connection(proxy.forward, 15) as connection:
+        with wire.Connection(proxy.forward, 60) as connection:
             connection.send(data)
             connection.half_close()
             try:
@@ -95,8 +95,9 @@ def message_of_two_lengths_smuggles_nothing(lab):
 @story(larder_only=True)
 def head_that_never_ends_is_closed(lab):
     """A client that does not finish its head is let go after limits.request-head."""
-    proxy = impatient(lab)
-    with wire.Connection(proxy.forward, 15) as connection:
+    limits = '[limits]\nrequest-head = "1s"\n'
+    proxy = lab.toml_proxy(IMPATIENT.format(cache=lab.cache()) + limits)
+    with wire.Connection(proxy.forward, 60) as connection:
         connection.send(b"GET http://127.0.0.20/file HTTP/1.1\r\nHost: a\r\nX-Slow: ")
         said = connection.read_all()
     check(said == b"" or said.startswith(b"HTTP/1.1 408"), f"said {said[:80]!r}")

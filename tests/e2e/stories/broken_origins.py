@@ -4,6 +4,7 @@ import random
 
 from harness import wire
 from harness.origin import Answer
+from harness.proxy import PATIENCE, wait_until
 from harness.story import check, equal, story
 from harness.world import NOBODY
 
@@ -19,8 +20,6 @@ mode = "forward"
 connect-timeout = "1s"
 first-byte-timeout = "1s"
 stall-timeout = "1s"
-[limits]
-request-head = "1s"
 [admin]
 address = ""
 """
@@ -34,6 +33,17 @@ def body_of(lab, size=3_000_000):
 def impatient(lab):
     """A larder that waits a second at most."""
     return lab.toml_proxy(IMPATIENT.format(cache=lab.cache()))
+
+
+def is_had(proxy, url, body):
+    """Asks until the whole comes: a good origin too may be slower than an impatient larder bears."""
+
+    def comes():
+        reply = proxy.get(url)
+        check(not reply.whole or reply.body == body or reply.status >= 500, f"{reply.status}: another body")
+        return reply.status == 200 and reply.whole
+
+    check(wait_until(comes, PATIENCE), f"{url} does not come")
 
 
 def is_error_page(reply, statuses):
@@ -168,7 +178,7 @@ def origin_that_says_nothing_gives_504(lab):
     origin.put(PATH, Answer(stall_head=True), Answer(body=b"now"))
     proxy = impatient(lab)
     is_error_page(proxy.get(origin.url + PATH), {504})
-    equal(proxy.whole(origin.url + PATH), b"now", "body at the next request")
+    is_had(proxy, origin.url + PATH, b"now")
 
 
 @story(larder_only=True)
@@ -180,7 +190,7 @@ def origin_that_stalls_in_mid_body_is_cut(lab):
     proxy = impatient(lab)
     reply = proxy.get(origin.url + PATH)
     check(not reply.whole or reply.body == body, "a short body went out as a whole one")
-    equal(proxy.whole(origin.url + PATH), body, "body at the next request")
+    is_had(proxy, origin.url + PATH, body)
 
 
 @story()

@@ -5,6 +5,7 @@ import threading
 
 from harness import wire
 from harness.origin import Answer
+from harness.proxy import PATIENCE, wait_until
 from harness.story import check, equal, story
 
 PATH = "/7.9/os/x86_64/images/install.img"
@@ -42,6 +43,12 @@ def origin_of(lab, megabytes=64, pace=16_000_000, **more):
     return origin, body
 
 
+def have_begun(downloads):
+    """Waits until each client has its first body byte; fails if one never has."""
+    begun = wait_until(lambda: all(d.origin_at_first is not None for d in downloads), PATIENCE)
+    check(begun, "a client has no first byte while the origin stands still")
+
+
 def all_have(downloads, body):
     """Fails unless all clients got the whole body."""
     for number, download in enumerate(downloads):
@@ -55,13 +62,16 @@ def all_have(downloads, body):
 def eight_clients_draw_a_cold_object_once(lab):
     """Eight clients at once on a cold object of a paced origin: it is sent once, all bodies are
     equal to it, and each client's first byte comes before the origin has sent a tenth."""
-    origin, body = origin_of(lab)
+    tenth = 64_000_000 // 10
+    origin, body = origin_of(lab, stall_at=tenth - 1)
     proxy = lab.proxy()
     downloads = [Download(proxy, origin) for _ in range(8)]
+    have_begun(downloads)
+    origin.release()
     all_have(downloads, body)
     equal(origin.count(PATH), 1, "requests at the origin")
     equal(origin.bytes_of(PATH), len(body), "bytes drawn")
-    late = [d.origin_at_first for d in downloads if d.origin_at_first >= len(body) // 10]
+    late = [d.origin_at_first for d in downloads if d.origin_at_first >= tenth]
     check(not late, f"the origin had sent {late} bytes when first bytes came")
 
 
@@ -69,11 +79,14 @@ def eight_clients_draw_a_cold_object_once(lab):
 def death_of_the_first_client_changes_nothing(lab):
     """The client that began the fill dies in mid-body; the others get the whole object, drawn
     once."""
-    origin, body = origin_of(lab, megabytes=24)
+    origin, body = origin_of(lab, megabytes=24, stall_at=12_000_000)
     proxy = lab.proxy()
     first = Download(proxy, origin, die_after=1_000_000)
     origin.wait_for(lambda: origin.count(PATH) == 1, "the fill's request")
     others = [Download(proxy, origin) for _ in range(7)]
+    first.join()
+    have_begun(others)
+    origin.release()
     all_have(others, body)
     check(first.died, "the first client did not die, so this says nothing")
     equal(origin.count(PATH), 1, "requests at the origin")
@@ -85,12 +98,15 @@ def follower_in_mid_fill_gets_the_object_from_its_start(lab):
     """A client that comes when half the object is drawn gets all of it, and no byte is drawn
     twice; so for an object whose length the origin does not say."""
     for number, more in enumerate([{}, {"chunked": True}]):
-        origin, body = origin_of(lab, megabytes=16, **more)
+        half = 8_000_000
+        origin, body = origin_of(lab, megabytes=16, stall_at=half, **more)
         proxy = lab.proxy(lab.cache(f"cache{number}"))
         leader = Download(proxy, origin)
-        half = len(body) // 2
         origin.wait_for(lambda o=origin, h=half: o.bytes_of(PATH) >= h, "half of the object")
-        all_have([Download(proxy, origin), leader], body)
+        downloads = [Download(proxy, origin), leader]
+        have_begun(downloads)
+        origin.release()
+        all_have(downloads, body)
         equal(origin.bytes_of(PATH), len(body), "bytes drawn")
         origin.close()
         equal(proxy.stop(), 0, "exit code")
@@ -100,12 +116,15 @@ def follower_in_mid_fill_gets_the_object_from_its_start(lab):
 def fill_outlives_its_only_client(lab):
     """The only client of a cold object goes away in mid-body and comes back: the whole object is
     drawn no more than once and a bit."""
-    origin, body = origin_of(lab, megabytes=16)
+    origin, body = origin_of(lab, megabytes=16, stall_at=8_000_000)
     proxy = lab.proxy()
     lone = Download(proxy, origin, die_after=4_000_000)
     lone.join()
     check(lone.died, "the client did not die, so this says nothing")
-    equal(proxy.whole(origin.url + PATH), body, "body for the client that came back")
+    back = Download(proxy, origin)
+    have_begun([back])
+    origin.release()
+    all_have([back], body)
     equal(origin.bytes_of(PATH), len(body), "bytes drawn")
 
 

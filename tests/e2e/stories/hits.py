@@ -191,15 +191,16 @@ def range_of_a_running_fill_is_exact(lab):
     fill's head and far from it."""
     origin = lab.origin()
     body = random.Random(lab.options.seed).randbytes(12_000_000)
-    origin.put(PATH, Answer(body=body, etag=ETAG, pace=6_000_000))
+    origin.put(PATH, Answer(body=body, etag=ETAG, stall_at=2_000_000))
     proxy = lab.proxy()
     with wire.Connection(proxy.forward) as leader:
         leader.send(wire.request(origin.url + PATH))
-        origin.wait_for(lambda: origin.bytes_of(PATH) > 2_000_000, "the fill's first bytes")
+        origin.wait_for(lambda: origin.bytes_of(PATH) >= 2_000_000, "the fill's first bytes")
         for first, last in ((0, 99), (1_000_000, 1_000_999), (11_000_000, 11_000_499)):
             reply = proxy.get(origin.url + PATH, {"Range": f"bytes={first}-{last}"})
             equal(reply.status, 206, f"status of {first}-{last}")
             check(reply.body == body[first : last + 1], f"bytes of {first}-{last}")
+        origin.release()
         check(leader.read_reply().body == body, "the leader's body")
 
 

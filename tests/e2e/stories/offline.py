@@ -5,7 +5,8 @@ import re
 from harness import rpms
 from harness.story import check, equal, story
 
-SLOW_MS = 200
+# So long a client waits at most while mirrors are tried; one that refuses costs none of it.
+PATIENCE_MS = 8000
 
 
 def install_with_nobody_there(lab, proxy, base, name):
@@ -14,16 +15,17 @@ def install_with_nobody_there(lab, proxy, base, name):
     client.run("--setopt=metadata_expire=0", "install", "pantry")
     for package, size in rpms.PACKAGES.items():
         equal(len(client.has(package)), size, f"payload of {package}")
+    proxy.lines(".rpm ", len(rpms.PACKAGES))
     lines = proxy.lines()
-    slow = [line for line in lines if int(line.split()[1]) > SLOW_MS]
-    check(lines and not slow, f"slow requests: {slow}")
+    slow = [line for line in lines if int(line.split()[1]) >= PATIENCE_MS]
+    check(not slow, f"slow requests: {slow}")
     return lines
 
 
 @story(larder_only=True)
 def cached_packages_install_when_every_mirror_is_gone(lab):
     """After one client's install the mirror refuses connections: a second dnf with empty caches
-    and metadata_expire=0 installs the same packages, no request takes over 200 ms, and the log says
+    and metadata_expire=0 installs the same packages, no request waits as for a mirror, and the log says
     that stale metadata was used. So with `--offline`, where nothing is even tried."""
     repo = rpms.Repository(lab.room)
     mirror = lab.origin("mirror1.example.com")

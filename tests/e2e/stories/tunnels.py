@@ -124,7 +124,7 @@ def tunnel_is_logged_when_it_ends(lab):
     proxy = lab.open_proxy()
     with connect(proxy) as connection:
         equal(len(connection.read_all()), 1039, "bytes")
-    lines = proxy.lines(TARGET)
+    lines = proxy.lines(TARGET, 1)
     equal(len(lines), 1, "lines")
     check(
         re.search(r" TCP_TUNNEL/200 1039 CONNECT 127\.0\.0\.20:443 - HIER_DIRECT/127\.0\.0\.20 -$", lines[0]),
