@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder_store::{Checked, Config, Order, Store};
 
-use crate::support::{Random, body, config, get, key, open, put};
+use crate::support::{Random, body, config, get, key, open, put, until, used_by};
 
 #[tokio::test]
 async fn a_walk_shows_every_object_in_the_order_that_was_asked_for() {
@@ -24,7 +24,7 @@ async fn a_walk_shows_every_object_in_the_order_that_was_asked_for() {
         let name = format!("object-{n}");
         put(&store, &name, &body(&name, 10 + n)).await;
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    used_by(&store, "object-7", 3).await;
     let mut sizes = Vec::new();
     store.walk(Order::Size, |object| {
         sizes.push(object.len);
@@ -120,13 +120,7 @@ async fn the_background_finds_a_flipped_body_by_itself() {
         paths.push(folder.path().join(entry.digest.content_path()));
     }
     flip(&paths[..5]);
-    for _ in 0..500 {
-        if store.snapshot().objects == 15 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{:?}", store.snapshot());
+    until("five are dropped", || store.snapshot().objects == 15).await;
 }
 
 #[tokio::test]
@@ -139,14 +133,9 @@ async fn the_slices_of_one_download_count_once() {
             store.touch_slice(&entry, client.into());
         }
     }
-    for _ in 0..500 {
-        // The fill itself, and one download each.
-        if store.object(&key("image")).expect("stored").uses == 3 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{:?}", store.object(&key("image")));
+    // The fill itself, and one download each.
+    let uses = || store.object(&key("image")).expect("stored").uses;
+    until("each counts once", || uses() == 3).await;
 }
 
 #[tokio::test]

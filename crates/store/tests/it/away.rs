@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_store::{OpenError, Store};
 
-use crate::support::{body, config, get, key, open, put};
+use crate::support::{body, config, get, key, open, put, until};
 
 /// Allocated bytes below a folder.
 fn occupied(folder: &Path) -> u64 {
@@ -99,9 +99,8 @@ async fn bodies_that_another_caches_index_does_not_name_count_and_leave() {
         .sum();
     assert!(counted >= left, "{counted} of {left}, at first {bodies}");
     // Whatever is put there by now: all that has no name goes.
-    while folders.iter().any(|folder| folder.exists()) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let are_gone = || !folders.iter().any(|folder| folder.exists());
+    until("what has no name goes", are_gone).await;
     store.close().await;
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_store::{Config, Draw, Opening, Partial, Promise, Store};
 
-use crate::support::{begin, body, config, key, lead, meta, open, read_all};
+use crate::support::{begin, body, config, key, lead, meta, open, read_all, until};
 
 const MIB: u64 = 1 << 20;
 const LENGTH: usize = 5 * (1 << 20) + 123;
@@ -145,13 +145,8 @@ async fn what_has_come_is_written_down_though_nothing_more_comes() {
     fill.write(most).await.expect("written");
     // The origin stands still; the end of the process may come at any time.
     let is_record = |path: &PathBuf| path.extension().is_some_and(|end| end == "record");
-    for _ in 0..1000 {
-        if files(folder.path()).iter().any(is_record) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("nothing is written down");
+    let is_there = || files(folder.path()).iter().any(is_record);
+    until("it is written down", is_there).await;
 }
 
 #[tokio::test]
@@ -286,13 +281,7 @@ async fn forgetting_a_key_forgets_its_parts() {
     assert!(store.remove(&key("a")).await);
     assert!(store.partial(&key("a")).is_none());
     // A record that was being written when it left goes right after.
-    for _ in 0..500 {
-        if files(folder.path()).is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
+    until("it goes", || files(folder.path()).is_empty()).await;
 }
 
 /// Flips a bit in the file of the only object there is.

@@ -6,7 +6,9 @@ use std::path::Path;
 use bytes::Bytes;
 use larder_store::{Config, Fault, OpenError, Replacement, Store};
 
-use crate::support::{body, config, get, key, meta, open, patiently, put, read_all};
+use crate::support::{
+    body, config, get, key, meta, open, patiently, put, read_all, until, used_by,
+};
 
 #[tokio::test]
 async fn an_orderly_stop_keeps_objects_heads_counts_and_names_of_vary() {
@@ -129,12 +131,8 @@ async fn some_objects(folder: &Path) -> Vec<(String, Bytes)> {
 /// Opens the store once its index has been rebuilt, and counts what is found; all of it is right.
 async fn found(folder: &Path, objects: &[(String, Bytes)]) -> usize {
     let store = open(folder);
-    for _ in 0..500 {
-        if !folder.join("index.damaged").exists() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let is_read = || !folder.join("index.damaged").exists();
+    until("the index has been rebuilt", is_read).await;
     let mut found = 0;
     for (name, whole) in objects {
         if let Some(read) = get(&store, name).await {
@@ -267,7 +265,7 @@ async fn ranks_of_another_policy_do_not_keep_what_is_new_from_staying() {
         store.touch(&entry);
     }
     drop(entry);
-    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    used_by(&store, "new", 101).await;
     for round in 0..20 {
         let name = format!("once{round}");
         put(&store, &name, &body(&name, 1_000_000)).await;
@@ -325,13 +323,11 @@ async fn what_a_lost_index_does_not_name_counts_until_it_is_removed() {
         highest = highest.max(content_bytes(folder.path()));
     }
     assert!(highest <= cap, "{highest} of {cap}");
-    for _ in 0..500 {
+    let has_room = || {
         let lost = fs::metadata(folder.path().join("index.damaged")).is_err();
-        if lost && store.snapshot().used_bytes < cap {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+        lost && store.snapshot().used_bytes < cap
+    };
+    until("what has no name goes", has_room).await;
     put(&store, "later", &body("later", 1_000_000)).await;
     assert!(content_bytes(folder.path()) <= store.snapshot().used_bytes);
 }

@@ -5,7 +5,9 @@ use std::process::Command;
 
 use larder_store::{Admission, BeginError, Config, Store};
 
-use crate::support::{begin, body, config, get, key, open, patiently, put, read_all};
+use crate::support::{
+    begin, body, config, get, key, open, patiently, put, read_all, until, used_by,
+};
 
 const CAP: u64 = 24 << 20;
 
@@ -143,8 +145,7 @@ async fn what_is_used_more_often_stays_longer() {
         store.touch(&entry);
     }
     drop(entry);
-    // Queued deliveries are applied within 100 ms.
-    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    used_by(&store, "popular", 51).await;
     for round in 0..40 {
         put(
             &store,
@@ -265,13 +266,7 @@ async fn empty_folders_of_an_earlier_run_are_removed() {
         std::fs::create_dir_all(folder.path().join(path)).expect("made");
     }
     let store = small_store(folder.path());
-    for _ in 0..200 {
-        if folders(folder.path()) == (0, 0) {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert_eq!(folders(folder.path()), (0, 0));
+    until("they are gone", || folders(folder.path()) == (0, 0)).await;
     drop(store);
 }
 

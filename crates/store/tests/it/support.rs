@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -10,22 +10,44 @@ use larder_policy::key::CacheKey;
 use larder_policy::meta::{Fetched, Meta, UnixTime};
 use larder_store::{Config, Entry, Fill, Join, OpenError, ReadError, Reader, Slot, Store};
 
+/// Bound on what has to come: a busy machine may give a test no turn for many seconds.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
 /// A store with a cap that no test of something else meets.
 pub(crate) fn open(directory: &Path) -> Store {
     patiently(|| Store::open(config(directory)))
 }
 
 /// Opens a directory that should be free. A job of the store that was here before may still be
-/// ending, and a child that another test has just forked holds its lock until it runs: they have
-/// some seconds.
+/// ending, and a child that another test has just forked holds its lock until it runs.
 pub(crate) fn patiently(open: impl Fn() -> Result<Store, OpenError>) -> Store {
-    for _ in 0..250 {
+    let begun = Instant::now();
+    while begun.elapsed() < LONG {
         match open() {
             Err(OpenError::Held { .. }) => std::thread::sleep(Duration::from_millis(20)),
             opened => return opened.expect("the directory is free and writable"),
         }
     }
     panic!("the directory is not let go");
+}
+
+/// Waits until something holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < LONG, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until so many uses of an object are counted: deliveries queue up for a moment.
+pub(crate) async fn used_by(store: &Store, name: &str, times: u32) {
+    let counted = || {
+        store
+            .object(&key(name))
+            .is_some_and(|object| object.uses >= times)
+    };
+    until("its uses are counted", counted).await;
 }
 
 pub(crate) fn config(directory: &Path) -> Config {
@@ -116,13 +138,10 @@ pub(crate) async fn get(store: &Store, name: &str) -> Option<Vec<u8>> {
 
 /// Waits until no fill holds room: a write that was under way when its fill was dropped ends first.
 pub(crate) async fn all_released(store: &Store) {
-    for _ in 0..1_000 {
-        if store.snapshot().reserved_bytes == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("room is still reserved: {:?}", store.snapshot());
+    until("no room is reserved", || {
+        store.snapshot().reserved_bytes == 0
+    })
+    .await;
 }
 
 /// SplitMix64: what a printed seed repeats.
