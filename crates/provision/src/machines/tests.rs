@@ -1,6 +1,8 @@
 //! What is remembered of machines, and what is not.
 
-use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+use std::{fs, sync::Arc};
 
 use super::*;
 
@@ -206,8 +208,13 @@ fn no_line_is_lost_between_a_server_that_compacts_and_commands_that_append() {
     let server = Arc::new(Machines::keep(path.clone()).unwrap());
     let appending = Machines::open(path.clone()).unwrap();
     let command = std::thread::spawn(move || {
+        let begun = Instant::now();
         for number in 0..200 {
-            appending.booted(&numbered(number), "g", "p", true);
+            // While the other writes it gives up after a while, as a machine's request would.
+            while appending.state(&numbered(number)) != State::Installing {
+                assert!(begun.elapsed() < Duration::from_mins(5), "{number}");
+                appending.booted(&numbered(number), "g", "p", true);
+            }
         }
     });
     for _ in 0..15 {
