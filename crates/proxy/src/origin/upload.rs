@@ -152,10 +152,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_moves_is_waited_for_and_what_stands_still_is_not() {
-        let limit = Duration::from_millis(1500);
+        let limit = Duration::from_millis(3000);
         let moved = Moved::new();
         let uploading = async {
-            for _ in 0..20 {
+            for _ in 0..40 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 moved.now();
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Origin, Rig, Step, answer, pattern, raw};
+use crate::support::{LONG, Origin, Rig, Step, answer, pattern, raw};
 
 const PATH: &str = "/p/a-1.0-1.x86_64.rpm";
 
@@ -51,11 +51,11 @@ async fn a_stalled_body_is_cut() {
     let origin = Origin::start(|_, _| {
         vec![
             Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345".to_vec()),
-            Step::Pause(Duration::from_secs(30)),
+            Step::Pause(2 * LONG),
         ]
     })
     .await;
-    let rig = Rig::forward();
+    let rig = Rig::hasty();
     let got = rig.get(&origin.url(PATH), "").await;
     assert!(!got.whole);
 }
@@ -88,7 +88,7 @@ async fn what_is_no_answer_becomes_a_readable_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn origins_that_are_not_there_have_their_own_status() {
-    let rig = Rig::forward();
+    let rig = Rig::hasty();
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
@@ -98,7 +98,7 @@ async fn origins_that_are_not_there_have_their_own_status() {
         rig.get("http://does-not-exist.invalid/a", "").await.status,
         502
     );
-    let silent = Origin::start(|_, _| vec![Step::Pause(Duration::from_secs(30))]).await;
+    let silent = Origin::start(|_, _| vec![Step::Pause(2 * LONG)]).await;
     assert_eq!(rig.get(&silent.url("/a"), "").await.status, 504);
 }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::support::{Answer, Origin, Rig, Step, pattern};
+use crate::support::{Answer, LONG, Origin, Rig, Step, pattern};
 
 const PATH: &str = "/p/big-1.0-1.x86_64.rpm";
 
@@ -34,7 +34,7 @@ async fn begin(rig: &Rig, url: &str, lines: &str) -> (TcpStream, Vec<u8>) {
     let text = format!("GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n");
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut seen = vec![0; 2000];
-    let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut seen)).await;
+    let read = tokio::time::timeout(LONG, stream.read(&mut seen)).await;
     seen.truncate(
         read.expect("first bytes come before the origin has finished")
             .unwrap(),

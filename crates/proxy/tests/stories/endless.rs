@@ -1,17 +1,17 @@
 //! Bodies of unknown length that grow too large to be kept.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use larder_policy::target::Mode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
-use crate::support::{Answer, Origin, Rig, Step, open_policy, pattern};
+use crate::support::{Answer, Origin, Rig, Step, open_policy, pattern, until};
 
 const MIB: usize = 1 << 20;
 /// How large an object may be here.
 const MOST: usize = 2 * MIB;
-const SHORT: Duration = Duration::from_millis(25);
 const PATH: &str = "/p/a-1.0-1.x86_64.rpm";
 
 fn chunk(bytes: &[u8]) -> Step {
@@ -19,23 +19,21 @@ fn chunk(bytes: &[u8]) -> Step {
     Step::Send([head.as_bytes(), bytes, b"\r\n"].concat())
 }
 
-/// Sends twice what may be kept, then a hundred bytes with pauses between them, then the end.
-async fn growing(pause: Duration) -> (Origin, Vec<u8>) {
-    let all = pattern(2 * MOST + 100);
-    let body = all.clone();
+/// Sends so much, and up to twice what may be kept and a hundred bytes when it is told.
+async fn growing(at_first: usize) -> (Origin, Vec<u8>, Arc<Notify>) {
+    let (all, go) = (pattern(2 * MOST + 100), Arc::new(Notify::new()));
+    let (body, told) = (all.clone(), Arc::clone(&go));
     let origin = Origin::start(move |_, _| {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         let mut steps = vec![Step::Send(head.into())];
-        steps.extend(body[..2 * MOST].chunks(100_000).map(chunk));
-        for byte in &body[2 * MOST..] {
-            steps.push(Step::Pause(pause));
-            steps.push(chunk(&[*byte]));
-        }
+        steps.extend(body[..at_first].chunks(100_000).map(chunk));
+        steps.push(Step::Wait(Arc::clone(&told)));
+        steps.extend(body[at_first..].chunks(100_000).map(chunk));
         steps.push(Step::Send(b"0\r\n\r\n".to_vec()));
         steps
     })
     .await;
-    (origin, all)
+    (origin, all, go)
 }
 
 fn rig() -> Rig {
@@ -54,24 +52,22 @@ async fn reading(rig: &Rig, url: &str, bytes: usize) -> (TcpStream, Vec<u8>) {
     (stream, read)
 }
 
-/// True as soon as no fill is under way any more, if that is within half the time of the pauses.
-async fn is_left(rig: &Rig, pause: Duration) -> bool {
-    for _ in 0..50 {
+/// Waits until no fill is under way any more.
+async fn left(rig: &Rig, what: &str) {
+    let is_left = || {
         let now = rig.store.snapshot();
-        if now.fills > 0 && now.fills_active == 0 && now.reserved_bytes == 0 {
-            return true;
-        }
-        tokio::time::sleep(pause).await;
-    }
-    false
+        now.fills > 0 && now.fills_active == 0 && now.reserved_bytes == 0
+    };
+    until(what, is_left).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_grows_too_large_passes_through() {
-    let (origin, all) = growing(SHORT).await;
+    let (origin, all, go) = growing(2 * MOST).await;
     let (rig, url) = (rig(), origin.url(PATH));
     let (mut stream, mut got) = reading(&rig, &url, 2 * MOST).await;
-    assert!(is_left(&rig, SHORT).await, "it is kept still");
+    left(&rig, "it is kept still").await;
+    go.notify_one();
     stream.read_to_end(&mut got).await.unwrap();
     let got = Answer::parse(&got, true, false);
     assert!(
@@ -86,23 +82,25 @@ async fn what_grows_too_large_passes_through() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_grows_too_large_for_nobody_is_left() {
-    let pause = 4 * SHORT;
-    let (origin, _) = growing(pause).await;
+    let (origin, _, _go) = growing(2 * MOST).await;
     let rig = rig();
     drop(reading(&rig, &origin.url(PATH), 1000).await);
-    assert!(is_left(&rig, pause).await, "it is drawn for nobody");
+    left(&rig, "it is drawn for nobody").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_along_with_what_grows_too_large_is_cut() {
-    let (origin, all) = growing(SHORT).await;
+    let (origin, all, go) = growing(MOST / 2).await;
     let (rig, url) = (rig(), origin.url(PATH));
     let (mut first, mut got) = reading(&rig, &url, 1000).await;
-    let second = rig.get(&url, "").await;
-    // Too late for the first fetch it would have one of its own.
-    assert!(second.body == all[..second.body.len()]);
-    assert_eq!(second.whole, second.body.len() == all.len());
-    first.read_to_end(&mut got).await.unwrap();
-    let got = Answer::parse(&got, true, false);
+    let (mut second, mut along) = reading(&rig, &url, 1000).await;
+    go.notify_one();
+    let (ended, cut) = tokio::join!(first.read_to_end(&mut got), second.read_to_end(&mut along));
+    let (got, along) = (
+        Answer::parse(&got, ended.is_ok(), false),
+        Answer::parse(&along, cut.is_ok(), false),
+    );
     assert!(got.whole && got.body == all);
+    assert!(!along.whole && along.body == all[..along.body.len()]);
+    assert_eq!(origin.requests(), 1);
 }

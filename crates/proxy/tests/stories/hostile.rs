@@ -2,12 +2,10 @@
 //! reaches. Each gets the status expected or the end of its connection, the origin never sees more
 //! requests than were made, and the proxy serves the next client.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Answer, Origin, Rig, answer};
+use crate::support::{Answer, LONG, Origin, Rig, answer};
 
 mod cases;
 
@@ -49,10 +47,10 @@ async fn seen_by(rig: &Rig, origin: &Origin, bytes: &[u8], is_ended: bool) -> Se
             }
         }
     };
-    let read = tokio::time::timeout(Duration::from_secs(5), reading).await;
+    let read = tokio::time::timeout(LONG, reading).await;
     assert!(
         read.is_ok(),
-        "no end within five seconds: {}",
+        "no end within a minute: {}",
         String::from_utf8_lossy(&got)
     );
     let text = String::from_utf8_lossy(&got);

@@ -139,13 +139,8 @@ impl Mirror {
 
     /// Waits until all that was announced has been sent.
     pub(crate) async fn settled(&self) {
-        for _ in 0..500 {
-            if self.sent().iter().all(|sent| sent.complete) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("an answer stands still: {:?}", self.sent());
+        let all_sent = || self.sent().iter().all(|sent| sent.complete);
+        crate::support::until("an answer stands still", all_sent).await;
     }
 
     pub(crate) fn heads(&self) -> Vec<String> {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::mirror::{Mirror, Sent, Version};
-use crate::support::{Answer, Rig, pooled};
+use crate::support::{Answer, LONG, Rig, pooled};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -27,7 +27,7 @@ const OVERLAP: usize = COMPARED + IN_FLIGHT;
 /// By so much mirrors are compared.
 const COMPARED: usize = 64 * KIB;
 /// What lies in sockets and buffers.
-const IN_FLIGHT: usize = 512 * KIB;
+pub(crate) const IN_FLIGHT: usize = 512 * KIB;
 
 /// SplitMix64.
 #[derive(Clone, Debug)]
@@ -115,9 +115,8 @@ impl Request {
             return Answer::read(stream, self.method == "HEAD").await;
         };
         let (mut bytes, mut piece) = (Vec::new(), vec![0; 16 * KIB]);
-        let limit = Duration::from_secs(20);
         while bytes.len() < most {
-            let read = tokio::time::timeout(limit, stream.read(&mut piece)).await;
+            let read = tokio::time::timeout(2 * LONG, stream.read(&mut piece)).await;
             match read.expect("the proxy answers in time") {
                 Ok(0) | Err(_) => break,
                 Ok(read) => bytes.extend_from_slice(&piece[..read]),
@@ -410,7 +409,7 @@ async fn any_mix_of_clients_breaks_and_changes_gets_one_version_and_draws_it_onc
             joined(&running.join_next().await.expect("six are running"));
         }
         running.spawn(async move {
-            let limit = Duration::from_mins(2);
+            let limit = Duration::from_mins(10);
             let ran = tokio::spawn(tokio::time::timeout(limit, sequence(number))).await;
             (number, ran.is_ok_and(|ended| ended.is_ok()))
         });

@@ -6,8 +6,9 @@ use std::time::Duration;
 use larder_policy::class::Class;
 use larder_policy::target::Mode;
 
-use crate::mirror::{Mirror, PIECE, Version, field};
-use crate::support::{Answer, Rig, open_policy, pooled};
+use crate::mirror::{Mirror, Version, field};
+use crate::mixes::IN_FLIGHT;
+use crate::support::{Answer, Rig, open_policy, pooled, until};
 
 const MIB: usize = 1 << 20;
 const LENGTH: usize = 4 * MIB + 1234;
@@ -41,16 +42,6 @@ fn ranges(mirror: &Mirror) -> Vec<String> {
     let heads = mirror.heads();
     let range = |head: &String| field(head, "range").unwrap_or_default().to_owned();
     heads.iter().map(range).collect()
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..500 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +137,7 @@ async fn clients_that_want_one_block_draw_it_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_far_range_of_a_slow_fill_is_quick_and_no_block_is_drawn_twice() {
     let (whole, mirror) = (body(1), Mirror::start(version(1)));
-    mirror.plan(|plan| plan.pace = Duration::from_millis(15));
+    mirror.plan(|plan| plan.pace = Duration::from_millis(40));
     let rig = Arc::new(Rig::forward());
     let filling = {
         let (rig, url) = (Arc::clone(&rig), mirror.url(PATH));
@@ -165,7 +156,7 @@ async fn a_far_range_of_a_slow_fill_is_quick_and_no_block_is_drawn_twice() {
     // What was on its way when the fill was overtaken.
     let cut = mirror.sent().iter().filter(|sent| !sent.complete).count();
     assert!(
-        cut <= 1 && mirror.bytes() <= LENGTH + 8 * PIECE,
+        cut <= 1 && mirror.bytes() <= LENGTH + IN_FLIGHT,
         "{:?}",
         mirror.sent()
     );

@@ -1,9 +1,13 @@
 //! What may be shared, and what is for one client alone.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use larder_policy::store_id::{Pattern, StoreIdRule, StoreIds};
 use larder_policy::target::Mode;
+use tokio::sync::Notify;
 
-use crate::support::{Origin, Rig, Step, answer, open_policy, raw};
+use crate::support::{LONG, Origin, Rig, Step, answer, open_policy, raw};
 
 const PATH: &str = "/p/a-1.0-1.x86_64.rpm";
 
@@ -160,33 +164,35 @@ async fn that_one_mirror_lacks_a_file_is_remembered_for_that_mirror_alone() {
     assert_eq!(a.requests(), 1);
     assert_eq!(rig.get(&b.url(PATH), "").await.body, b"good");
     // And once it is held, nobody lacks it.
-    for _ in 0..100 {
-        if rig.get(&a.url(PATH), "").await.body == b"good" {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    let begun = Instant::now();
+    while rig.get(&a.url(PATH), "").await.body != b"good" {
+        assert!(begun.elapsed() < LONG, "it is still said to be missing");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("what is held is still said to be missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_herd_that_asks_for_what_is_not_there_asks_once_for_each_mirror() {
-    let none = || {
+    let go = Arc::new(Notify::new());
+    let told = Arc::clone(&go);
+    let none = move || {
         vec![
-            Step::Pause(std::time::Duration::from_millis(200)),
+            Step::Wait(Arc::clone(&told)),
             Step::Send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno".to_vec()),
         ]
     };
     let a = Origin::start(move |_, _| none()).await;
     let b = Origin::start(|_, _| answer("", b"good")).await;
-    let rig = std::sync::Arc::new(mapped());
+    let rig = Arc::new(mapped());
     let ask = |url: String| {
-        let rig = std::sync::Arc::clone(&rig);
+        let rig = Arc::clone(&rig);
         tokio::spawn(async move { rig.get(&url, "").await })
     };
     let lacking: Vec<_> = (0..6).map(|_| ask(a.url(PATH))).collect();
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    rig.followed_by(5).await;
     let other = ask(b.url(PATH));
+    rig.followed_by(6).await;
+    go.notify_one();
     for one in lacking {
         let got = one.await.unwrap();
         assert!(got.status == 404 || got.body == b"good");

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder_policy::access::{AccessList, Condition, Matcher, Rule};
 use larder_policy::class::Class;
@@ -19,6 +19,18 @@ use larder_store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+
+/// Bound on what has to come: a busy machine may give a test no turn for many seconds.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Waits until something holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < LONG, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
 /// What a scripted origin does with one request.
 #[derive(Clone, Debug)]
@@ -213,16 +225,32 @@ impl Rig {
         limits: Limits,
     ) -> Self {
         let upstream = Upstream {
-            first_byte_timeout: Duration::from_secs(2),
+            connect_timeout: LONG,
+            first_byte_timeout: LONG,
+            stall_timeout: LONG,
+            patience: LONG,
             ..Upstream::default()
         };
         Self::with(folder, policy, (mode, limits), upstream)
+    }
+
+    /// Which waits no longer for an origin than a test of silence can last.
+    pub(crate) fn hasty() -> Self {
+        let upstream = Upstream {
+            first_byte_timeout: Duration::from_secs(2),
+            stall_timeout: Duration::from_secs(1),
+            ..Upstream::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let usual = (Mode::Forward, Limits::default());
+        Self::with(folder, open_policy(), usual, upstream)
     }
 
     /// With less patience for its mirrors than the usual one.
     pub(crate) fn impatient(policy: Policy, mode: Mode, patience: Duration) -> Self {
         let upstream = Upstream {
             patience,
+            stall_timeout: Duration::from_secs(1),
             ..Upstream::default()
         };
         let folder = tempfile::tempdir().unwrap();
@@ -245,11 +273,7 @@ impl Rig {
                 tls: None,
             }],
             name: "larder.test".into(),
-            upstream: Upstream {
-                connect_timeout: Duration::from_secs(2),
-                stall_timeout: Duration::from_secs(1),
-                ..upstream
-            },
+            upstream,
             limits,
             policy: Arc::new(policy),
         };
@@ -289,7 +313,8 @@ impl Rig {
         } = self;
         let directory = folder.path().to_owned();
         drop((store, handle));
-        for _ in 0..500 {
+        let begun = Instant::now();
+        while begun.elapsed() < LONG {
             // Tasks that outlive their clients hold the store for a little longer.
             match Store::open(larder_store::Config::new(&directory)) {
                 Ok(free) => {
@@ -327,17 +352,15 @@ impl Rig {
 
     /// The records so far, once there are at least `count`.
     pub(crate) async fn records(&self, count: usize) -> Vec<Record> {
-        for _ in 0..200 {
-            let records = self.kept.0.lock().unwrap().clone();
-            if records.len() >= count {
-                return records;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!(
-            "fewer than {count} records: {:?}",
-            self.kept.0.lock().unwrap()
-        );
+        let kept = || self.kept.0.lock().unwrap().clone();
+        until(&format!("{count} records"), || kept().len() >= count).await;
+        kept()
+    }
+
+    /// Waits until so many requests have joined what another one began.
+    pub(crate) async fn followed_by(&self, count: u64) {
+        let following = || self.store.snapshot().followers >= count;
+        until(&format!("{count} follow"), following).await;
     }
 }
 
@@ -354,8 +377,8 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) async fn read(mut stream: TcpStream, head_only: bool) -> Self {
         let mut bytes = Vec::new();
-        let limit = Duration::from_secs(20);
-        let ended = tokio::time::timeout(limit, stream.read_to_end(&mut bytes)).await;
+        // Longer than an origin is waited for.
+        let ended = tokio::time::timeout(2 * LONG, stream.read_to_end(&mut bytes)).await;
         let clean = ended.expect("the proxy answers in time").is_ok();
         Self::parse(&bytes, clean, head_only)
     }

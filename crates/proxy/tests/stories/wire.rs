@@ -1,5 +1,6 @@
 //! Lines, versions and streams: what a client or an origin does below the meaning of its messages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,9 @@ use larder_policy::url::Authority;
 use larder_proxy::config::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
-use crate::support::{Answer, Origin, Rig, Step, answer, open_policy, raw};
+use crate::support::{Answer, LONG, Origin, Rig, Step, answer, open_policy, raw};
 
 const PATH: &str = "/p/a-1.0-1.x86_64.rpm";
 
@@ -165,10 +167,11 @@ async fn the_first_byte_of_a_preface_holds_no_connection() {
             stream.shutdown().await.unwrap();
         }
         let mut byte = [0];
-        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut byte)).await;
+        let ended = tokio::time::timeout(LONG, stream.read(&mut byte)).await;
         assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
     }
     // One that goes on in pieces is understood.
+    let rig = accelerator(&origin, Limits::default());
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
     for piece in [
         "P",
@@ -189,7 +192,8 @@ async fn an_http_2_stream_that_takes_nothing_ends_whatever_else_is_sent() {
     let body = vec![7u8; 1 << 20];
     let origin = Origin::start(move |_, _| answer("", &body)).await;
     let limits = Limits {
-        idle: Duration::from_millis(300),
+        // The handshake is within it too.
+        idle: Duration::from_secs(3),
         ..Limits::default()
     };
     let rig = accelerator(&origin, limits);
@@ -210,7 +214,7 @@ async fn an_http_2_stream_that_takes_nothing_ends_whatever_else_is_sent() {
         .unwrap();
     let held = sender.send_request(request).await.unwrap();
     assert_eq!(held.status(), 200);
-    let ended = tokio::time::timeout(Duration::from_secs(10), connection).await;
+    let ended = tokio::time::timeout(LONG, connection).await;
     assert!(ended.is_ok(), "it is held for ever");
     assert!(held.into_body().collect().await.is_err());
     // RFC 9113 §8.2.3
@@ -218,39 +222,49 @@ async fn an_http_2_stream_that_takes_nothing_ends_whatever_else_is_sent() {
     assert!(head.contains("\r\ncookie: a=1; b=2\r\n"), "{head}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_follows_a_fill_is_told_its_age() {
-    // RFC 9111 §5.1
-    let origin = Origin::start(|_, _| {
+/// An origin that sends the first half of four bytes, and the second one when it is told.
+async fn halved(fields: &'static str) -> (Origin, Arc<Notify>) {
+    let go = Arc::new(Notify::new());
+    let told = Arc::clone(&go);
+    let origin = Origin::start(move |_, _| {
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 4\r\n\r\nab");
         vec![
-            Step::Send(b"HTTP/1.1 200 OK\r\nAge: 40\r\nContent-Length: 4\r\n\r\nab".to_vec()),
-            Step::Pause(Duration::from_millis(500)),
+            Step::Send(head.into_bytes()),
+            Step::Wait(Arc::clone(&told)),
             Step::Send(b"cd".to_vec()),
         ]
     })
     .await;
+    (origin, go)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_fill_is_told_its_age() {
+    // RFC 9111 §5.1
+    let (origin, go) = halved("Age: 40\r\n").await;
     let rig = Rig::forward();
     let url = origin.url(PATH);
-    let (one, other) = tokio::join!(rig.get(&url, ""), rig.get(&url, ""));
+    let both = async {
+        rig.followed_by(1).await;
+        go.notify_one();
+    };
+    let (one, other, ()) = tokio::join!(rig.get(&url, ""), rig.get(&url, ""), both);
     assert_eq!(origin.requests(), 1);
     for got in [one, other] {
         let age: u64 = got.field("age").unwrap().parse().unwrap();
         assert!(
-            (40..60).contains(&age) && got.body == b"abcd",
+            (40..600).contains(&age) && got.body == b"abcd",
             "{}",
             got.head
         );
     }
-    let plain = Origin::start(|_, _| {
-        vec![
-            Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na".to_vec()),
-            Step::Pause(Duration::from_millis(300)),
-            Step::Send(b"b".to_vec()),
-        ]
-    })
-    .await;
+    let (plain, go) = halved("").await;
     let url = plain.url(PATH);
-    let (one, other) = tokio::join!(rig.get(&url, ""), rig.get(&url, ""));
+    let both = async {
+        rig.followed_by(2).await;
+        go.notify_one();
+    };
+    let (one, other, ()) = tokio::join!(rig.get(&url, ""), rig.get(&url, ""), both);
     let ages = [one, other].map(|got| got.field("age").is_some());
     assert_eq!(ages.iter().filter(|has| **has).count(), 1);
 }
