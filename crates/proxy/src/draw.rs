@@ -253,7 +253,7 @@ pub(crate) fn renew(asked: &Asked, partial: &Partial, arrived: &Arrived) {
 pub(crate) async fn copy(file: File<'_>, mut draw: Draw, part: Part) -> Result<(), Ended> {
     let url = file.asked.url.as_str();
     let (start, _) = draw.span();
-    let mut supply = Supply::of_part(file, part, start);
+    let mut supply = Supply::of_part(file, part, start, draw.end());
     let ended = loop {
         let (at, end) = draw.span();
         if at >= end {
@@ -267,6 +267,7 @@ pub(crate) async fn copy(file: File<'_>, mut draw: Draw, part: Part) -> Result<(
                 }
             }
             Ok(None) => break Ok(true),
+            Err(_) if supply.position() >= draw.span().1 => break Ok(false),
             Err(error) => {
                 tracing::warn!(url, at, %error, "the run is given up");
                 if at == start {

@@ -362,12 +362,13 @@ async fn fill_from(
 ) {
     let url = asked.url.as_str();
     let most = arrived.length().unwrap_or_else(|| longest(asked));
-    let mut supply = Supply::new(asked, arrived, fill.tail());
+    let mut supply = Supply::new(asked, arrived, &fill);
     loop {
         let received = supply.position();
         let data = match supply.next().await {
             Ok(Some(data)) => data,
             Ok(None) => break,
+            Err(_) if fill.is_overtaken() => return leave_rest(asked, fill).await,
             Err(error) => {
                 dropped::say(url, received, "origin", &error);
                 written(&fill.tail(), received).await;
@@ -388,12 +389,8 @@ async fn fill_from(
             }
         }
         if fill.is_overtaken() {
-            // Others draw what comes next: the rest is what they leave.
             drop(supply);
-            if let Some((partial, promise)) = fill.into_partial().await {
-                draw::rest(asked.clone(), partial, promise, None).await;
-            }
-            return;
+            return leave_rest(asked, fill).await;
         }
     }
     let received = supply.position();
@@ -404,6 +401,13 @@ async fn fill_from(
             tracing::debug!(url, received, "stored");
         }
         Err(error) => dropped::of_store(url, received, &error),
+    }
+}
+
+/// Others draw what comes next: the rest is what they leave.
+async fn leave_rest(asked: &Asked, fill: Fill) {
+    if let Some((partial, promise)) = fill.into_partial().await {
+        draw::rest(asked.clone(), partial, promise, None).await;
     }
 }
 

@@ -214,24 +214,31 @@ fn told(asked: &Asked, tail: &Tail, source: Source) -> Reply {
     reply.from(source.hierarchy, source.mirror)
 }
 
-/// What another was told who asked while this client waited to.
-fn told_meanwhile(
+/// What another client's question, asked while this one waited to ask, means for this one.
+enum Meanwhile {
+    /// Nobody has asked.
+    Unknown,
+    /// It is good, or may be used all the same.
+    Usable,
+    /// Something else.
+    Led(Led),
+}
+
+fn meanwhile(
     asked: &Asked,
     partial: &Partial,
     judged: Judgement,
     confirmed_at: Option<Instant>,
-) -> Option<Option<Led>> {
-    if confirmed_at.is_some_and(|at| at > asked.came) {
-        return Some(partial.is_discarded().then_some(Led::Again));
-    }
+) -> Meanwhile {
+    let is_confirmed = confirmed_at.is_some_and(|at| at > asked.came);
     match partial.failed_since(asked.came, &asked.host()) {
+        _ if partial.is_discarded() => Meanwhile::Led(Led::Again),
+        _ if is_confirmed => Meanwhile::Usable,
         // What it said is not known here, and is for each that asks.
-        Some(draw::ANSWERED) => Some(Some(Led::Alone(Pass::NotShared))),
-        Some(status) => {
-            let is_used = asked.on_error(judged, None) == OnError::ServeStale;
-            Some((!is_used).then_some(Led::FailedForAll(status)))
-        }
-        None => partial.is_discarded().then_some(Some(Led::Again)),
+        Some(draw::ANSWERED) => Meanwhile::Led(Led::Alone(Pass::NotShared)),
+        Some(_) if asked.on_error(judged, None) == OnError::ServeStale => Meanwhile::Usable,
+        Some(status) => Meanwhile::Led(Led::FailedForAll(status)),
+        None => Meanwhile::Unknown,
     }
 }
 
@@ -240,8 +247,10 @@ fn told_meanwhile(
 async fn confirm(asked: &Asked, partial: &Partial, judged: Judgement) -> Option<Led> {
     // One asks for all who came before it has its answer.
     let mut confirmed_at = partial.confirmed().lock().await;
-    if let Some(told) = told_meanwhile(asked, partial, judged, *confirmed_at) {
-        return told;
+    match meanwhile(asked, partial, judged, *confirmed_at) {
+        Meanwhile::Unknown => {}
+        Meanwhile::Usable => return None,
+        Meanwhile::Led(led) => return Some(led),
     }
     let meta = partial.meta();
     let outgoing = |at: &Asked| {

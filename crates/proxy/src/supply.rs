@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use larder_store::Tail;
+use larder_store::{Fill, RunEnd, Tail};
 
 use crate::asked::Asked;
 use crate::origin::Arrived;
@@ -47,6 +47,8 @@ pub(crate) struct Supply<'a> {
     total: Option<u64>,
     /// Where the part ends, if it is one.
     end: Option<u64>,
+    /// Where others begin to draw.
+    run: Option<RunEnd>,
     /// The next byte of the file.
     at: u64,
     /// What was compared and goes beyond what is there.
@@ -72,18 +74,19 @@ enum Piece {
 }
 
 impl<'a> Supply<'a> {
-    /// The body of `arrived`, which `tail` publishes.
-    pub(crate) fn new(asked: &'a Asked, arrived: Arrived, tail: Tail) -> Self {
+    /// The body of `arrived`, which `fill` takes.
+    pub(crate) fn new(asked: &'a Asked, arrived: Arrived, fill: &Fill) -> Self {
         Self {
             asked,
             origin: arrived.to.label(),
             total: arrived.length(),
             end: None,
+            run: fill.run_end(),
             patience: arrived.patience.or_some_more(),
             wanted_at: Instant::now(),
             has_begun: false,
             arrived,
-            tail,
+            tail: fill.tail(),
             at: 0,
             ahead: None,
             resumed_at: 0,
@@ -93,12 +96,13 @@ impl<'a> Supply<'a> {
     }
 
     /// The bytes of a part from `at` on.
-    pub(crate) fn of_part(file: File<'a>, part: Part, at: u64) -> Self {
+    pub(crate) fn of_part(file: File<'a>, part: Part, at: u64, run: RunEnd) -> Self {
         Self {
             asked: file.asked,
             origin: file.origin.to_owned(),
             total: Some(part.span.length),
             end: Some(part.span.end),
+            run: Some(run),
             patience: part.arrived.patience.or_some_more(),
             wanted_at: Instant::now(),
             has_begun: false,
@@ -218,6 +222,13 @@ impl<'a> Supply<'a> {
         }
     }
 
+    /// Where the bytes end that nobody else draws, if that is before the end of the file.
+    fn end_now(&self) -> Option<u64> {
+        let run = self.run.as_ref().map(RunEnd::get);
+        let run = run.filter(|end| Some(*end) != self.total);
+        self.end.into_iter().chain(run).min()
+    }
+
     /// Finds an origin that has the rest, the same one first.
     async fn go_on(&mut self) -> bool {
         if self.at == self.resumed_at && self.barren > 0 {
@@ -227,7 +238,9 @@ impl<'a> Supply<'a> {
         }
         self.resumed_at = self.at;
         self.barren += 1;
-        if self.barren > BARREN_MAX || self.patience.is_over() {
+        let end = self.end_now();
+        let is_left = end.is_none_or(|end| self.at < end);
+        if self.barren > BARREN_MAX || self.patience.is_over() || !is_left {
             return false;
         }
         let file = File {
@@ -237,13 +250,13 @@ impl<'a> Supply<'a> {
             origin: &self.origin,
         };
         // As if one more were left: the bytes themselves take a share too.
-        let Answer::Part(part) = file.ask((self.at, self.end), self.patience, 1).await else {
+        let Answer::Part(part) = file.ask((self.at, end), self.patience, 1).await else {
             return false;
         };
         let url = self.asked.url.as_str();
         tracing::info!(url, at = self.at, "the transfer goes on");
         self.total = Some(part.span.length);
-        self.end = self.end.map(|_| part.span.end);
+        self.end = end.map(|_| part.span.end);
         self.since = (Instant::now(), self.at);
         self.ahead = part.ahead;
         self.arrived = part.arrived;

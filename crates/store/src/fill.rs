@@ -22,7 +22,7 @@ use crate::core::Core;
 use crate::entry::Entry;
 use crate::error::{BeginError, FillError};
 use crate::line::Leave;
-use crate::partial::{Claim, Noting, Partial, Promise};
+use crate::partial::{Claim, Noting, Partial, Promise, RunEnd};
 use crate::pump::Pump;
 use crate::room::{BLOCK, Reservation, blocks_of};
 use crate::running::{Running, Tail};
@@ -186,6 +186,11 @@ impl Fill {
             let (at, end) = run.claim.span();
             at >= end && Some(end) != self.length
         })
+    }
+
+    /// Where it ends, if it is a run of an object that others draw too.
+    pub fn run_end(&self) -> Option<RunEnd> {
+        self.run.as_ref().map(|run| RunEnd::of(&run.claim))
     }
 
     /// What came is no good: nothing of it is kept.

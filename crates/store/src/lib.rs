@@ -81,7 +81,7 @@ pub use disk::{Disk, Unsynced};
 pub use entry::Entry;
 pub use error::{BeginError, FillError, OpenError, ReadError};
 pub use fill::Fill;
-pub use partial::{Draw, Opening, Partial, PartialAudit, PartialObject, Promise};
+pub use partial::{Draw, Opening, Partial, PartialAudit, PartialObject, Promise, RunEnd};
 pub use patience::is_of_too_many_files;
 pub use reader::Reader;
 pub use running::Tail;

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod bounded;
 mod broken;
 mod collapse;
 mod directives;

@@ -22,6 +22,27 @@ pub struct Draw {
     _noting: Noting,
 }
 
+/// Where a run ends as things stand, for who asks for the rest of it.
+#[derive(Clone, Debug)]
+pub struct RunEnd {
+    partial: Partial,
+    number: u64,
+}
+
+impl RunEnd {
+    pub(crate) fn of(claim: &Claim) -> Self {
+        Self {
+            partial: claim.partial.clone(),
+            number: claim.number,
+        }
+    }
+
+    /// The end (exclusive), which others bring forward; 0 once the run is over.
+    pub fn get(&self) -> u64 {
+        lock(&self.partial.inner.claims).span(self.number).1
+    }
+}
+
 impl Draw {
     pub(crate) fn new(claim: Claim, start: u64) -> Self {
         let inner = &claim.partial.inner;
@@ -46,6 +67,11 @@ impl Draw {
     /// forward.
     pub fn span(&self) -> (u64, u64) {
         self.claim.span()
+    }
+
+    /// Where the run ends, to be looked up later.
+    pub fn end(&self) -> RunEnd {
+        RunEnd::of(&self.claim)
     }
 
     /// Nothing of the run has come, and it is given up: those who wait for it hear so, see

@@ -37,8 +37,8 @@ use crate::settle::{Whole, Wish, settle};
 
 pub use admin::{PartialAudit, PartialObject};
 use claims::{BLOCK, Claimed, Claims};
-pub use draw::Draw;
 pub(crate) use draw::Noting;
+pub use draw::{Draw, RunEnd};
 pub(crate) use shelf::Shelf;
 
 /// Who waits for an origin to send what others have asked for looks again after so long.

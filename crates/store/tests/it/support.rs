@@ -11,7 +11,7 @@ use larder_policy::meta::{Fetched, Meta, UnixTime};
 use larder_store::{Config, Entry, Fill, Join, OpenError, ReadError, Reader, Slot, Store};
 
 /// Bound on what has to come: a busy machine may give a test no turn for many seconds.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 /// A store with a cap that no test of something else meets.
 pub(crate) fn open(directory: &Path) -> Store {
