@@ -23,7 +23,7 @@ const OACK: u8 = 6;
 /// A lost datagram, of which loopback has few, is asked for again after this.
 const AGAIN: Duration = Duration::from_secs(2);
 /// A busy machine may give a test no turn for many seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A cache that counts.
 #[derive(Debug, Default)]

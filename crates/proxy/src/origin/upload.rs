@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_moves_is_waited_for_and_what_stands_still_is_not() {
-        let limit = Duration::from_millis(3000);
+        let limit = Duration::from_secs(3);
         let moved = Moved::new();
         let uploading = async {
             for _ in 0..40 {
