@@ -90,13 +90,12 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     .contains(name)
 }
 
+/// Those that Connection names; what is no name hides no other.
 fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .filter_map(|word| HeaderName::from_bytes(word.trim().as_bytes()).ok())
+    let lines = headers.get_all(CONNECTION).iter();
+    lines
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|word| HeaderName::from_bytes(word.trim_ascii()).ok())
         .collect()
 }
 
@@ -241,6 +240,18 @@ mod tests {
         let mut left: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "host", "x-two"]);
+    }
+
+    #[test]
+    fn a_word_of_connection_that_is_no_name_hides_no_other() {
+        let mut map = headers(&[("x-one", "1"), ("x-two", "2")]);
+        let words = HeaderValue::from_bytes(b"\xe4, x-one").unwrap();
+        map.insert(CONNECTION, words);
+        remove_hop_by_hop(&mut map);
+        assert_eq!(
+            map.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+            ["x-two"]
+        );
     }
 
     #[test]
