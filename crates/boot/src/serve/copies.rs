@@ -115,12 +115,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_shared_for_a_second() {
-        let copies = Copies::default();
-        let failing = async { Err(io::Error::other("answered 404")) };
-        assert!(copies.get("u", failing).await.is_err());
-        assert_eq!(body(&copies, "new").await.unwrap_err(), "answered 404");
-        copies.forget_old(Instant::now() + FAILURE_FOR);
-        assert_eq!(body(&copies, "new").await.unwrap(), "new");
+        // On a busy machine that second may be over before it is looked at.
+        for _ in 0..20 {
+            let copies = Copies::default();
+            let failing = async { Err(io::Error::other("answered 404")) };
+            assert!(copies.get("u", failing).await.is_err());
+            let Err(told) = body(&copies, "new").await else {
+                continue;
+            };
+            assert_eq!(told, "answered 404");
+            copies.forget_old(Instant::now() + FAILURE_FOR);
+            assert_eq!(body(&copies, "new").await.unwrap(), "new");
+            return;
+        }
+        panic!("a failure is not shared");
     }
 
     #[tokio::test]
