@@ -1,12 +1,14 @@
 """What is held serves on when the mirrors are gone."""
 
+import os
 import re
 
 from harness import rpms
 from harness.story import check, equal, story
 
-# So long a client waits at most while mirrors are tried; one that refuses costs none of it.
-PATIENCE_MS = 8000
+# What a request may take where nobody is waited for; a busy machine is given what a client waits at most while
+# mirrors are tried: one that refuses costs none of it.
+SLOW_MS = 200 if os.environ.get("LARDER_TESTS_LONG") else 8000
 
 
 def install_with_nobody_there(lab, proxy, base, name):
@@ -17,7 +19,7 @@ def install_with_nobody_there(lab, proxy, base, name):
         equal(len(client.has(package)), size, f"payload of {package}")
     proxy.lines(".rpm ", len(rpms.PACKAGES))
     lines = proxy.lines()
-    slow = [line for line in lines if int(line.split()[1]) >= PATIENCE_MS]
+    slow = [line for line in lines if int(line.split()[1]) > SLOW_MS]
     check(not slow, f"slow requests: {slow}")
     return lines
 
@@ -25,7 +27,7 @@ def install_with_nobody_there(lab, proxy, base, name):
 @story(larder_only=True)
 def cached_packages_install_when_every_mirror_is_gone(lab):
     """After one client's install the mirror refuses connections: a second dnf with empty caches
-    and metadata_expire=0 installs the same packages, no request waits as for a mirror, and the log says
+    and metadata_expire=0 installs the same packages, no request takes over 200 ms (on long runs), and the log says
     that stale metadata was used. So with `--offline`, where nothing is even tried."""
     repo = rpms.Repository(lab.room)
     mirror = lab.origin("mirror1.example.com")
