@@ -219,6 +219,11 @@ class Origin:
         """A validator that differs from mirror to mirror, as on real ones."""
         return f'"{self.address}-{len(body):x}-{zlib.crc32(body):x}"'
 
+    def _count(self, path, length):
+        with self.changed:
+            self.sent[path] = self.sent.get(path, 0) + length
+            self.changed.notify_all()
+
     def _send(self, connection, path, answer, body):
         """Sends a body as scripted; says whether all of it went out."""
         began, sent = time.monotonic(), 0
@@ -234,11 +239,14 @@ class Origin:
             if answer.pace:
                 time.sleep(max(0.0, began + sent / answer.pace - time.monotonic()))
             part = view[sent:upto]
-            connection.sendall(b"%x\r\n%b\r\n" % (len(part), part) if answer.chunked else part)
+            # Counted first: who has the bytes may look at the count at once.
+            self._count(path, len(part))
+            try:
+                connection.sendall(b"%x\r\n%b\r\n" % (len(part), part) if answer.chunked else part)
+            except OSError:
+                self._count(path, -len(part))
+                raise
             sent = upto
-            with self.changed:
-                self.sent[path] = self.sent.get(path, 0) + len(part)
-                self.changed.notify_all()
         if end < len(body):
             return False
         if answer.chunked:
