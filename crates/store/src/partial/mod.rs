@@ -259,9 +259,9 @@ impl Partial {
         self.inner.running.renew(Arc::new(meta));
     }
 
-    /// True if it was discarded, or is a whole object by now.
+    /// True if it was discarded: what is held is no good. What has become a whole object is.
     pub fn is_discarded(&self) -> bool {
-        self.is_over()
+        self.inner.discarded.load(Ordering::Acquire)
     }
 
     /// Compares what an earlier run has left of these spans; true if all of them is there then.

@@ -45,9 +45,31 @@ async fn parts_that_make_way_for_a_whole_of_their_version_let_their_fill_go_on()
     };
     let begun = lead(&store, &key("k")).begin_resumable(opening, key("k"));
     let fill = begun.await.expect("there is room");
-    store.partial(&key("k")).expect("drawn").retire();
+    let parts = store.partial(&key("k")).expect("drawn");
+    parts.retire();
+    assert!(!parts.is_discarded());
     assert!(matches!(store.join(&key("k")), Join::Follow(_)));
     drop(fill);
+}
+
+#[tokio::test]
+async fn parts_that_have_become_a_whole_are_no_discarded_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let opening = Opening {
+        meta: meta("k"),
+        length: LENGTH as u64,
+        origin: "http://mirror.example".to_owned(),
+    };
+    let begun = lead(&store, &key("k")).begin_resumable(opening, key("k"));
+    let mut fill = begun.await.expect("there is room");
+    let parts = store.partial(&key("k")).expect("drawn");
+    fill.write(body("k", LENGTH)).await.expect("written");
+    fill.commit().await.expect("stored");
+    assert!(store.partial(&key("k")).is_none() && !parts.is_discarded());
+    parts.discard();
+    assert!(parts.is_discarded());
+    assert!(store.lookup(&key("k")).await.is_some());
 }
 
 #[tokio::test]
