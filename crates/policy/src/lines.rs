@@ -3,7 +3,8 @@
 //! one behind sees another message than the one in front.
 //!
 //! Nor may the lines between the chunks of a body be longer or hold other things than such lines do
-//! (RFC 9112 §7.1): parser libraries read sizes with any number of zeros, and extensions of any octets.
+//! (RFC 9112 §7.1): parser libraries read sizes with any number of zeros or with blanks behind them, and
+//! extensions of any octets. The lines of the trailer section end as a head's do.
 //!
 //! Where a request's body ends must be sure too (RFC 9112 §6.3): a length that cannot be read here is
 //! one that a parser library may read all the same, and the next head would be taken for body.
@@ -43,6 +44,10 @@ enum Place {
     Size(Size),
     /// So many bytes of a chunk and its end are to come.
     Chunk(u64),
+    /// The lines after the last chunk; `is_empty`: nothing has come of the present one but its CR.
+    Trailer {
+        is_empty: bool,
+    },
     /// What comes is no head, or no longer ours to tell.
     Elsewhere,
 }
@@ -52,6 +57,8 @@ enum Place {
 struct Size {
     bytes: u64,
     read: usize,
+    /// A blank has come, behind which an extension must begin.
+    is_blank: bool,
     in_extension: bool,
 }
 
@@ -92,10 +99,10 @@ impl Lines {
     /// Looks at the next bytes. An LF that ends a line of a head alone becomes NUL, which no head
     /// may hold (RFC 9110 §5.5): whoever parses it refuses it. So does the one of a line with a length
     /// that cannot be read, and an octet of a chunk's size or extension that may not be there. True: a
-    /// head was spoilt so, and what follows is no matter.
+    /// head or a trailer section was spoilt so, and what follows is no matter.
     pub fn mark(&mut self, mut bytes: &mut [u8]) -> bool {
         while !bytes.is_empty() {
-            let was_head = self.at == Place::Head;
+            let was_lines = matches!(self.at, Place::Head | Place::Trailer { .. });
             let taken = match self.at {
                 Place::Elsewhere => return false,
                 Place::Body(left) => self.skip(left, bytes.len(), (Place::Body, Place::Head)),
@@ -104,10 +111,11 @@ impl Lines {
                     self.skip(left, bytes.len(), (Place::Chunk, next))
                 }
                 Place::Size(size) => self.read_size(size, bytes),
+                Place::Trailer { is_empty } => self.read_trailer(is_empty, bytes),
                 Place::Head => self.read(bytes),
             };
             let last = taken.checked_sub(1).and_then(|last| bytes.get(last));
-            if was_head && self.at == Place::Elsewhere && last == Some(&0) {
+            if was_lines && self.at == Place::Elsewhere && last == Some(&0) {
                 return true;
             }
             bytes = bytes.get_mut(taken..).unwrap_or_default();
@@ -126,17 +134,22 @@ impl Lines {
     fn read_size(&mut self, mut size: Size, bytes: &mut [u8]) -> usize {
         for (at, byte) in bytes.iter_mut().enumerate() {
             if *byte == b'\n' {
-                // One that is bare the parser refuses. What comes after the last chunk is no head.
-                let is_last = size.bytes == 0 || !self.ends_in_cr;
-                self.ends_in_cr = false;
+                // One that is bare the parser refuses.
+                let is_bare = !std::mem::take(&mut self.ends_in_cr);
                 self.at = match size.bytes.checked_add(2) {
-                    Some(left) if !is_last => Place::Chunk(left),
+                    Some(_) if size.bytes == 0 && !is_bare => Place::Trailer { is_empty: true },
+                    Some(left) if !is_bare => Place::Chunk(left),
                     _ => Place::Elsewhere,
                 };
                 return at + 1;
             }
             self.ends_in_cr = *byte == b'\r';
-            if !self.ends_in_cr && !size.takes(*byte) {
+            let goes_on = if self.ends_in_cr {
+                !size.is_blank
+            } else {
+                size.takes(*byte)
+            };
+            if !goes_on {
                 // Neither has its place there.
                 *byte = if size.in_extension { b'\n' } else { 0 };
                 self.at = Place::Elsewhere;
@@ -144,6 +157,29 @@ impl Lines {
             }
         }
         self.at = Place::Size(size);
+        bytes.len()
+    }
+
+    /// Reads on in the lines after the last chunk, up to the end of the last or of the first that spoils
+    /// them. What comes behind them is no head: a connection has no request after a chunked one.
+    fn read_trailer(&mut self, mut is_empty: bool, bytes: &mut [u8]) -> usize {
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            if *byte == b'\n' {
+                let is_bare = !std::mem::take(&mut self.ends_in_cr);
+                if is_bare {
+                    *byte = 0;
+                }
+                if is_bare || is_empty {
+                    self.at = Place::Elsewhere;
+                    return at + 1;
+                }
+                is_empty = true;
+            } else {
+                self.ends_in_cr = *byte == b'\r';
+                is_empty &= self.ends_in_cr;
+            }
+        }
+        self.at = Place::Trailer { is_empty };
         bytes.len()
     }
 
@@ -236,9 +272,16 @@ impl Size {
         if self.read > CHUNK_LINE_BYTES_MAX {
             return false;
         }
-        self.in_extension |= matches!(byte, b';' | b' ' | b'\t');
         if self.in_extension {
             return byte == b'\t' || !byte.is_ascii_control();
+        }
+        self.in_extension = byte == b';';
+        self.is_blank = matches!(byte, b' ' | b'\t') || (self.is_blank && !self.in_extension);
+        if self.in_extension || matches!(byte, b' ' | b'\t') {
+            return true;
+        }
+        if self.is_blank {
+            return false;
         }
         let digit = char::from(byte).to_digit(16);
         let bytes = digit.and_then(|digit| {
@@ -386,6 +429,10 @@ mod tests {
             ("5;a\0b".to_owned(), false),
             ("5 ;a\x7f".to_owned(), false),
             ("z".to_owned(), false),
+            ("5 \t;a".to_owned(), true),
+            ("5 ".to_owned(), false),
+            ("5\t\t".to_owned(), false),
+            ("5 5".to_owned(), false),
         ] {
             let head = "P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
             // In a later chunk too.
@@ -395,6 +442,24 @@ mod tests {
                     let is_kept = marked(Lines::of_requests(), &text, size) == text;
                     assert_eq!(is_kept, wanted, "{before:?} {line:?} {size}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_trailer_section_ends_in_no_bare_line_feed() {
+        let head = "P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n";
+        for (trailer, wanted) in [
+            ("\r\n\n", "\r\n\n"),
+            ("A: b\r\n\r\n\n", "A: b\r\n\r\n\n"),
+            ("\n", "\0"),
+            ("A: b\n\r\n", "A: b\0\r\n"),
+            ("A: b\r\n\n", "A: b\r\n\0"),
+            ("A: b\r\nC: d\n\r\n", "A: b\r\nC: d\0\r\n"),
+        ] {
+            let (text, wanted) = (format!("{head}{trailer}"), format!("{head}{wanted}"));
+            for size in 1..=text.len() {
+                assert_eq!(marked(Lines::of_requests(), &text, size), wanted, "{size}");
             }
         }
     }

@@ -5,7 +5,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Answer, LONG, Origin, Rig, answer};
+use crate::support::{Answer, LONG, Origin, Rig, Step, answer};
 
 mod cases;
 
@@ -143,6 +143,32 @@ async fn no_request_hides_in_the_body_of_another() {
         }
         if !is_well(&rig, &origin).await {
             wrong.push(format!("{name}: the next client was not served"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_not_well_chunked_has_no_success() {
+    let rig = Rig::forward();
+    let origin = Origin::start(|_, head| {
+        let mut steps = answer("Cache-Control: no-store\r\n", b"served");
+        if head.starts_with("POST ") {
+            steps.insert(0, Step::TakeChunks);
+        }
+        steps
+    });
+    let origin = origin.await;
+    let mut wrong = Vec::new();
+    for (name, body) in CHUNKS {
+        let head = "POST http://O/a HTTP/1.1\r\nHost: O\r\nTransfer-Encoding: chunked\r\n\r\n";
+        // With nothing behind it: what is wrong is told without waiting for more.
+        let bytes = filled(&format!("{head}{body}"), &origin);
+        let seen = seen_waiting(&rig, &origin, &bytes).await;
+        // The fields of a trailer are dropped, whatever they say (RFC 9110 §6.5.1).
+        let is_dropped = *name == "trailer names the framing";
+        if !is_dropped && (!is_as_wanted(AtMostOnce, &seen) || seen.statuses.contains(&200)) {
+            wrong.push(format!("{name}: {seen:?}"));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

@@ -41,6 +41,8 @@ pub(crate) enum Step {
     Wait(Arc<Notify>),
     /// Sends nothing for this long.
     Pause(Duration),
+    /// Reads a chunked body to its end; one that is cut ends the connection.
+    TakeChunks,
     /// Ends the connection here.
     Close,
 }
@@ -130,6 +132,11 @@ async fn converse(
                 }
                 Step::Wait(notify) => notify.notified().await,
                 Step::Pause(time) => tokio::time::sleep(time).await,
+                Step::TakeChunks => {
+                    if read_head(&mut stream).await.is_none() {
+                        return;
+                    }
+                }
                 Step::Close => return,
             }
         }

@@ -554,6 +554,17 @@ pub(super) const CHUNKS: &[(&str, &str)] = &[
     ("chunk longer than its size", "2\r\nhello\r\n0\r\n\r\n"),
     ("chunk without its line end", "5\r\nhello0\r\n\r\n"),
     ("chunk size ends in a bare CR", "5\rhello\r\n0\r\n\r\n"),
+    ("blank behind a size", "5 \r\nhello\r\n0\r\n\r\n"),
+    ("blank behind the last size", "5\r\nhello\r\n0\t\r\n\r\n"),
+    ("body ends in a bare LF", "5\r\nhello\r\n0\r\n\n"),
+    (
+        "trailer line ends in a bare LF",
+        "5\r\nhello\r\n0\r\nX: y\n\r\n",
+    ),
+    (
+        "trailer section ends in a bare LF",
+        "5\r\nhello\r\n0\r\nX: y\r\n\n",
+    ),
     (
         "trailer names the framing",
         "5\r\nhello\r\n0\r\nContent-Length: 9\r\n\r\n",
