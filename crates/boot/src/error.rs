@@ -21,8 +21,10 @@ pub enum Error {
         /// What there is.
         known: String,
     },
-    /// An interface has no IPv4 address, so the kernel would drop every broadcast that arrives on it.
-    #[error("interface {name} has no IPv4 address: give it one (ip address add … dev {name})")]
+    /// An interface is down or has no IPv4 address, so that no broadcast would arrive on it.
+    #[error(
+        "interface {name} is down or has no IPv4 address: set it up (ip link set {name} up) and give it one (ip address add … dev {name})"
+    )]
     NoAddress {
         /// The interface.
         name: String,

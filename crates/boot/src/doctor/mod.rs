@@ -109,8 +109,10 @@ fn addresses(config: &Config, all: &[Found]) -> Vec<Finding> {
     for name in &config.interfaces {
         let detail = match interfaces::presence(name, all) {
             Ok(()) => continue,
-            Err(Error::NoAddress { .. }) => format!("interface {name} has no IPv4 address"),
-            Err(_) => format!("there is no interface {name}, or it is down"),
+            Err(Error::NoAddress { .. }) => {
+                format!("interface {name} is down or has no IPv4 address")
+            }
+            Err(_) => format!("there is no interface {name}"),
         };
         findings.push(finding(name, detail));
     }

@@ -28,13 +28,13 @@ pub struct Found {
     pub is_loopback: bool,
 }
 
-/// Lists the interfaces that are up.
+/// Lists the interfaces; those that are down count as having no address.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn list() -> io::Result<Vec<Found>> {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
-    for entry in getifaddrs()?.filter(|entry| entry.flags.contains(InterfaceFlags::IFF_UP)) {
+    for entry in getifaddrs()? {
         let name = link_of(&entry.interface_name).to_owned();
         let known = found.entry(name.clone()).or_insert_with(|| Found {
             interface: Interface {
@@ -49,7 +49,8 @@ pub fn list() -> io::Result<Vec<Found>> {
             link: None,
             is_loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
         });
-        let Some(address) = entry.address else {
+        let is_up = entry.flags.contains(InterfaceFlags::IFF_UP);
+        let Some(address) = entry.address.filter(|_| is_up) else {
             continue;
         };
         if let Some(link) = address.as_link_addr() {
@@ -101,8 +102,20 @@ pub struct Choice {
     pub never: Vec<String>,
     /// By address.
     pub addresses: Vec<Ipv4Addr>,
-    /// Whether a named interface, or its address, may come later.
-    pub may_come_later: bool,
+    /// What of a named interface may come later.
+    pub later: Later,
+}
+
+/// What of a named interface need not be there at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Later {
+    /// Nothing: a name that is mistyped, or a link without address, is told at once.
+    #[default]
+    Nothing,
+    /// Its address, as under dnsmasq's `bind-interfaces`.
+    Address,
+    /// All of it, as dnsmasq has it by itself.
+    Interface,
 }
 
 impl Choice {
@@ -111,11 +124,20 @@ impl Choice {
     /// # Errors
     /// A named interface is not there or has no address, or nothing is left to serve.
     pub fn pick(&self, all: &[Found]) -> Result<Vec<Found>, Error> {
-        if !self.may_come_later {
-            self.names.iter().try_for_each(|name| presence(name, all))?;
+        let missing = self
+            .names
+            .iter()
+            .filter_map(|name| presence(name, all).err());
+        let mut fatal = missing.filter(|missing| match self.later {
+            Later::Nothing => true,
+            Later::Address => !matches!(missing, Error::NoAddress { .. }),
+            Later::Interface => false,
+        });
+        if let Some(missing) = fatal.next() {
+            return Err(missing);
         }
         let picked: Vec<Found> = all.iter().filter_map(|found| self.taken(found)).collect();
-        let is_awaited = self.may_come_later && !self.names.is_empty();
+        let is_awaited = self.later != Later::Nothing && !self.names.is_empty();
         if picked.is_empty() && !is_awaited {
             Err(Error::NothingToServe)
         } else {
@@ -125,7 +147,7 @@ impl Choice {
 
     /// The names of which no interface is there yet, or none with an address.
     pub fn awaited<'s>(&'s self, all: &'s [Found]) -> impl Iterator<Item = &'s str> {
-        let names = self.names.iter().filter(|_| self.may_come_later);
+        let names = self.names.iter().filter(|_| self.later != Later::Nothing);
         let is_awaited = |name: &&String| presence(name, all).is_err();
         names.filter(is_awaited).map(String::as_str)
     }
@@ -431,7 +453,7 @@ mod tests {
     fn what_may_come_later_is_awaited() {
         let choice = Choice {
             names: vec!["tap9".into(), "eth1".into()],
-            may_come_later: true,
+            later: Later::Interface,
             ..Choice::default()
         };
         assert!(choice.pick(&host()).unwrap().is_empty());
@@ -441,6 +463,22 @@ mod tests {
         let mut grown = host();
         grown.push(found("tap9", [10, 9, 0, 1], false));
         assert_eq!(links.refresh(&grown), ["tap9 is served at 10.9.0.1"]);
+    }
+
+    #[test]
+    fn under_bind_interfaces_a_link_must_be_there_and_its_address_may_come() {
+        let choice = |name: &str| Choice {
+            names: vec!["eth0".into(), name.into()],
+            later: Later::Address,
+            ..Choice::default()
+        };
+        assert_eq!(choice("eth1").pick(&host()).unwrap().len(), 1);
+        let all = host();
+        assert_eq!(choice("eth1").awaited(&all).collect::<Vec<_>>(), ["eth1"]);
+        assert!(matches!(
+            choice("tap9").pick(&host()),
+            Err(Error::NoSuchInterface { .. })
+        ));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::decide::{Interface, OwnRules, Rules};
 use crate::fetch::Fetch;
 use crate::here;
 use crate::menu::Entry;
-use crate::net::interfaces::{self, Links};
+use crate::net::interfaces::{self, Later, Links};
 use crate::net::udp::Way;
 use crate::packet::hardware::HardwareAddress;
 use crate::script::{self, Here, Look};
@@ -351,7 +351,11 @@ pub fn choice(config: &Config) -> interfaces::Choice {
         never: words
             .map(|words| words.no_dhcp_interfaces.clone())
             .unwrap_or_default(),
-        may_come_later: words.is_some_and(|words| !words.binds_at_once),
+        later: match words {
+            None => Later::Nothing,
+            Some(words) if words.binds_at_once => Later::Address,
+            Some(_) => Later::Interface,
+        },
         addresses: words
             .map(|words| words.listen_addresses.clone())
             .unwrap_or_default(),

@@ -290,7 +290,7 @@ pub struct Rules {
     pub except_interfaces: Vec<String>,
     /// Interfaces never to serve.
     pub no_dhcp_interfaces: Vec<String>,
-    /// Whether all named interfaces must be there at the start (`bind-interfaces`).
+    /// Whether all named interfaces must be there at the start, if without address (`bind-interfaces`).
     pub binds_at_once: bool,
     /// Addresses to serve.
     pub listen_addresses: Vec<Ipv4Addr>,
