@@ -10,6 +10,7 @@
 
 pub mod config;
 pub mod decide;
+mod disk;
 pub mod doctor;
 pub mod error;
 pub mod explain;

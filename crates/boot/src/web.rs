@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -25,14 +25,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::disk::Disk;
 use crate::packet::hardware::HardwareAddress;
 use crate::range::{self, Wanted};
 use crate::serve::core::{Core, Counts};
 use crate::serve::shares::Shares;
 use crate::serve::supervise::Complaint;
 use crate::stall::Patient;
-use crate::tftp::files::{self, Content, Files, NoFile};
-use crate::tftp::transfer::Source;
+use crate::tftp::files::{self, Content, NoFile};
 use crate::timeline::{Machine, Step, Traits};
 
 /// Bytes that are read from a file at once.
@@ -50,6 +50,9 @@ const STALL_MAX: Duration = Duration::from_mins(2);
 /// A response's body.
 pub type WebBody = BoxBody<Bytes, io::Error>;
 
+/// A response that may wait for a file.
+pub type Answering = Pin<Box<dyn Future<Output = Response<WebBody>> + Send>>;
+
 /// Answers HTTP requests of booting machines.
 #[derive(Debug)]
 pub struct Web {
@@ -64,7 +67,7 @@ impl Web {
 
     /// Answers a request, or says with none that the path is not the boot part's: `/boot.ipxe`,
     /// `/menu.ipxe`, `/autoexec.ipxe`, `/m`, `/boot/NAME` and, for this host alone, `/machines.json`.
-    pub fn answer(&self, request: &request::Parts, client: IpAddr) -> Option<Response<WebBody>> {
+    pub fn answer(self: &Arc<Self>, request: &request::Parts, client: IpAddr) -> Option<Answering> {
         let path = request.uri.path();
         let is_machines = path == "/machines.json" && client.to_canonical().is_loopback();
         let name = path.strip_prefix('/')?;
@@ -78,15 +81,21 @@ impl Web {
             return None;
         }
         if request.method != Method::GET && request.method != Method::HEAD {
-            return Some(refusal());
+            return Some(at_once(refusal()));
         }
         let client = client.to_canonical();
         match (script, file) {
             (Some(script), _) => {
-                self.script(script, request.uri.query().unwrap_or_default(), client)
+                let query = request.uri.query().unwrap_or_default();
+                self.script(script, query, client).map(at_once)
             }
-            (None, Some(file)) => Some(self.file(file, client, request)),
-            (None, None) => Some(self.machines()),
+            (None, Some(file)) => {
+                let (web, file, request) = (Arc::clone(self), file.to_owned(), request.clone());
+                Some(Box::pin(
+                    async move { web.file(&file, client, &request).await },
+                ))
+            }
+            (None, None) => Some(at_once(self.machines())),
         }
     }
 
@@ -145,15 +154,13 @@ impl Web {
         self.core.timeline.machine_at(client.to_canonical())
     }
 
-    fn file(&self, name: &str, client: IpAddr, request: &request::Parts) -> Response<WebBody> {
-        let found = decoded(name)
-            .and_then(|name| files::clean(&name))
-            .and_then(|name| {
-                let machine = name.machine.or_else(|| self.core.machine_at(client));
-                let own = self.core.own_folder(machine, client);
-                let content = self.files_for(client).find_named(own.as_deref(), &name)?;
-                Ok((name, content))
-            });
+    async fn file(
+        &self,
+        name: &str,
+        client: IpAddr,
+        request: &request::Parts,
+    ) -> Response<WebBody> {
+        let found = self.find(name, client).await;
         let now = SystemTime::now();
         let told = found.as_ref().ok().and_then(|(name, _)| name.machine);
         let machine = told.or_else(|| self.core.machine_at(client));
@@ -167,7 +174,9 @@ impl Web {
                 if request.method != Method::HEAD && wanted == Wanted::Whole {
                     self.core.loaded(machine, &name.path, now);
                 }
-                file_response(&name.path, content, wanted)
+                let is_head = request.method == Method::HEAD;
+                let file = (content, self.core.disk.clone());
+                file_response(&name.path, file, wanted, is_head)
             }
             Err(reason) => {
                 let status = match reason {
@@ -187,9 +196,14 @@ impl Web {
         }
     }
 
-    fn files_for(&self, client: IpAddr) -> &Files {
+    /// The file that a client means by a path.
+    async fn find(&self, path: &str, client: IpAddr) -> Result<(files::Name, Content), NoFile> {
+        let name = files::clean(&decoded(path)?)?;
+        let machine = name.machine.or_else(|| self.core.machine_at(client));
+        let own = self.core.own_folder(machine, client);
         let near = self.core.links.near(client);
-        self.core.files_on(near.as_ref())
+        let content = self.core.find(near, own, &name).await?;
+        Ok((name, content))
     }
 
     fn machines(&self) -> Response<WebBody> {
@@ -232,6 +246,10 @@ fn decoded(path: &str) -> Result<Vec<u8>, NoFile> {
     Ok(bytes)
 }
 
+fn at_once(response: Response<WebBody>) -> Answering {
+    Box::pin(std::future::ready(response))
+}
+
 fn refusal() -> Response<WebBody> {
     let mut response = text_response(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n".into());
     response
@@ -260,7 +278,12 @@ fn asked_range(request: &request::Parts, length: u64) -> Wanted {
     range::wanted(field.map(HeaderValue::as_bytes), length)
 }
 
-fn file_response(name: &str, content: Content, wanted: Wanted) -> Response<WebBody> {
+fn file_response(
+    name: &str,
+    (content, disk): (Content, Disk),
+    wanted: Wanted,
+    is_head: bool,
+) -> Response<WebBody> {
     let whole = content.length();
     let (status, offset, length, told) = match wanted {
         Wanted::Whole => (StatusCode::OK, 0, whole, None),
@@ -274,9 +297,12 @@ fn file_response(name: &str, content: Content, wanted: Wanted) -> Response<WebBo
         }
     };
     let body = FileBody {
-        content,
+        content: Arc::new(content),
+        disk,
         offset,
-        end: offset + length,
+        // To HEAD the length is told, and nothing is sent.
+        end: if is_head { offset } else { offset + length },
+        reading: None,
     };
     let mut response = Response::new(body.boxed());
     *response.status_mut() = status;
@@ -301,12 +327,16 @@ fn file_response(name: &str, content: Content, wanted: Wanted) -> Response<WebBo
     response
 }
 
+/// A piece of a file that is being read.
+type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + Sync>>;
+
 /// A file on its way out, or a part of it.
-#[derive(Debug)]
 struct FileBody {
-    content: Content,
+    content: Arc<Content>,
+    disk: Disk,
     offset: u64,
     end: u64,
+    reading: Option<Reading>,
 }
 
 impl Body for FileBody {
@@ -314,20 +344,23 @@ impl Body for FileBody {
     type Error = io::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let left = self.end.saturating_sub(self.offset);
+        let body = self.get_mut();
+        let (offset, left) = (body.offset, body.end.saturating_sub(body.offset));
         if left == 0 {
             return Poll::Ready(None);
         }
-        let length = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-        let mut chunk = Vec::with_capacity(length);
-        if let Err(error) = self.content.read(self.offset, length, &mut chunk) {
-            return Poll::Ready(Some(Err(error)));
-        }
-        self.offset += chunk.len() as u64;
-        Poll::Ready(Some(Ok(Frame::data(chunk.into()))))
+        let reading = body.reading.get_or_insert_with(|| {
+            let length = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+            let (content, disk) = (Arc::clone(&body.content), body.disk.clone());
+            Box::pin(async move { content.read(&disk, offset, length).await })
+        });
+        let read = ready!(reading.as_mut().poll(context));
+        body.reading = None;
+        body.offset += read.as_ref().map_or(0, |piece| piece.len() as u64);
+        Poll::Ready(Some(read.map(Frame::data)))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -372,11 +405,14 @@ pub async fn serve(listener: Arc<TcpListener>, web: Arc<Web>) {
     }
 }
 
-async fn connection(stream: tokio::net::TcpStream, client: SocketAddr, web: &Web) {
+async fn connection(stream: tokio::net::TcpStream, client: SocketAddr, web: &Arc<Web>) {
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
         let (parts, _) = request.into_parts();
-        let missing = || text_response(StatusCode::NOT_FOUND, "404 page not found\n".into());
-        Ok::<_, std::convert::Infallible>(web.answer(&parts, client.ip()).unwrap_or_else(missing))
+        let response = match web.answer(&parts, client.ip()) {
+            Some(answering) => answering.await,
+            None => text_response(StatusCode::NOT_FOUND, "404 page not found\n".into()),
+        };
+        Ok::<_, std::convert::Infallible>(response)
     });
     let stream = Patient::new(stream, STALL_MAX);
     let mut server = http1::Builder::new();
@@ -385,5 +421,44 @@ async fn connection(stream: tokio::net::TcpStream, client: SocketAddr, web: &Web
         .header_read_timeout(HEAD_TIMEOUT);
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%client, %error, "an HTTP connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Ports};
+    use crate::serve::Boot;
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_keeps_only_those_waiting_who_ask_for_files() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("kernel"), "bytes").unwrap();
+        let config = Config {
+            interfaces: vec!["lo".to_owned()],
+            root: Some(root.path().to_owned()),
+            is_tftp: false,
+            http: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            ports: Ports {
+                dhcp: 0,
+                boot_server: 0,
+                tftp: 0,
+            },
+            ..Config::default()
+        };
+        let handle = Boot::start(config, None, std::future::pending()).unwrap();
+        let web = handle.web();
+        let ask = |path: &str| {
+            let (parts, ()) = http::Request::get(path).body(()).unwrap().into_parts();
+            web.answer(&parts, IpAddr::from([127, 0, 0, 1])).unwrap()
+        };
+        let hanging = web.core.disk.hanging().await;
+        let mut waiting = ask("/boot/kernel");
+        let first = std::future::poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context)));
+        assert!(first.await.is_pending());
+        assert_eq!(ask("/boot.ipxe").await.status(), StatusCode::OK);
+        drop(hanging);
+        let body = waiting.await.into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "bytes");
     }
 }

@@ -54,7 +54,7 @@ pub use self::{
     inventory::{ansible, named_only},
     labels::Labels,
     library::{Kind, Library, Note},
-    listen::{First, Listening, http as listen_http, shared_http as listen_shared_http},
+    listen::{Answering, First, Listening, http as listen_http, shared_http as listen_shared_http},
     mac::Mac,
     machines::{Event, Machine, Machines, State, Step},
     model::{Boot, Group, Profile},

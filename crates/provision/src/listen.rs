@@ -8,6 +8,7 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -107,9 +108,10 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Answers a request before provisioning sees it, or leaves it to provisioning: for a listener that
 /// another part shares.
-pub type First = dyn Fn(&http::Request<()>, SocketAddr) -> Option<http::Response<crate::http::Body>>
-    + Send
-    + Sync;
+pub type First = dyn Fn(&http::Request<()>, SocketAddr) -> Option<Answering> + Send + Sync;
+
+/// The answer of another part.
+pub type Answering = Pin<Box<dyn Future<Output = http::Response<crate::http::Body>> + Send>>;
 
 /// Serves machines on `address`; with a certificate and key, over TLS.
 ///
@@ -245,7 +247,7 @@ impl Door {
         let (parts, body) = request.into_parts();
         let request = http::Request::from_parts(parts, ());
         let response = match (self.first)(&request, self.client) {
-            Some(response) => response,
+            Some(answering) => answering.await,
             None => self.provision.answer(&request, self.client).await,
         };
         drop(body);

@@ -16,6 +16,7 @@ use super::supervise::Complaint;
 use crate::config::Config;
 use crate::decide::rules::Programs;
 use crate::decide::{Interface, OwnRules, Rules};
+use crate::disk::Disk;
 use crate::fetch::Fetch;
 use crate::here;
 use crate::menu::Entry;
@@ -23,7 +24,7 @@ use crate::net::interfaces::{self, Later, Links};
 use crate::net::udp::Way;
 use crate::packet::hardware::HardwareAddress;
 use crate::script::{self, Here, Look};
-use crate::tftp::files::Files;
+use crate::tftp::files::{Content, Files, Name, NoFile};
 use crate::timeline::{Step, Timeline, Traits, cut};
 use crate::words::{self, rules::UniqueRoot, script::Given};
 
@@ -43,6 +44,8 @@ pub struct Core {
     pub config: Config,
     /// The rules of decisions.
     pub rules: Rules,
+    /// The way to the files.
+    pub(crate) disk: Disk,
     /// Files to serve.
     pub files: Files,
     /// Files to serve on single interfaces in place of those, by the interface's name.
@@ -105,6 +108,25 @@ impl Core {
     pub fn files_on(&self, interface: Option<&Interface>) -> &Files {
         let own = interface.and_then(|interface| self.files_by_link.get(&interface.name));
         own.unwrap_or(&self.files)
+    }
+
+    /// The file that a name means to a client on this interface, which may have a folder of its own.
+    ///
+    /// # Errors
+    /// [`NoFile`]; a disk that does not answer is one that cannot be read.
+    pub(crate) async fn find(
+        self: &Arc<Self>,
+        on: Option<Interface>,
+        own: Option<String>,
+        name: &Name,
+    ) -> Result<Content, NoFile> {
+        let (core, name) = (Arc::clone(self), name.clone());
+        let found = self.disk.work(move || {
+            let files = core.files_on(on.as_ref());
+            files.find_named(own.as_deref(), &name)
+        });
+        let silent = |error| Err(NoFile::Unreadable(error));
+        found.await.unwrap_or_else(silent)
     }
 
     /// Tells whether files are served by TFTP to who asks by this interface.

@@ -24,6 +24,7 @@ use self::doors::Doors;
 use self::supervise::supervised;
 use crate::config::Config;
 use crate::decide::{Port, Rules};
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::fetch::Fetch;
 use crate::here;
@@ -454,6 +455,7 @@ fn core(
             own,
         },
         config,
+        disk: Disk::default(),
         files,
         files_by_link,
         menu,

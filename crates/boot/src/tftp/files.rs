@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::ReadWriteFlags;
 
-use super::transfer::Source;
+use crate::disk::Disk;
 use crate::loaders;
 use crate::packet::hardware::HardwareAddress;
 
@@ -102,25 +103,48 @@ pub enum Content {
     File(Arc<File>, u64),
 }
 
-impl Source for Content {
-    fn length(&self) -> u64 {
+impl Content {
+    /// Total length in bytes.
+    pub fn length(&self) -> u64 {
         match self {
-            Self::Memory(bytes) => bytes.length(),
+            Self::Memory(bytes) => bytes.len() as u64,
             Self::File(_, length) => *length,
         }
     }
 
-    fn read(&self, offset: u64, length: usize, to: &mut Vec<u8>) -> io::Result<()> {
+    /// So many bytes from `offset` on; a file's are read where that holds up nobody.
+    pub(crate) async fn read(&self, disk: &Disk, offset: u64, length: usize) -> io::Result<Bytes> {
         match self {
-            Self::Memory(bytes) => bytes.read(offset, length, to),
+            Self::Memory(bytes) => {
+                let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
+                let start = usize::try_from(offset).map_err(|_beyond| cut())?;
+                let end = start.checked_add(length).ok_or_else(cut)?;
+                let whole = bytes.get(start..end).ok_or_else(cut)?;
+                Ok(bytes.slice_ref(whole))
+            }
             Self::File(file, _) => {
-                let start = to.len();
-                to.resize(start + length, 0);
-                to.get_mut(start..)
-                    .map_or(Ok(()), |room| file.read_exact_at(room, offset))
+                let mut bytes = vec![0; length];
+                if is_at_hand(file, offset, &mut bytes) {
+                    return Ok(bytes.into());
+                }
+                let file = Arc::clone(file);
+                let read = disk.work(move || {
+                    file.read_exact_at(&mut bytes, offset)?;
+                    Ok(Bytes::from(bytes))
+                });
+                read.await?
             }
         }
     }
+}
+
+/// Reads what the page cache holds, as it does of a file that a second machine loads; from a disk nothing is
+/// waited for.
+fn is_at_hand(file: &File, offset: u64, bytes: &mut [u8]) -> bool {
+    let length = bytes.len();
+    let mut room = [io::IoSliceMut::new(bytes)];
+    let read = rustix::io::preadv2(file, &mut room, offset, ReadWriteFlags::NOWAIT);
+    read.is_ok_and(|read| read == length)
 }
 
 /// Identity of a file's state, so that transfers at the same time share one open file.
@@ -343,12 +367,14 @@ mod tests {
     }
 
     fn text(content: Result<Content, NoFile>) -> Result<Vec<u8>, String> {
-        let content = content.map_err(|error| error.to_string())?;
-        let mut bytes = Vec::new();
-        content
-            .read(0, content.length() as usize, &mut bytes)
-            .unwrap();
-        Ok(bytes)
+        match content.map_err(|error| error.to_string())? {
+            Content::Memory(bytes) => Ok(bytes.to_vec()),
+            Content::File(file, length) => {
+                let mut bytes = vec![0; length as usize];
+                file.read_exact_at(&mut bytes, 0).unwrap();
+                Ok(bytes)
+            }
+        }
     }
 
     #[test]

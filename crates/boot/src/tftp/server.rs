@@ -19,7 +19,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::files::{self, Content, Name, NoFile};
 use super::packet::{self, ErrorCode, Incoming, ReadRequest};
-use super::transfer::{Bounds, End, Source, Step, Transfer, settle};
+use super::transfer::{Bounds, End, Step, Transfer, settle};
+use crate::disk::Disk;
 use crate::net::udp::{self, PortSocket, Way};
 use crate::packet::hardware::HardwareAddress;
 use crate::serve::core::Core;
@@ -281,7 +282,7 @@ impl Heard {
 }
 
 /// Answers one request to its end, and tells the timeline.
-async fn answer(core: &Core, socket: Arc<PortSocket>, request: ReadRequest, line: Line) {
+async fn answer(core: &Arc<Core>, socket: Arc<PortSocket>, request: ReadRequest, line: Line) {
     let way = line.way;
     let shown = String::from_utf8_lossy(&request.name).into_owned();
     let name = files::clean(&request.name);
@@ -315,7 +316,7 @@ async fn answer(core: &Core, socket: Arc<PortSocket>, request: ReadRequest, line
 
 /// What a name means: a file, a generated script, or a URL's body.
 async fn content(
-    core: &Core,
+    core: &Arc<Core>,
     name: &Name,
     machine: Option<HardwareAddress>,
     way: Way,
@@ -335,8 +336,8 @@ async fn content(
             .map_err(NoFile::Unreadable);
     }
     let own = core.own_folder(machine, IpAddr::V4(client));
-    let files = core.files_on(core.interface(way.interface).as_ref());
-    match files.find_named(own.as_deref(), name) {
+    let on = core.interface(way.interface);
+    match core.find(on, own, name).await {
         Err(NoFile::Missing) => {
             let script = core
                 .generated(bare, machine, IpAddr::V4(client))
@@ -375,9 +376,10 @@ async fn transfer(
     } else {
         Port::Own(open(core, source).await?)
     };
-    let mut transfer = Transfer::new(content, terms, &agreed);
+    let mut transfer = Transfer::new(content.length(), terms, &agreed);
     let told = || line.heard.told(core);
-    let end = converse(&mut port, way, &mut transfer, &line.again, told).await;
+    let file = (&content, &core.disk);
+    let end = converse(&mut port, way, (&mut transfer, file), &line.again, told).await;
     if end == End::Unreadable {
         let text = packet::error(ErrorCode::Other, "the file cannot be read");
         port.send(&text, way).await?;
@@ -457,10 +459,10 @@ impl Port {
 }
 
 /// Drives the transfer to its end.
-async fn converse<S: Source>(
+async fn converse(
     port: &mut Port,
     way: Way,
-    transfer: &mut Transfer<S>,
+    (transfer, (content, disk)): (&mut Transfer, (&Content, &Disk)),
     again: &Notify,
     mut told: impl FnMut(),
 ) -> End {
@@ -470,6 +472,11 @@ async fn converse<S: Source>(
     loop {
         match step {
             Step::End(end) => return end,
+            Step::Read(span) => {
+                let read = content.read(disk, span.offset, span.length).await;
+                step = transfer.read(span, read);
+                continue;
+            }
             Step::Send(packets) => {
                 for packet in &packets {
                     // A full send buffer is waited for; other failures are like a lost packet.

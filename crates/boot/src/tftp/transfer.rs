@@ -1,4 +1,5 @@
-//! One TFTP transfer as a pure machine: it is told what came and when, and says what to send.
+//! One TFTP transfer as a pure machine: it is told what came and when, and says what to send, or which bytes
+//! of the file it needs for that.
 //!
 //! The window of RFC 7440 slides over 64-bit block numbers; the 16 bits on the wire are the nearest
 //! match, so that files beyond 65,535 blocks roll over to 0. A repeated acknowledgement never makes
@@ -7,6 +8,8 @@
 //! that says nothing for a minute is gone.
 
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::packet::{self, BLOCK_SIZE_DEFAULT, Incoming, Options};
 
@@ -26,17 +29,8 @@ pub const WINDOW_MAX: u16 = 64;
 /// IPv4, UDP and TFTP headers of a data packet.
 const HEADERS: u16 = 32;
 
-/// Where a transfer's bytes come from.
-pub trait Source {
-    /// Total length in bytes.
-    fn length(&self) -> u64;
-
-    /// Appends up to `length` bytes from `offset` on to `to`.
-    ///
-    /// # Errors
-    /// What reading the file says.
-    fn read(&self, offset: u64, length: usize, to: &mut Vec<u8>) -> std::io::Result<()>;
-}
+/// Bytes of the file that are asked for at once, where a window does not need more.
+const AHEAD: u64 = 32 * 1024;
 
 /// What is negotiated for a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,14 +97,28 @@ pub enum End {
 pub enum Step {
     /// Send these packets (there may be none) and wait until the time given is over or something comes.
     Send(Vec<Vec<u8>>),
+    /// Read these bytes of the file, and tell [`Transfer::read`].
+    Read(Span),
     /// It is over.
     End(End),
 }
 
+/// A part of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its first byte.
+    pub offset: u64,
+    /// How many there are.
+    pub length: usize,
+}
+
 /// A transfer.
 #[derive(Debug)]
-pub struct Transfer<S> {
-    source: S,
+pub struct Transfer {
+    /// The file's length.
+    length: u64,
+    /// What of the file is at hand, from this offset on.
+    at_hand: (u64, Bytes),
     terms: Terms,
     /// The acknowledgement of options, until the client has answered it.
     options_ack: Option<Vec<u8>>,
@@ -125,11 +133,12 @@ pub struct Transfer<S> {
     doubled_until: Option<u64>,
 }
 
-impl<S: Source> Transfer<S> {
-    /// Starts a transfer; `agreed` options are acknowledged before the first block.
-    pub fn new(source: S, terms: Terms, agreed: &Options) -> Self {
+impl Transfer {
+    /// Starts a transfer of a file of this length; `agreed` options are acknowledged before the first block.
+    pub fn new(length: u64, terms: Terms, agreed: &Options) -> Self {
         Self {
-            source,
+            length,
+            at_hand: (0, Bytes::new()),
             terms,
             options_ack: (!agreed.is_empty()).then(|| packet::options_ack(agreed)),
             acknowledged: 0,
@@ -160,12 +169,12 @@ impl<S: Source> Transfer<S> {
 
     /// Bytes that the client has.
     pub fn bytes_acknowledged(&self) -> u64 {
-        (self.acknowledged * u64::from(self.terms.block_size)).min(self.source.length())
+        (self.acknowledged * u64::from(self.terms.block_size)).min(self.length)
     }
 
     /// Blocks in the whole file; the last one is shorter than the others, if need be empty.
     fn blocks(&self) -> u64 {
-        self.source.length() / u64::from(self.terms.block_size) + 1
+        self.length / u64::from(self.terms.block_size) + 1
     }
 
     /// Takes what the client sent.
@@ -266,38 +275,51 @@ impl<S: Source> Transfer<S> {
     }
 
     fn fill_window(&mut self) -> Step {
-        let last = self
-            .blocks()
-            .min(self.acknowledged + u64::from(self.terms.window));
-        let mut packets = Vec::new();
-        while self.sent < last {
-            let mut packet = packet::data_head((self.sent + 1) as u16).to_vec();
-            let offset = self.sent * u64::from(self.terms.block_size);
-            let left = self.source.length().saturating_sub(offset);
-            let length = left.min(self.terms.block_size.into()) as usize;
-            match self.source.read(offset, length, &mut packet) {
-                Ok(()) if packet.len() == length + 4 => packets.push(packet),
-                Ok(()) | Err(_) => return Step::End(End::Unreadable),
-            }
-            self.sent += 1;
-        }
+        let window = u64::from(self.terms.window);
+        let last = self.blocks().min(self.acknowledged + window);
+        let blocks: Option<Vec<&[u8]>> = (self.sent..last).map(|at| self.block(at)).collect();
+        let Some(blocks) = blocks else {
+            return Step::Read(self.span(self.sent, last));
+        };
+        let packet = |(number, block): (u64, &[u8])| {
+            let mut packet = packet::data_head(number as u16).to_vec();
+            packet.extend_from_slice(block);
+            packet
+        };
+        let packets = (self.sent + 1..).zip(blocks).map(packet).collect();
+        self.sent = self.sent.max(last);
         Step::Send(packets)
     }
-}
 
-/// Bytes in memory.
-impl Source for bytes::Bytes {
-    fn length(&self) -> u64 {
-        self.len() as u64
+    /// Takes what was read of the file.
+    pub fn read(&mut self, asked: Span, bytes: std::io::Result<Bytes>) -> Step {
+        match bytes {
+            Ok(bytes) if bytes.len() >= asked.length => {
+                self.at_hand = (asked.offset, bytes);
+                self.fill_window()
+            }
+            Ok(_) | Err(_) => Step::End(End::Unreadable),
+        }
     }
 
-    fn read(&self, offset: u64, length: usize, to: &mut Vec<u8>) -> std::io::Result<()> {
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|at| self.get(at..))
-            .unwrap_or_default();
-        to.extend(rest.get(..length).unwrap_or(rest));
-        Ok(())
+    /// Where in the file these blocks are, with some of what follows them.
+    fn span(&self, first: u64, last: u64) -> Span {
+        let size = u64::from(self.terms.block_size);
+        let offset = (first * size).min(self.length);
+        let end = (last * size).max(offset + AHEAD).min(self.length);
+        Span {
+            offset,
+            length: (end - offset) as usize,
+        }
+    }
+
+    /// A block, counted from 0; none if it is not at hand.
+    fn block(&self, number: u64) -> Option<&[u8]> {
+        let size = u64::from(self.terms.block_size);
+        let (offset, end) = (number * size, ((number + 1) * size).min(self.length));
+        let (start, bytes) = &self.at_hand;
+        let place = |at: u64| usize::try_from(at.checked_sub(*start)?).ok();
+        bytes.get(place(offset)?..place(end)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tests of the transfer machine, with a client that loses what it is told to lose.
 
-use bytes::Bytes;
+use std::ops::Deref;
 
 use super::*;
 
@@ -16,18 +16,66 @@ fn content(length: usize) -> Bytes {
         .into()
 }
 
-fn transfer(length: usize, block_size: u16, window: u16) -> Transfer<Bytes> {
+/// A transfer with its file.
+struct Fed {
+    transfer: Transfer,
+    content: Bytes,
+}
+
+impl Fed {
+    fn step(&mut self, mut step: Step) -> Step {
+        while let Step::Read(span) = step {
+            let start = span.offset as usize;
+            let bytes = self.content.slice(start..start + span.length);
+            step = self.transfer.read(span, Ok(bytes));
+        }
+        step
+    }
+
+    fn start(&mut self) -> Step {
+        let step = self.transfer.start();
+        self.step(step)
+    }
+
+    fn received(&mut self, incoming: Incoming) -> Step {
+        let step = self.transfer.received(incoming);
+        self.step(step)
+    }
+
+    fn timed_out(&mut self) -> Step {
+        let step = self.transfer.timed_out();
+        self.step(step)
+    }
+}
+
+impl Deref for Fed {
+    type Target = Transfer;
+
+    fn deref(&self) -> &Transfer {
+        &self.transfer
+    }
+}
+
+fn transfer_of(length: usize, terms: Terms, agreed: &Options) -> Fed {
+    Fed {
+        transfer: Transfer::new(length as u64, terms, agreed),
+        content: content(length),
+    }
+}
+
+fn transfer(length: usize, block_size: u16, window: u16) -> Fed {
     let terms = Terms {
         block_size,
         window,
         retry: RETRY_FIRST,
     };
-    Transfer::new(content(length), terms, &Options::default())
+    transfer_of(length, terms, &Options::default())
 }
 
 fn packets(step: Step) -> Vec<Vec<u8>> {
     match step {
         Step::Send(packets) => packets,
+        Step::Read(span) => panic!("{span:?}"),
         Step::End(end) => panic!("{end:?}"),
     }
 }
@@ -37,7 +85,7 @@ fn block(packet: &[u8]) -> u16 {
 }
 
 /// Plays a client that acknowledges each window's end and drops the packets that `loses` names.
-fn fetch(mut transfer: Transfer<Bytes>, mut loses: impl FnMut(u64) -> bool) -> Vec<u8> {
+fn fetch(mut transfer: Fed, mut loses: impl FnMut(u64) -> bool) -> Vec<u8> {
     let window = usize::from(transfer.terms.window);
     let block_size = usize::from(transfer.terms.block_size);
     let (mut got, mut have, mut seen) = (Vec::new(), 0u64, 0u64);
@@ -48,7 +96,7 @@ fn fetch(mut transfer: Transfer<Bytes>, mut loses: impl FnMut(u64) -> bool) -> V
                 assert_eq!(end, End::Complete);
                 return got;
             }
-            Step::Send(sent) => sent,
+            step => packets(step),
         };
         let mut in_window = 0;
         let mut is_last = false;
@@ -153,7 +201,7 @@ fn options_that_were_acknowledged_twice_do_not_double_the_first_window() {
         ..Options::default()
     };
     let (terms, agreed) = settle(&asked, 50_000, BOUNDS);
-    let mut transfer = Transfer::new(content(50_000), terms, &agreed);
+    let mut transfer = transfer_of(50_000, terms, &agreed);
     packets(transfer.start());
     packets(transfer.timed_out());
     assert_eq!(packets(transfer.received(Incoming::Ack(0))).len(), 4);
@@ -176,7 +224,7 @@ fn an_abort_right_after_the_options_is_a_size_probe() {
         ..Options::default()
     };
     let (terms, agreed) = settle(&asked, 5000, BOUNDS);
-    let mut probe = Transfer::new(content(5000), terms, &agreed);
+    let mut probe = transfer_of(5000, terms, &agreed);
     assert_eq!(packets(probe.start()), [b"\0\x06tsize\x005000\0"]);
     let abort = Incoming::Error(8, "User aborted the transfer".into());
     assert_eq!(probe.received(abort.clone()), Step::End(End::Probe));
@@ -238,33 +286,40 @@ fn a_slow_clock_is_not_agreed_to_so_that_lost_packets_come_back() {
         };
         let (terms, agreed) = settle(&asked, 5000, BOUNDS);
         assert_eq!(agreed.timeout_seconds, agreed_to);
-        let mut transfer = Transfer::new(content(5000), terms, &agreed);
+        let mut transfer = transfer_of(5000, terms, &agreed);
         packets(transfer.start());
         assert_eq!(transfer.wait().as_secs(), first_wait);
         assert_eq!(packets(transfer.timed_out()).len(), 1, "sent again");
     }
 }
 
-/// A source whose file shrank.
-struct Shrunk;
-
-impl Source for Shrunk {
-    fn length(&self) -> u64 {
-        5000
+#[test]
+fn the_file_is_asked_for_in_large_pieces() {
+    let mut transfer = Transfer::new(100_000, transfer(0, 512, 4).terms, &Options::default());
+    let Step::Read(first) = transfer.start() else {
+        panic!("nothing is at hand")
+    };
+    assert_eq!((first.offset, first.length), (0, 32 * 1024));
+    let step = transfer.read(first, Ok(content(first.length)));
+    assert_eq!(packets(step).len(), 4);
+    for acknowledged in (4..64).step_by(4) {
+        let step = transfer.received(Incoming::Ack(acknowledged));
+        assert_eq!(packets(step).len(), 4, "{acknowledged}");
     }
-
-    fn read(&self, _: u64, _: usize, _: &mut Vec<u8>) -> std::io::Result<()> {
-        Ok(())
-    }
+    let Step::Read(second) = transfer.received(Incoming::Ack(64)) else {
+        panic!("all is used up")
+    };
+    assert_eq!((second.offset, second.length), (64 * 512, 32 * 1024));
 }
 
 #[test]
-fn a_file_that_shrinks_ends_the_transfer() {
-    let terms = Terms {
-        block_size: 512,
-        window: 1,
-        retry: RETRY_FIRST,
-    };
-    let mut transfer = Transfer::new(Shrunk, terms, &Options::default());
-    assert_eq!(transfer.start(), Step::End(End::Unreadable));
+fn a_file_that_shrinks_or_cannot_be_read_ends_the_transfer() {
+    let failure = || Err(std::io::ErrorKind::TimedOut.into());
+    for read in [Ok(Bytes::new()), failure()] {
+        let mut transfer = transfer(5000, 512, 1).transfer;
+        let Step::Read(span) = transfer.start() else {
+            panic!("nothing is at hand")
+        };
+        assert_eq!(transfer.read(span, read), Step::End(End::Unreadable));
+    }
 }

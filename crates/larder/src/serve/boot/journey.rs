@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use larder_boot::serve::core::Counts;
 use larder_boot::web::Web;
-use larder_provision::{Body, Mac, Machine, Provision, Step};
+use larder_provision::{Answering, Body, Mac, Machine, Provision, Step};
 use larder_proxy::record::{Record, Recorder};
 use serde::{Deserialize, Serialize};
 
@@ -165,10 +165,11 @@ impl Journeys {
 
     /// Answers what is not provisioning's on a listener that both share, and tells the boot part
     /// of scripts that provisioning serves.
-    pub fn answer(&self, request: &Request<()>, client: SocketAddr) -> Option<Response<Body>> {
+    pub fn answer(&self, request: &Request<()>, client: SocketAddr) -> Option<Answering> {
         let path = request.uri().path();
         if path == "/machines.json" && client.ip().to_canonical().is_loopback() {
-            return self.page();
+            let page = self.page()?;
+            return Some(Box::pin(std::future::ready(page)));
         }
         let web = self.boot.get()?;
         match path {
@@ -179,8 +180,10 @@ impl Journeys {
             }
             _ => {
                 let (parts, ()) = request.clone().into_parts();
-                let response = web.answer(&parts, client.ip())?;
-                Some(response.map(BodyExt::boxed_unsync))
+                let answering = web.answer(&parts, client.ip())?;
+                Some(Box::pin(async move {
+                    answering.await.map(BodyExt::boxed_unsync)
+                }))
             }
         }
     }
