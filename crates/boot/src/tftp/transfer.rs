@@ -16,12 +16,14 @@ use super::packet::{self, BLOCK_SIZE_DEFAULT, Incoming, Options};
 /// First retransmission time where the client asked for none.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 
-/// Longest time between retransmissions. A client that asks for more is not agreed with (RFC 2349): one
-/// lost packet would cost most of [`SILENCE_MAX`].
+/// Longest time between retransmissions, unless the client asked for a longer one (RFC 2349).
 const RETRY_LAST: Duration = Duration::from_secs(8);
 
 /// After this long without a word the client is taken for gone.
 pub const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+/// Nor is it before it had so many chances: of a slow clock, a minute holds none.
+const CHANCES_MIN: u32 = 3;
 
 /// Most blocks in flight that larder agrees to.
 pub const WINDOW_MAX: u16 = 64;
@@ -59,20 +61,19 @@ pub fn settle(asked: &Options, length: u64, bounds: Bounds) -> (Terms, Options) 
         .block_size
         .filter(|_| bounds.has_block_size)
         .map(|size| size.min(largest));
-    let timeout_seconds = asked
-        .timeout_seconds
-        .filter(|seconds| u64::from(*seconds) <= RETRY_LAST.as_secs());
     let window = asked.window_size.map(|blocks| blocks.min(WINDOW_MAX));
     let agreed = Options {
         block_size,
         transfer_size: asked.transfer_size.map(|_asked| length),
-        timeout_seconds,
+        timeout_seconds: asked.timeout_seconds,
         window_size: window,
     };
     let terms = Terms {
         block_size: block_size.unwrap_or(BLOCK_SIZE_DEFAULT),
         window: window.unwrap_or(1),
-        retry: timeout_seconds.map_or(RETRY_FIRST, |seconds| Duration::from_secs(seconds.into())),
+        retry: asked
+            .timeout_seconds
+            .map_or(RETRY_FIRST, |seconds| Duration::from_secs(seconds.into())),
     };
     (terms, agreed)
 }
@@ -258,10 +259,10 @@ impl Transfer {
     /// Takes that nothing came for [`Self::wait`].
     pub fn timed_out(&mut self) -> Step {
         self.silent += self.retry;
-        if self.silent >= SILENCE_MAX {
+        if self.silent >= SILENCE_MAX.max(self.terms.retry * CHANCES_MIN) {
             return Step::End(End::Vanished);
         }
-        self.retry = (self.retry * 2).min(RETRY_LAST);
+        self.retry = (self.retry * 2).min(RETRY_LAST.max(self.terms.retry));
         self.resend()
     }
 
