@@ -65,8 +65,15 @@ def pinging():
         return found(lab, ['main-server-bootfile'], wait='')
 
 
+def nobody():
+    """Without a main server nothing boots: a script must hear of it."""
+    with Lab() as lab:
+        return found(lab, ['no-main-server'])
+
+
 stories = Stories()
 stories.tell('healthy', staged([], nothing))
+stories.tell('no-main-server', nobody)
 stories.tell('rogue-pxe-server', staged(['rogue-pxe-server'], rogue))
 stories.tell('main-server-bootfile', staged(['main-server-bootfile'], nothing, main=['boot_file pxelinux.0']))
 stories.tell('main-server-that-pings-first', pinging)

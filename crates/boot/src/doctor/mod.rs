@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub use self::probe::Server;
-use crate::config::Config;
+use crate::config::{Config, SocketKind};
 use crate::error::Error;
 use crate::loaders;
 use crate::net::interfaces::{self, Found};
@@ -68,6 +68,7 @@ pub async fn examine(config: &Config, wait: Duration) -> Result<Report, Error> {
         servers.extend(answered);
         findings.extend(tftp(found).await);
     }
+    findings.extend(without_main(&served, &servers, config.socket));
     let port = config.http.map(|address| address.port());
     let running = match port {
         Some(port) => running_machines(port).await,
@@ -167,9 +168,10 @@ fn judge(interface: &str, servers: &[Server], own: &BTreeSet<Ipv4Addr>) -> Vec<F
         mend: mend.to_owned(),
     };
     let mut findings = Vec::new();
+    // A main server of this very host is one like any other.
     let others: Vec<&Server> = servers
         .iter()
-        .filter(|server| !own.contains(&server.address))
+        .filter(|server| !(server.is_proxy && own.contains(&server.address)))
         .collect();
     for server in &others {
         let address = server.address;
@@ -202,22 +204,36 @@ fn judge(interface: &str, servers: &[Server], own: &BTreeSet<Ipv4Addr>) -> Vec<F
         .filter(|server| !server.is_proxy)
         .map(|server| server.address)
         .collect();
-    match main.len() {
-        0 => findings.push(finding(
-            "no-main-server",
-            false,
-            "no DHCP server gave an address".to_owned(),
-            "machines need one: larder gives no leases",
-        )),
-        1 => {}
-        _ => findings.push(finding(
+    if main.len() > 1 {
+        findings.push(finding(
             "two-address-servers",
             true,
             format!("{} DHCP servers give addresses", main.len()),
             "leave one of them",
-        )),
+        ));
     }
     findings
+}
+
+/// Links without a DHCP server that gives addresses. Where no served link has one, nothing will boot; where one
+/// has, the others may be links without machines. One on this very host (`boot.socket = "packet"`) does not
+/// hear what its own host sends, as a rule.
+fn without_main(served: &[Found], servers: &[Server], socket: SocketKind) -> Vec<Finding> {
+    let is_main = |server: &&Server| !server.is_proxy;
+    let is_anywhere = servers.iter().any(|server| is_main(&server));
+    let names = served.iter().map(|found| &found.interface.name);
+    let without = names.filter(|name| {
+        let mut main = servers.iter().filter(is_main);
+        !main.any(|server| server.interface == **name)
+    });
+    let finding = |name: &String| Finding {
+        id: "no-main-server",
+        is_problem: !is_anywhere && socket == SocketKind::Udp,
+        interface: Some(name.clone()),
+        detail: format!("no DHCP server gave an address on {name}"),
+        mend: "machines need one: larder gives no leases".to_owned(),
+    };
+    without.map(finding).collect()
 }
 
 /// Tells whether TFTP requests reach this host's port 69, if anything listens there.
@@ -306,6 +322,7 @@ async fn running_machines(port: u16) -> Option<Vec<serde_json::Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::Interface;
 
     fn server(last: u8) -> Server {
         Server {
@@ -351,7 +368,47 @@ mod tests {
         };
         assert_eq!(ids(&[deaf]), ["no-pxedhcp"]);
         assert_eq!(ids(&[server(1), server(3)]), ["two-address-servers"]);
-        assert_eq!(ids(&[]), ["no-main-server"]);
+        let own_with_file = Server {
+            file: Some("pxelinux.0".into()),
+            ..server(2)
+        };
+        assert_eq!(ids(&[own_with_file]), ["main-server-bootfile"]);
+    }
+
+    #[test]
+    fn a_host_without_any_main_server_is_ill_and_one_link_without_is_not() {
+        let link = |name: &str| Found {
+            interface: Interface {
+                name: name.into(),
+                index: 1,
+                address: Ipv4Addr::new(10, 0, 0, 2),
+                mask: Ipv4Addr::new(255, 255, 255, 0),
+                networks: Vec::new(),
+                mtu: 1500,
+            },
+            v6: Vec::new(),
+            link: None,
+            is_loopback: false,
+        };
+        let links = [link("e0"), link("e1")];
+        let found = |servers: &[Server], socket| -> Vec<(String, bool)> {
+            let findings = without_main(&links, servers, socket).into_iter();
+            let told = findings.map(|found| (found.interface.unwrap(), found.is_problem));
+            told.collect()
+        };
+        let own = Server {
+            is_proxy: true,
+            offered: None,
+            ..server(2)
+        };
+        let both = |is_problem| vec![("e0".into(), is_problem), ("e1".into(), is_problem)];
+        assert_eq!(
+            found(std::slice::from_ref(&own), SocketKind::Udp),
+            both(true)
+        );
+        assert_eq!(found(&[own], SocketKind::Packet), both(false));
+        let one = found(&[server(1)], SocketKind::Udp);
+        assert_eq!(one, [("e1".into(), false)]);
     }
 
     #[test]
