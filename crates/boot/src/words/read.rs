@@ -82,6 +82,7 @@ type Taken = Result<(), String>;
 impl Reader<'_> {
     fn take_all(&mut self, words: Vec<Word>) -> Result<(), WordError> {
         for word in words {
+            self.rules.said.insert(word.known.name);
             match word.known.name {
                 "conf-file" | "conf-dir" => self.include(&word)?,
                 _ => self.take(&word).map_err(|reason| WordError {

@@ -1,6 +1,6 @@
 //! The boot rules that dnsmasq's words spell out, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -298,6 +298,8 @@ pub struct Rules {
     pub tftp: TftpWords,
     /// What was taken without effect.
     pub notes: Vec<Note>,
+    /// The names of all words, whatever became of them.
+    pub said: BTreeSet<&'static str>,
 }
 
 impl Rules {
