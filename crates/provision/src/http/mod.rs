@@ -147,6 +147,12 @@ mod tests {
 
     use super::*;
 
+    async fn status(provision: Arc<Provision>, path: &'static str) -> StatusCode {
+        let client = SocketAddr::from(([192, 0, 2, 7], 4711));
+        let request = Request::get(path).body(()).unwrap();
+        answer(&provision, &request, client).await.status()
+    }
+
     #[tokio::test]
     async fn a_disk_that_hangs_keeps_only_those_waiting_who_ask_for_files() {
         let directory = tempfile::tempdir().unwrap();
@@ -156,14 +162,7 @@ mod tests {
             ..Config::default()
         };
         let provision = Provision::open(config, None).unwrap();
-        let client: SocketAddr = "192.0.2.7:4711".parse().unwrap();
-        let ask = |path: &'static str| {
-            let provision = Arc::clone(&provision);
-            async move {
-                let request = Request::get(path).body(()).unwrap();
-                answer(&provision, &request, client).await.status()
-            }
-        };
+        let ask = |path| status(Arc::clone(&provision), path);
         let (told, hanging) = std::sync::mpsc::channel();
         let (done, release) = std::sync::mpsc::channel::<()>();
         let disk = Arc::clone(&provision);
@@ -192,14 +191,7 @@ mod tests {
             ..Config::default()
         };
         let provision = Provision::open(config, None).unwrap();
-        let client: SocketAddr = "192.0.2.7:4711".parse().unwrap();
-        let ask = |path: &'static str| {
-            let provision = Arc::clone(&provision);
-            async move {
-                let request = Request::get(path).body(()).unwrap();
-                answer(&provision, &request, client).await.status()
-            }
-        };
+        let ask = |path| status(Arc::clone(&provision), path);
         // As many look-ups hang as there are places for.
         let places = u32::try_from(crate::ON_DISK_MAX).unwrap();
         let hanging = provision.asset_places.acquire_many(places).await.unwrap();
