@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::ReadWriteFlags;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::disk::Disk;
 use crate::loaders;
@@ -330,9 +330,10 @@ fn beneath(root: &Path, path: &str) -> Result<File, NoFile> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     match openat2(&folder, path, flags, Mode::empty(), resolve) {
         Ok(file) => Ok(file.into()),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Err(NoFile::Missing),
-        Err(rustix::io::Errno::XDEV) => through_link(root, path),
-        Err(rustix::io::Errno::LOOP) => Err(NoFile::NotAllowed),
+        // No file system holds a name that is too long for it.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Err(NoFile::Missing),
+        Err(Errno::XDEV) => through_link(root, path),
+        Err(Errno::LOOP) => Err(NoFile::NotAllowed),
         Err(error) => Err(NoFile::Unreadable(error.into())),
     }
 }
@@ -420,6 +421,8 @@ mod tests {
         assert_eq!(text(files.find("a.kpxe.0")), Ok(b"root".to_vec()));
         assert_eq!(text(files.find("b.efi")), Ok(b"program".to_vec()));
         assert_eq!(text(files.find("c")), Err("file not found".to_owned()));
+        let long = files.find(&"c".repeat(300));
+        assert_eq!(text(long), Err("file not found".to_owned()));
     }
 
     #[test]
