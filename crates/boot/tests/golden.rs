@@ -173,8 +173,11 @@ fn expected(case: &Case) -> Option<(Vec<u8>, SocketAddrV4)> {
 }
 
 fn check(set: &str) {
-    let recording = recording(set);
-    let rules = rules(&recording);
+    compare(set, &recording(set));
+}
+
+fn compare(set: &str, recording: &Recording) {
+    let rules = rules(recording);
     let mut wrong = Vec::new();
     for case in &recording.cases {
         let ours = answer(case, &rules);
@@ -285,6 +288,16 @@ fn odd_numbers_and_empty_names_answer_as_dnsmasq() {
 #[test]
 fn subnets_and_relays_answer_as_dnsmasq() {
     check("subnets");
+}
+
+#[test]
+fn the_range_0_0_0_0_is_that_of_the_link() {
+    let mut recording = recording("seed");
+    let words = recording.words.iter_mut();
+    for range in words.filter(|word| word.starts_with("--dhcp-range=")) {
+        "--dhcp-range=0.0.0.0,proxy".clone_into(range);
+    }
+    compare("seed", &recording);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! The exceptions: a client that dnsmasq's rules give nothing to boot from (UEFI and HTTP clients without
 //! a line for them, an iPXE without a script) gets larder's own answer, and the server address is never
 //! zero beside a file, since iPXE throws such an answer away. And answers from port 4011 go to where the question
-//! came from, even if its `ciaddr` is another's, to whom dnsmasq would send them.
+//! came from, even if its `ciaddr` is another's, to whom dnsmasq would send them. `dhcp-range=0.0.0.0,proxy`, which
+//! dnsmasq takes and answers nobody for, stands for the link's own subnet.
 //!
 //! What may surprise and is kept: BIOS offers hold a menu and no file; UEFI offers hold nothing and send
 //! the client to port 4011; a chosen item is served whatever its tags; of several `dhcp-boot` lines that
@@ -114,9 +115,12 @@ struct Subnet<'r> {
 }
 
 impl Subnet<'_> {
+    /// The range 0.0.0.0 is that of the link.
     fn holds(&self, address: Ipv4Addr) -> bool {
+        let network = Some(self.range.network).filter(|network| !network.is_unspecified());
+        let network = network.unwrap_or(self.here);
         let mask = self.mask.to_bits();
-        address.to_bits() & mask == self.range.network.to_bits() & mask
+        address.to_bits() & mask == network.to_bits() & mask
     }
 }
 
@@ -169,8 +173,7 @@ fn local_ranges<'r>(arrival: &Arrival, rules: &'r Rules) -> Vec<Subnet<'r>> {
             mask: range.mask.unwrap_or(mask),
             here,
         });
-        let holds =
-            |subnet: &Subnet<'_>| subnet.range.network.is_unspecified() || subnet.holds(here);
+        let holds = |subnet: &Subnet<'_>| subnet.holds(here);
         let mut linked: Vec<Subnet<'r>> = new.filter(holds).collect();
         linked.append(&mut local);
         local = linked;
