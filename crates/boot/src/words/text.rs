@@ -255,7 +255,11 @@ fn quoted(characters: &mut std::str::Chars<'_>, bare: &mut String) -> Option<()>
 fn unknown(position: &Position, word: &str) -> WordError {
     WordError {
         position: position.clone(),
-        reason: format!("dnsmasq 2.90 knows no word {}", shown(word)),
+        reason: if word.starts_with('\u{feff}') {
+            "the file begins with a byte order mark, which dnsmasq refuses too: save it as UTF-8 without one".to_owned()
+        } else {
+            format!("dnsmasq 2.90 knows no word {}", shown(word))
+        },
     }
 }
 
@@ -363,6 +367,11 @@ mod tests {
         assert_eq!(
             file("f", "\nbogus=1").unwrap_err().to_string(),
             "f:2: dnsmasq 2.90 knows no word bogus"
+        );
+        let marked = file("f", "\u{feff}port=0").unwrap_err().to_string();
+        assert!(
+            marked.starts_with("f:1: the file begins with a byte order mark"),
+            "{marked}"
         );
         assert_eq!(
             file("f", "pxe-prompt=\"x").unwrap_err().to_string(),

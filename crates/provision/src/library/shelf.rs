@@ -299,15 +299,26 @@ impl Shelf {
 /// Reads JSON as Go does: bytes that are no UTF-8 become replacement characters.
 pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> {
     serde_json::from_str(&String::from_utf8_lossy(text)).map_err(|error| {
-        let text = error.to_string();
-        let text = text.split(" at line ").next().unwrap_or(&text).to_owned();
+        let why = error.to_string();
+        let why = why.split(" at line ").next().unwrap_or(&why);
         Error::Malformed {
             path: path.to_owned(),
             line: error.line(),
             column: error.column(),
-            text,
+            text: byte_order_mark(text).unwrap_or(why).to_owned(),
         }
     })
+}
+
+/// What an editor put in front that JSON does not begin with (RFC 8259 §8.1), and that nobody sees.
+fn byte_order_mark(text: &[u8]) -> Option<&'static str> {
+    match text {
+        [0xEF, 0xBB, 0xBF, ..] => {
+            Some("begins with a byte order mark: save it as UTF-8 without one")
+        }
+        [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..] => Some("is UTF-16: save it as UTF-8"),
+        _ => None,
+    }
 }
 
 /// Reads a group; its `mac` selectors get the form that labels have.

@@ -127,9 +127,14 @@ fn a_bad_file_is_named_with_its_place_and_leaves_the_others_alone() {
     );
     put(&directory, "groups/none.json", r#"{"id":"n"}"#);
     put(&directory, "groups/binary.json", "\u{0}\u{1}");
+    put(&directory, "groups/marked.json", "\u{feff}{}");
     assert_eq!(ids(&library), ["good"]);
     let notes: Vec<String> = library.notes().iter().map(ToString::to_string).collect();
-    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert_eq!(notes.len(), 5, "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("byte order mark")),
+        "{notes:?}"
+    );
     let bad = notes.iter().find(|note| note.contains("bad.json")).unwrap();
     assert!(bad.contains("bad.json:3:1: trailing comma"), "{bad}");
 }
