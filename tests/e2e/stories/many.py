@@ -62,9 +62,11 @@ class SlowReaders:
             os.close(self.told)
             try:
                 self.read(connections)
-            except OSError as why:
+            except BaseException as why:
                 os.write(says, repr(why).encode())
-            os._exit(0)
+            finally:
+                # Nothing of the story goes on here.
+                os._exit(0)
         os.close(says)
 
     @staticmethod
@@ -162,9 +164,11 @@ def idle_tunnels_and_slow_readers_cost_little(lab):
             held.append(connection)
         reading = SlowReaders(held[tunnels:])
         # Until then it fills what lies between it and the readers.
-        wait_until(lambda: busy_share(proxy) < 0.2, 2 * PATIENCE)
+        rests = wait_until(lambda: busy_share(proxy) < 0.3, 5 * PATIENCE)
+        check(rests, "the proxy does not come to rest")
         busy = busy_share(proxy, 5.0)
         amid = hits_a_second(proxy, origin.url + HIT)
+        check(amid > 0, "no hits")
         size = resident(proxy)
         failures, reading = reading.end(), None
         print(
