@@ -4,8 +4,10 @@
 //! The window of RFC 7440 slides over 64-bit block numbers; the 16 bits on the wire are the nearest
 //! match, so that files beyond 65,535 blocks roll over to 0. A repeated acknowledgement never makes
 //! anything be sent again by itself (the sorcerer's apprentice), except when it shows a gap inside a
-//! window. Lost packets come back by the clock, which starts at one second and doubles to eight; a client
-//! that says nothing for a minute is gone.
+//! window. Lost packets come back by the clock, which starts at one second and doubles to eight, or at what the
+//! client asked for (RFC 2349). One that has acknowledged nothing yet is gone after a minute, whatever it asked
+//! for: anybody can ask under a made-up address. Afterwards a client is gone when it says nothing for a minute,
+//! or for three turns of a slower clock.
 
 use std::time::Duration;
 
@@ -19,10 +21,12 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest time between retransmissions, unless the client asked for a longer one (RFC 2349).
 const RETRY_LAST: Duration = Duration::from_secs(8);
 
-/// After this long without a word the client is taken for gone.
+/// After this long without a word the client is taken for gone; one that has acknowledged something and has a
+/// slow clock is not before its chances.
 pub const SILENCE_MAX: Duration = Duration::from_mins(1);
 
-/// Nor is it before it had so many chances: of a slow clock, a minute holds none.
+/// How often at least a client is sent something before it is taken for gone: of a slow clock, a minute holds
+/// no second time.
 const CHANCES_MIN: u32 = 3;
 
 /// Most blocks in flight that larder agrees to.
@@ -129,6 +133,8 @@ pub struct Transfer {
     sent: u64,
     retry: Duration,
     silent: Duration,
+    /// Whether the client has acknowledged anything, options included.
+    is_answered: bool,
     /// Up to this block, something was sent twice: each copy is acknowledged, and the second acknowledgement
     /// shows no gap.
     doubled_until: Option<u64>,
@@ -146,6 +152,7 @@ impl Transfer {
             sent: 0,
             retry: terms.retry,
             silent: Duration::ZERO,
+            is_answered: false,
             doubled_until: None,
         }
     }
@@ -160,7 +167,11 @@ impl Transfer {
 
     /// How long to wait for the client before [`Self::timed_out`].
     pub fn wait(&self) -> Duration {
-        self.retry
+        if self.is_answered {
+            return self.retry;
+        }
+        let left = SILENCE_MAX.saturating_sub(self.silent);
+        self.retry.min(SILENCE_MAX / CHANCES_MIN).min(left)
     }
 
     /// Tells whether the client has acknowledged a block.
@@ -252,14 +263,20 @@ impl Transfer {
     }
 
     fn heard(&mut self) {
+        self.is_answered = true;
         self.retry = self.terms.retry;
         self.silent = Duration::ZERO;
     }
 
     /// Takes that nothing came for [`Self::wait`].
     pub fn timed_out(&mut self) -> Step {
-        self.silent += self.retry;
-        if self.silent >= SILENCE_MAX.max(self.terms.retry * CHANCES_MIN) {
+        self.silent += self.wait();
+        let chances = if self.is_answered {
+            self.terms.retry * CHANCES_MIN
+        } else {
+            Duration::ZERO
+        };
+        if self.silent >= SILENCE_MAX.max(chances) {
             return Step::End(End::Vanished);
         }
         self.retry = (self.retry * 2).min(RETRY_LAST.max(self.terms.retry));
