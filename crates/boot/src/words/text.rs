@@ -138,6 +138,22 @@ fn bundle<'a>(
     Ok(())
 }
 
+/// In front of what was UTF-16: the byte order mark the wrong way round, which is no character.
+const UTF_16: char = '\u{fffe}';
+
+/// The text of a file; what is no UTF-8 in it is replaced. UTF-16 is read too, so that its first line can be
+/// refused for what it is.
+pub fn decoded(bytes: &[u8]) -> String {
+    let (unit, bytes): (fn([u8; 2]) -> u16, _) = match bytes {
+        [0xFF, 0xFE, rest @ ..] => (u16::from_le_bytes, rest),
+        [0xFE, 0xFF, rest @ ..] => (u16::from_be_bytes, rest),
+        _ => return String::from_utf8_lossy(bytes).into_owned(),
+    };
+    let (pairs, _odd) = bytes.as_chunks();
+    let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+    format!("{UTF_16}{}", String::from_utf16_lossy(&units))
+}
+
 /// Splits a configuration file: one word a line, quotes and comments.
 ///
 /// Forms that people write though dnsmasq does not take them are read as well: leading dashes and a
@@ -257,6 +273,8 @@ fn unknown(position: &Position, word: &str) -> WordError {
         position: position.clone(),
         reason: if word.starts_with('\u{feff}') {
             "the file begins with a byte order mark, which dnsmasq refuses too: save it as UTF-8 without one".to_owned()
+        } else if word.starts_with(UTF_16) {
+            "the file is UTF-16, which dnsmasq refuses too: save it as UTF-8".to_owned()
         } else {
             format!("dnsmasq 2.90 knows no word {}", shown(word))
         },
@@ -381,6 +399,24 @@ mod tests {
             file("f", "dhcp-boot").unwrap_err().to_string(),
             "f:1: dhcp-boot needs a value"
         );
+    }
+
+    #[test]
+    fn utf_16_is_named_wherever_its_first_word_is() {
+        for content in ["port=0\n", "# ports\r\nport=0\n", "\nport=0\n"] {
+            let units: Vec<u16> = content.encode_utf16().collect();
+            let little = units.iter().flat_map(|unit| unit.to_le_bytes());
+            let big = units.iter().flat_map(|unit| unit.to_be_bytes());
+            let files: [Vec<u8>; 2] = [
+                [0xFF, 0xFE].into_iter().chain(little).collect(),
+                [0xFE, 0xFF].into_iter().chain(big).collect(),
+            ];
+            for bytes in files {
+                let refused = file("f", &decoded(&bytes)).unwrap_err().to_string();
+                assert!(refused.starts_with("f:1: the file is UTF-16"), "{refused}");
+            }
+        }
+        assert_eq!(decoded(b"# \xe9\nport=0"), "# \u{fffd}\nport=0");
     }
 
     #[test]

@@ -283,7 +283,7 @@ fn dnsmasq(args: &BootArgs) -> Result<Option<words::rules::Rules>, Failure> {
         Some(file) => {
             let content = std::fs::read(file)
                 .map_err(|error| usage(format!("cannot read {}: {error}", file.display())))?;
-            let content = String::from_utf8_lossy(&content);
+            let content = words::text::decoded(&content);
             words::read::file(&file.display().to_string(), &content, &read_files)
         }
         None if args.words.is_empty() => return Ok(None),
@@ -323,10 +323,8 @@ pub fn read_files(path: &Path) -> std::io::Result<Vec<(String, String)>> {
         .into_iter()
         .map(|path| {
             let content = std::fs::read(&path)?;
-            Ok((
-                path.display().to_string(),
-                String::from_utf8_lossy(&content).into_owned(),
-            ))
+            let content = words::text::decoded(&content);
+            Ok((path.display().to_string(), content))
         })
         .collect()
 }
