@@ -19,6 +19,7 @@ pub mod fetch;
 pub mod here;
 pub mod ipxe_text;
 pub mod loaders;
+pub mod look;
 pub mod menu;
 pub mod net;
 pub mod packet;

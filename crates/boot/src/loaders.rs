@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::decide::rules::Programs;
+use crate::look::Looks;
 use crate::packet::architecture::Cpu;
 
 /// Folders of the distributions' iPXE packages.
@@ -103,17 +104,23 @@ pub struct Missing {
     pub mend: String,
 }
 
-/// Looks for boot programs in `root` first, then in the packages' folders.
-pub fn find(root: Option<&Path>, secure_boot: SecureBoot) -> Loaders {
+/// Looks for boot programs in `root` first, then in the packages' folders. What does not answer is not there.
+pub fn find(root: Option<&Path>, secure_boot: SecureBoot, looks: &Looks) -> Loaders {
+    if let Some(root) = root {
+        // One that hangs as a whole is found out here once, and not by each name.
+        let first = |root: &Path| root.read_dir().ok()?.next()?.ok();
+        let _answer = looks.at(root, first);
+    }
     let folders: Vec<PathBuf> = root
         .map(Path::to_owned)
         .into_iter()
         .chain(FOLDERS.map(PathBuf::from))
         .collect();
-    find_in(&folders, secure_boot)
+    find_in(&folders, secure_boot, looks)
 }
 
-fn find_in(folders: &[PathBuf], secure_boot: SecureBoot) -> Loaders {
+fn find_in(folders: &[PathBuf], secure_boot: SecureBoot, looks: &Looks) -> Loaders {
+    let program = |name: &str, cpu| program(folders, name, cpu, looks);
     let mut found = Loaders::default();
     for (cpu, names) in NAMES {
         let shims = SHIMS
@@ -122,7 +129,7 @@ fn find_in(folders: &[PathBuf], secure_boot: SecureBoot) -> Loaders {
         let shims = shims.flat_map(|(_, names)| names.iter());
         let program = shims
             .chain(names.iter())
-            .find_map(|name| Some((*name, program(folders, name, *cpu)?)));
+            .find_map(|name| Some((*name, program(name, *cpu)?)));
         match program {
             Some((name, path)) => {
                 found.programs.by_cpu.insert(*cpu, name.to_owned());
@@ -134,7 +141,7 @@ fn find_in(folders: &[PathBuf], secure_boot: SecureBoot) -> Loaders {
             None => {}
         }
     }
-    if let Some(path) = program(folders, "ipxe.pxe", Cpu::Bios) {
+    if let Some(path) = program("ipxe.pxe", Cpu::Bios) {
         found.programs.bios_with_drivers = Some("ipxe.pxe".to_owned());
         found.paths.insert("ipxe.pxe".to_owned(), path);
     }
@@ -146,7 +153,7 @@ fn find_in(folders: &[PathBuf], secure_boot: SecureBoot) -> Loaders {
         ("snponly.efi", Cpu::X64),
     ];
     for (name, cpu) in usual {
-        if let Some(path) = program(folders, name, cpu) {
+        if let Some(path) = program(name, cpu) {
             found.paths.entry(name.to_owned()).or_insert(path);
         }
     }
@@ -173,11 +180,11 @@ fn missing(cpu: Cpu) -> Missing {
     }
 }
 
-fn program(folders: &[PathBuf], name: &str, cpu: Cpu) -> Option<PathBuf> {
+fn program(folders: &[PathBuf], name: &str, cpu: Cpu, looks: &Looks) -> Option<PathBuf> {
     folders
         .iter()
         .map(|folder| folder.join(name))
-        .find(|path| is_for(path, cpu))
+        .find(|path| looks.at(path, move |path| is_for(path, cpu)) == Some(true))
 }
 
 /// Tells whether the file's header fits the kind: a PE image of the right machine for UEFI, no PE image
@@ -250,7 +257,11 @@ mod tests {
         std::fs::write(folder.path().join("snponly.efi"), pe(0x014c)).unwrap();
         std::fs::write(folder.path().join("ipxe.efi"), pe(0x8664)).unwrap();
         std::fs::write(folder.path().join("undionly.kpxe"), b"rom").unwrap();
-        let found = find_in(&[folder.path().to_owned()], SecureBoot::Off);
+        let found = find_in(
+            &[folder.path().to_owned()],
+            SecureBoot::Off,
+            &Looks::default(),
+        );
         assert_eq!(
             found.programs.by_cpu.get(&Cpu::X64).map(String::as_str),
             Some("ipxe.efi")
@@ -264,13 +275,28 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_does_not_answer_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let hung = folder.path().join("undionly.kpxe");
+        for name in ["undionly.kpxe", "undionly.kkpxe"] {
+            std::fs::write(folder.path().join(name), b"rom").unwrap();
+        }
+        let looks = crate::look::hung::silent_at(&hung);
+        let found = find_in(&[folder.path().to_owned()], SecureBoot::Off, &looks);
+        assert_eq!(
+            found.programs.by_cpu.get(&Cpu::Bios).map(String::as_str),
+            Some("undionly.kkpxe")
+        );
+    }
+
+    #[test]
     fn with_secure_boot_the_shim_goes_first() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["snponly.efi", "snponly-shimx64.efi"] {
             std::fs::write(folder.path().join(name), pe(0x8664)).unwrap();
         }
         let name = |secure| {
-            find_in(&[folder.path().to_owned()], secure)
+            find_in(&[folder.path().to_owned()], secure, &Looks::default())
                 .programs
                 .by_cpu
                 .get(&Cpu::X64)
@@ -285,7 +311,7 @@ mod tests {
 
     #[test]
     fn without_packages_each_missing_kind_says_what_to_install() {
-        let found = find_in(&[], SecureBoot::Off);
+        let found = find_in(&[], SecureBoot::Off, &Looks::default());
         assert_eq!(found.missing.len(), 3);
         assert!(
             found

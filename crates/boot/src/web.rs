@@ -25,7 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::disk::Disk;
+use crate::disk::Lane;
 use crate::packet::hardware::HardwareAddress;
 use crate::range::{self, Wanted};
 use crate::serve::core::{Core, Counts};
@@ -165,7 +165,7 @@ impl Web {
         let told = found.as_ref().ok().and_then(|(name, _)| name.machine);
         let machine = told.or_else(|| self.core.machine_at(client));
         match found {
-            Ok((name, content)) => {
+            Ok((name, (content, lane))) => {
                 let wanted = asked_range(request, content.length());
                 if request.method != Method::HEAD {
                     let detail = format!("{} ({} bytes)", name.path, content.length());
@@ -175,8 +175,7 @@ impl Web {
                     self.core.loaded(machine, &name.path, now);
                 }
                 let is_head = request.method == Method::HEAD;
-                let file = (content, self.core.disk.clone());
-                file_response(&name.path, file, wanted, is_head)
+                file_response(&name.path, (content, lane), wanted, is_head)
             }
             Err(reason) => {
                 let status = match reason {
@@ -197,12 +196,16 @@ impl Web {
     }
 
     /// The file that a client means by a path.
-    async fn find(&self, path: &str, client: IpAddr) -> Result<(files::Name, Content), NoFile> {
+    async fn find(
+        &self,
+        path: &str,
+        client: IpAddr,
+    ) -> Result<(files::Name, (Content, Lane)), NoFile> {
         let name = files::clean(&decoded(path)?)?;
         let machine = name.machine.or_else(|| self.core.machine_at(client));
         let own = self.core.own_folder(machine, client);
         let near = self.core.links.near(client);
-        let content = self.core.find(near, own, &name).await?;
+        let content = self.core.find(client, near.as_ref(), own, &name).await?;
         Ok((name, content))
     }
 
@@ -280,7 +283,7 @@ fn asked_range(request: &request::Parts, length: u64) -> Wanted {
 
 fn file_response(
     name: &str,
-    (content, disk): (Content, Disk),
+    (content, lane): (Content, Lane),
     wanted: Wanted,
     is_head: bool,
 ) -> Response<WebBody> {
@@ -298,7 +301,7 @@ fn file_response(
     };
     let body = FileBody {
         content: Arc::new(content),
-        disk,
+        lane,
         offset,
         // To HEAD the length is told, and nothing is sent.
         end: if is_head { offset } else { offset + length },
@@ -333,7 +336,7 @@ type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + Sync>>;
 /// A file on its way out, or a part of it.
 struct FileBody {
     content: Arc<Content>,
-    disk: Disk,
+    lane: Lane,
     offset: u64,
     end: u64,
     reading: Option<Reading>,
@@ -354,8 +357,8 @@ impl Body for FileBody {
         }
         let reading = body.reading.get_or_insert_with(|| {
             let length = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-            let (content, disk) = (Arc::clone(&body.content), body.disk.clone());
-            Box::pin(async move { content.read(&disk, offset, length).await })
+            let (content, lane) = (Arc::clone(&body.content), body.lane.clone());
+            Box::pin(async move { content.read(&lane, offset, length).await })
         });
         let read = ready!(reading.as_mut().poll(context));
         body.reading = None;

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
 use larder_boot::decide::{Arrival, Decision, Interface, OwnRules, Past, Port, Rules, decide};
+use larder_boot::look::Looks;
 use larder_boot::packet::architecture::Cpu;
 use larder_boot::packet::options::code;
 use larder_boot::packet::request::{Request, kind};
@@ -304,8 +305,13 @@ fn tftp_soup_neither_panics_nor_leaves_the_root() {
     ] {
         std::os::unix::fs::symlink(to, root.join(name)).expect("links can be made");
     }
-    let files =
-        Files::new(Some(&root), HashMap::new(), Manner::default()).expect("the root is there");
+    let files = Files::new(
+        Some(&root),
+        HashMap::new(),
+        Manner::default(),
+        &Looks::default(),
+    )
+    .expect("the root is there");
     let mut soup = Soup(2);
     let mut served = 0;
     for number in 0..COUNT {

@@ -9,6 +9,7 @@ mod script;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,6 +19,7 @@ pub use self::probe::Server;
 use crate::config::{Config, SocketKind};
 use crate::error::Error;
 use crate::loaders;
+use crate::look::Looks;
 use crate::net::interfaces::{self, Found};
 use crate::packet::architecture::Cpu;
 use crate::review::{Remark, Site, review};
@@ -146,7 +148,8 @@ fn remarks(config: &Config, addresses: &[Ipv4Addr]) -> Vec<Finding> {
 
 /// Kinds of firmware that nothing can be served to.
 fn programs(config: &Config) -> Vec<Finding> {
-    let missing = loaders::find(config.root.as_deref(), config.secure_boot).missing;
+    let looks = Looks::default();
+    let missing = loaders::find(config.root.as_deref(), config.secure_boot, &looks).missing;
     let usual = [Cpu::Bios.to_string(), Cpu::X64.to_string()];
     let finding = |missing: loaders::Missing| Finding {
         id: "missing-loader",
@@ -155,7 +158,19 @@ fn programs(config: &Config) -> Vec<Finding> {
         detail: format!("there is no boot program for {}", missing.architecture),
         mend: missing.mend,
     };
-    missing.into_iter().map(finding).collect()
+    let silent = |path: PathBuf| Finding {
+        id: "disk-does-not-answer",
+        is_problem: true,
+        interface: None,
+        detail: format!("{} does not answer", path.display()),
+        mend:
+            "see to its disk or server; a larder that starts meanwhile finds no boot program there"
+                .to_owned(),
+    };
+    let missing = missing.into_iter().map(finding);
+    missing
+        .chain(looks.silent().into_iter().map(silent))
+        .collect()
 }
 
 /// What the servers of a link mean for booting machines.

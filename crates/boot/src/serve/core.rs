@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,15 +16,16 @@ use super::supervise::Complaint;
 use crate::config::Config;
 use crate::decide::rules::Programs;
 use crate::decide::{Interface, OwnRules, Rules};
-use crate::disk::Disk;
+use crate::disk::{Disk, Lane};
 use crate::fetch::Fetch;
 use crate::here;
+use crate::look::Looks;
 use crate::menu::Entry;
 use crate::net::interfaces::{self, Later, Links};
 use crate::net::udp::Way;
 use crate::packet::hardware::HardwareAddress;
 use crate::script::{self, Here, Look};
-use crate::tftp::files::{Content, Files, Name, NoFile};
+use crate::tftp::files::{self, Content, Files, Name, NoFile};
 use crate::timeline::{Step, Timeline, Traits, cut};
 use crate::words::{self, rules::UniqueRoot, script::Given};
 
@@ -47,9 +48,9 @@ pub struct Core {
     /// The way to the files.
     pub(crate) disk: Disk,
     /// Files to serve.
-    pub files: Files,
+    pub files: Arc<Files>,
     /// Files to serve on single interfaces in place of those, by the interface's name.
-    pub files_by_link: BTreeMap<String, Files>,
+    pub files_by_link: BTreeMap<String, Arc<Files>>,
     /// Menu entries: the operator's, then the built-in ones.
     pub menu: Vec<Entry>,
     /// Machines.
@@ -105,28 +106,44 @@ impl Core {
     }
 
     /// The files that are served on an interface.
-    pub fn files_on(&self, interface: Option<&Interface>) -> &Files {
+    pub fn files_on(&self, interface: Option<&Interface>) -> &Arc<Files> {
         let own = interface.and_then(|interface| self.files_by_link.get(&interface.name));
         own.unwrap_or(&self.files)
     }
 
-    /// The file that a name means to a client on this interface, which may have a folder of its own.
+    /// The file that a name means to a client on this interface, which may have a folder of its own, and the way
+    /// to read it. Each look waits among those alone that are for the same entry of the root.
     ///
     /// # Errors
     /// [`NoFile`]; a disk that does not answer is one that cannot be read.
     pub(crate) async fn find(
-        self: &Arc<Self>,
-        on: Option<Interface>,
+        &self,
+        client: IpAddr,
+        on: Option<&Interface>,
         own: Option<String>,
         name: &Name,
-    ) -> Result<Content, NoFile> {
-        let (core, name) = (Arc::clone(self), name.clone());
-        let found = self.disk.work(move || {
-            let files = core.files_on(on.as_ref());
-            files.find_named(own.as_deref(), &name)
-        });
-        let silent = |error| Err(NoFile::Unreadable(error));
-        found.await.unwrap_or_else(silent)
+    ) -> Result<(Content, Lane), NoFile> {
+        let files = self.files_on(on);
+        let lane = |own: Option<&str>, path: &str| {
+            let entry = files::entry(own, path);
+            self.disk.lane(client, files.root(), entry)
+        };
+        let mut folder = None;
+        if let Some(own) = own {
+            let (lane, files, asked) = (lane(Some(&own), ""), Arc::clone(files), own.clone());
+            let has = lane.work(move || files.has_folder(&asked)).await;
+            folder = has.map_err(NoFile::Unreadable)?.then_some(own);
+        }
+        for path in files.spellings(name) {
+            let lane = lane(folder.as_deref(), &path);
+            let (files, folder) = (Arc::clone(files), folder.clone());
+            let found = lane.work(move || files.find_for(folder.as_deref(), &path));
+            match found.await.map_err(NoFile::Unreadable)? {
+                Err(NoFile::Missing) => {}
+                found => return found.map(|content| (content, lane)),
+            }
+        }
+        Err(NoFile::Missing)
     }
 
     /// Tells whether files are served by TFTP to who asks by this interface.
@@ -385,7 +402,12 @@ pub fn choice(config: &Config) -> interfaces::Choice {
 }
 
 /// Larder's own rules of a configuration, with the programs that were found for it.
-pub fn own_rules(config: &Config, programs: Programs, http_port: Option<u16>) -> OwnRules {
+pub fn own_rules(
+    config: &Config,
+    programs: Programs,
+    http_port: Option<u16>,
+    looks: &Looks,
+) -> OwnRules {
     let root = config.root.as_deref().filter(|_| config.is_tftp);
     OwnRules {
         programs,
@@ -394,20 +416,25 @@ pub fn own_rules(config: &Config, programs: Programs, http_port: Option<u16>) ->
         script: None,
         host: None,
         styles: config.styles.clone(),
-        has_pi_files: root.is_some_and(has_pi_files),
+        has_pi_files: root.is_some_and(|root| has_pi_files(root, looks)),
         lacks_tftp: !config.is_tftp,
     }
 }
 
 /// A Raspberry Pi's ROM loads `start4.elf` or `bootcode.bin`, from a folder by its serial number or from the
-/// root.
-fn has_pi_files(root: &Path) -> bool {
+/// root. Each folder is looked at by itself: one of another disk may not answer.
+fn has_pi_files(root: &Path, looks: &Looks) -> bool {
     let has = |folder: &Path| {
         let names = ["start4.elf", "bootcode.bin", "start.elf"];
         names.iter().any(|name| folder.join(name).is_file())
     };
-    let folders = root.read_dir().into_iter().flatten().flatten();
-    has(root) || folders.into_iter().any(|folder| has(&folder.path()))
+    let list = |root: &Path| -> Vec<PathBuf> {
+        let entries = root.read_dir().into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let is_there = |folder: &Path| looks.at(folder, has).unwrap_or(false);
+    let folders = looks.at(root, list).unwrap_or_default();
+    is_there(root) || folders.iter().any(|folder| is_there(folder))
 }
 
 /// The hardware address that the kernel knows for a neighbour.
@@ -434,21 +461,25 @@ mod tests {
             is_tftp,
             ..Config::default()
         };
-        let rules = |is_tftp| own_rules(&config(is_tftp), Programs::default(), None);
+        let rules = |is_tftp| {
+            let looks = Looks::default();
+            own_rules(&config(is_tftp), Programs::default(), None, &looks)
+        };
         assert!(rules(true).has_pi_files && !rules(true).lacks_tftp);
         assert!(!rules(false).has_pi_files && rules(false).lacks_tftp);
     }
 
     #[test]
     fn pi_files_may_lie_in_a_folder_by_the_serial_number() {
+        let is_pi_root = |root: &Path| has_pi_files(root, &Looks::default());
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("9ffefdef");
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(root.path().join("snponly.efi"), "x").unwrap();
-        assert!(!has_pi_files(root.path()));
+        assert!(!is_pi_root(root.path()));
         std::fs::write(folder.join("start4.elf"), "x").unwrap();
-        assert!(has_pi_files(root.path()));
-        assert!(has_pi_files(&folder));
-        assert!(!has_pi_files(&root.path().join("gone")));
+        assert!(is_pi_root(root.path()));
+        assert!(is_pi_root(&folder));
+        assert!(!is_pi_root(&root.path().join("gone")));
     }
 }

@@ -30,6 +30,7 @@ use crate::fetch::Fetch;
 use crate::here;
 use crate::ipxe_text;
 use crate::loaders::{self, Loaders, Missing};
+use crate::look::Looks;
 use crate::menu;
 use crate::net::interfaces::{self, Found, Links};
 use crate::net::udp::{PortSocket, Purpose, explain};
@@ -123,15 +124,23 @@ impl Boot {
         raise_descriptor_limit();
         let all = interfaces::list().map_err(Error::Interfaces)?;
         let served = choice(&config).pick(&all)?;
-        let loaders = loaders::find(config.root.as_deref(), config.secure_boot);
+        let looks = Looks::default();
+        let loaders = loaders::find(config.root.as_deref(), config.secure_boot, &looks);
         let (http, notice) = open_http(&config, &served)?;
         let mut notices = awaited(&config, &all);
         notices.extend(ranges_elsewhere(&config, &served));
         notices.extend(notice);
         let sockets = open(&config, &served)?;
-        let core = Arc::new(core(config, fetch, served, &loaders, http.as_ref())?);
+        let core = Arc::new(core(
+            config,
+            fetch,
+            served,
+            (&loaders, &looks),
+            http.as_ref(),
+        )?);
         let web = Arc::new(Web::new(Arc::clone(&core)));
         notices.extend(remarks(&core));
+        notices.extend(unanswered(&looks));
         let mut handle = Handle {
             listening: Vec::new(),
             core,
@@ -332,6 +341,20 @@ fn remarks(core: &Core) -> Vec<String> {
         .collect()
 }
 
+/// Says what did not answer in time to be taken into account.
+fn unanswered(looks: &Looks) -> Vec<String> {
+    let silent = looks.silent().into_iter();
+    silent
+        .map(|path| {
+            format!(
+                "{} does not answer: its files are served once it does, boot programs and Raspberry Pi files there are \
+                 found at the next start",
+                path.display()
+            )
+        })
+        .collect()
+}
+
 /// Opens the script endpoint. Under dnsmasq's words nobody asked for it, and the same host may well run
 /// another server on its port: then the next free one does as well.
 fn open_http(
@@ -423,7 +446,7 @@ fn core(
     config: Config,
     fetch: Option<Arc<dyn Fetch>>,
     served: Vec<Found>,
-    loaders: &Loaders,
+    (loaders, looks): (&Loaders, &Looks),
     http: Option<&TcpListener>,
 ) -> Result<Core, Error> {
     let words = config.words.as_ref();
@@ -434,7 +457,7 @@ fn core(
     });
     let manner = manner.unwrap_or_default();
     let files = |root: Option<&Path>| {
-        let files = Files::new(root, loaders.paths.clone(), manner);
+        let files = Files::new(root, loaders.paths.clone(), manner, looks).map(Arc::new);
         let path = root.unwrap_or(Path::new("")).to_owned();
         files.map_err(|source| Error::Root { path, source })
     };
@@ -446,7 +469,7 @@ fn core(
     let files = files(config.root.as_deref())?;
     let bound = http.and_then(|listener| listener.local_addr().ok());
     let http_port = bound.map(|address| address.port()).or(config.http_port);
-    let own = own_rules(&config, loaders.programs.clone(), http_port);
+    let own = own_rules(&config, loaders.programs.clone(), http_port, looks);
     let menu = script_texts(&config)?;
     Ok(Core {
         links: Links::new(choice(&config), served),

@@ -5,6 +5,7 @@
 //! client made: the kernel resolves beneath the root (openat2), `..` is refused even where it would stay
 //! inside, and links out of the root are followed only into the distribution's iPXE folders.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -16,8 +17,9 @@ use bytes::Bytes;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::disk::Disk;
+use crate::disk::Lane;
 use crate::loaders;
+use crate::look::Looks;
 use crate::packet::hardware::HardwareAddress;
 
 /// Longest name that is looked at.
@@ -113,7 +115,7 @@ impl Content {
     }
 
     /// So many bytes from `offset` on; a file's are read where that holds up nobody.
-    pub(crate) async fn read(&self, disk: &Disk, offset: u64, length: usize) -> io::Result<Bytes> {
+    pub(crate) async fn read(&self, lane: &Lane, offset: u64, length: usize) -> io::Result<Bytes> {
         match self {
             Self::Memory(bytes) => {
                 let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -128,7 +130,7 @@ impl Content {
                     return Ok(bytes.into());
                 }
                 let file = Arc::clone(file);
-                let read = disk.work(move || {
+                let read = lane.work(move || {
                     file.read_exact_at(&mut bytes, offset)?;
                     Ok(Bytes::from(bytes))
                 });
@@ -173,7 +175,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Serves `root`, and boot programs by their bare names.
+    /// Serves `root`, and boot programs by their bare names. A root that does not answer is taken as it is
+    /// written, and looked for at each name.
     ///
     /// # Errors
     /// The root is not there.
@@ -181,22 +184,19 @@ impl Files {
         root: Option<&Path>,
         programs: HashMap<String, PathBuf>,
         manner: Manner,
+        looks: &Looks,
     ) -> io::Result<Self> {
         let written = root.filter(|root| root.is_absolute());
-        let root = root.map(|root| match root.canonicalize() {
+        let look = move |root: &Path| match root.canonicalize() {
             Err(_missing) if manner.may_come_later => Ok(root.to_owned()),
-            found => found,
-        });
-        let root = root.transpose()?;
-        if let Some(root) = root
-            .as_ref()
-            .filter(|root| !root.is_dir() && !manner.may_come_later)
-        {
-            return Err(io::Error::new(
+            Ok(found) if !found.is_dir() && !manner.may_come_later => Err(io::Error::new(
                 io::ErrorKind::NotADirectory,
-                root.display().to_string(),
-            ));
-        }
+                found.display().to_string(),
+            )),
+            found => found,
+        };
+        let root = root.map(|root| looks.at(root, look).unwrap_or_else(|| Ok(root.to_owned())));
+        let root = root.transpose()?;
         let known = written.into_iter().chain(root.as_deref());
         let without_slash = known.filter_map(|root| root.strip_prefix("/").ok());
         let roots = without_slash.filter(|root| *root != Path::new(""));
@@ -218,44 +218,46 @@ impl Files {
         self.find_for(None, path)
     }
 
-    /// Finds what a client's name means: as it is first, then without the machine in front, then without the
+    /// The folder that is served; an empty path if there is none.
+    pub(crate) fn root(&self) -> &Path {
+        self.root.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// What a client's name may mean, best first: as it is, then without the machine in front, then without the
     /// root's own path, which clients of other servers write in front.
-    ///
-    /// # Errors
-    /// [`NoFile`].
-    pub fn find_named(&self, own: Option<&str>, name: &Name) -> Result<Content, NoFile> {
+    pub(crate) fn spellings(&self, name: &Name) -> Vec<String> {
         let below = self.roots.iter().find_map(|root| {
             let rest = Path::new(&name.literal).strip_prefix(root).ok()?;
             rest.to_str().filter(|rest| !rest.is_empty())
         });
         let bare = (name.path != name.literal).then_some(name.path.as_str());
-        let others = bare.into_iter().chain(below);
-        others.fold(
-            self.find_for(own, &name.literal),
-            |found, other| match found {
-                Err(NoFile::Missing) => self.find_for(own, other),
-                found => found,
-            },
-        )
+        let all = [Some(name.literal.as_str()), bare, below];
+        let all = all.into_iter().flatten();
+        all.map(|path| self.spelled(path).into_owned()).collect()
     }
 
-    /// The same, for a client that has this folder of the root for its own; if there is no such folder, it
-    /// has the whole root as others do (dnsmasq's `tftp-unique-root`).
+    fn spelled<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        if self.manner.is_lowercase {
+            path.to_ascii_lowercase().into()
+        } else {
+            path.into()
+        }
+    }
+
+    /// Tells whether the root has a folder of this name; a client without one has the whole root as others do
+    /// (dnsmasq's `tftp-unique-root`).
+    pub(crate) fn has_folder(&self, name: &str) -> bool {
+        let root = self.root.as_deref();
+        root.is_some_and(|root| root.join(name).is_dir())
+    }
+
+    /// The same as [`Self::find`], below this folder of the root, if one is given.
     ///
     /// # Errors
     /// [`NoFile`].
     pub fn find_for(&self, own: Option<&str>, path: &str) -> Result<Content, NoFile> {
-        let lower = path.to_ascii_lowercase();
-        let path = if self.manner.is_lowercase {
-            lower.as_str()
-        } else {
-            path
-        };
-        let own = own.filter(|own| {
-            let root = self.root.as_deref();
-            root.is_some_and(|root| root.join(own).is_dir())
-        });
-        match self.find_exactly(own, path) {
+        let path = self.spelled(path);
+        match self.find_exactly(own, &path) {
             Err(NoFile::Missing) => {
                 let bare = path.strip_suffix(".0").ok_or(NoFile::Missing)?;
                 self.find_exactly(own, bare)
@@ -319,6 +321,13 @@ impl Files {
     }
 }
 
+/// The root's entry that a path leads through: what is below another one may be on another disk. A name that
+/// ends in `.0` stands for the one without it too.
+pub(crate) fn entry<'p>(own: Option<&'p str>, path: &'p str) -> &'p str {
+    let first = own.or_else(|| path.split('/').next()).unwrap_or(path);
+    first.strip_suffix(".0").unwrap_or(first)
+}
+
 /// Opens `path` beneath `root`. Links are followed as long as they stay inside, absolute ones too, or lead
 /// to a boot program of the distribution.
 fn beneath(root: &Path, path: &str) -> Result<File, NoFile> {
@@ -360,187 +369,5 @@ fn through_link(root: &Path, path: &str) -> Result<File, NoFile> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cleaned(name: &[u8]) -> Option<String> {
-        clean(name).ok().map(|name| name.path)
-    }
-
-    fn text(content: Result<Content, NoFile>) -> Result<Vec<u8>, String> {
-        match content.map_err(|error| error.to_string())? {
-            Content::Memory(bytes) => Ok(bytes.to_vec()),
-            Content::File(file, length) => {
-                let mut bytes = vec![0; length as usize];
-                file.read_exact_at(&mut bytes, 0).unwrap();
-                Ok(bytes)
-            }
-        }
-    }
-
-    #[test]
-    fn names_are_made_safe() {
-        assert_eq!(cleaned(b"undionly.kpxe").as_deref(), Some("undionly.kpxe"));
-        assert_eq!(cleaned(b"//a\\b.efi\xff").as_deref(), Some("a/b.efi"));
-        assert_eq!(cleaned(b"a/./b"), Some("a/b".to_owned()));
-        for wrong in [
-            &b".."[..],
-            b"a/../b",
-            b"..\\x",
-            b"",
-            b"/",
-            b"a\0b",
-            b"a\nb",
-            b"\xff\xfe",
-            b"\xc3\x28x",
-        ] {
-            assert_eq!(cleaned(wrong), None, "{wrong:?}");
-        }
-        assert_eq!(cleaned(&[b'x'; 600]), None);
-    }
-
-    #[test]
-    fn a_leading_hardware_address_names_the_machine() {
-        let name = clean(b"52:54:00:77:00:20/snponly.efi").unwrap();
-        assert_eq!(name.machine.unwrap().to_string(), "52:54:00:77:00:20");
-        assert_eq!(name.path, "snponly.efi");
-        assert_eq!(clean(b"52:54:00:77:00:20").unwrap().machine, None);
-    }
-
-    #[test]
-    fn files_of_the_root_go_before_programs_and_dot_zero_is_an_alias() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.kpxe"), "root").unwrap();
-        let elsewhere = tempfile::tempdir().unwrap();
-        let program = elsewhere.path().join("b.efi");
-        std::fs::write(&program, "program").unwrap();
-        let programs = [("a.kpxe", &program), ("b.efi", &program)]
-            .map(|(name, path)| (name.to_owned(), path.clone()));
-        let files = Files::new(Some(folder.path()), programs.into(), Manner::default()).unwrap();
-        assert_eq!(text(files.find("a.kpxe")), Ok(b"root".to_vec()));
-        assert_eq!(text(files.find("a.kpxe.0")), Ok(b"root".to_vec()));
-        assert_eq!(text(files.find("b.efi")), Ok(b"program".to_vec()));
-        assert_eq!(text(files.find("c")), Err("file not found".to_owned()));
-        let long = files.find(&"c".repeat(300));
-        assert_eq!(text(long), Err("file not found".to_owned()));
-    }
-
-    #[test]
-    fn names_are_taken_as_they_are_before_anything_is_taken_off() {
-        let folder = tempfile::tempdir().unwrap();
-        let own = "52:54:00:77:00:20";
-        std::fs::create_dir(folder.path().join(own)).unwrap();
-        for name in ["all", "52:54:00:77:00:20/grub.cfg"] {
-            std::fs::write(folder.path().join(name), name).unwrap();
-        }
-        let files = Files::new(Some(folder.path()), HashMap::new(), Manner::default()).unwrap();
-        let of = |name: &str| text(files.find_named(None, &clean(name.as_bytes()).unwrap()));
-        assert_eq!(
-            of(&format!("{own}/grub.cfg")),
-            Ok(format!("{own}/grub.cfg").into())
-        );
-        assert_eq!(of(&format!("{own}/all")), Ok(b"all".to_vec()));
-        let root = folder.path().display();
-        assert_eq!(of(&format!("{root}/all")), Ok(b"all".to_vec()));
-        assert_eq!(
-            of(&format!("{root}/{own}/grub.cfg")),
-            Ok(format!("{own}/grub.cfg").into())
-        );
-        assert!(of(&format!("{root}x/all")).is_err() && of("/etc/passwd").is_err());
-    }
-
-    #[test]
-    fn a_root_that_is_missing_may_come_later() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("later");
-        let manner = Manner {
-            may_come_later: true,
-            ..Manner::default()
-        };
-        assert!(Files::new(Some(&root), HashMap::new(), Manner::default()).is_err());
-        let files = Files::new(Some(&root), HashMap::new(), manner).unwrap();
-        assert!(matches!(files.find("x"), Err(NoFile::Missing)));
-        std::fs::create_dir(&root).unwrap();
-        std::fs::write(root.join("x"), "x").unwrap();
-        assert_eq!(text(files.find("x")), Ok(b"x".to_vec()));
-    }
-
-    #[test]
-    fn links_stay_inside_and_folders_are_no_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let outside = tempfile::tempdir().unwrap();
-        let secret = outside.path().join("secret");
-        std::fs::write(&secret, "secret").unwrap();
-        std::fs::write(folder.path().join("real"), "real").unwrap();
-        std::fs::create_dir(folder.path().join("sub")).unwrap();
-        let link = |from: &Path, name: &str| {
-            std::os::unix::fs::symlink(from, folder.path().join(name)).unwrap();
-        };
-        link(Path::new("real"), "relative");
-        link(
-            &folder.path().canonicalize().unwrap().join("real"),
-            "absolute",
-        );
-        link(&secret, "out");
-        link(outside.path(), "outside");
-        let files = Files::new(Some(folder.path()), HashMap::new(), Manner::default()).unwrap();
-        assert_eq!(text(files.find("relative")), Ok(b"real".to_vec()));
-        assert_eq!(text(files.find("absolute")), Ok(b"real".to_vec()));
-        assert!(matches!(files.find("out"), Err(NoFile::LinkOut { .. })));
-        assert!(matches!(
-            files.find("outside/secret"),
-            Err(NoFile::LinkOut { .. })
-        ));
-        assert!(matches!(files.find("sub"), Err(NoFile::NotAFile)));
-    }
-
-    #[test]
-    fn transfers_of_one_file_share_one_descriptor() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("x"), "x").unwrap();
-        let files = Files::new(Some(folder.path()), HashMap::new(), Manner::default()).unwrap();
-        let (first, second) = (files.find("x").unwrap(), files.find("x").unwrap());
-        let (Content::File(first, _), Content::File(second, _)) = (first, second) else {
-            panic!("in memory")
-        };
-        assert!(Arc::ptr_eq(&first, &second));
-    }
-
-    #[test]
-    fn a_client_with_a_folder_of_its_own_gets_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("10.0.0.9")).unwrap();
-        for name in ["all", "10.0.0.9/own"] {
-            std::fs::write(folder.path().join(name), name).unwrap();
-        }
-        let files = Files::new(Some(folder.path()), HashMap::new(), Manner::default()).unwrap();
-        let of = |own, name| text(files.find_for(own, name));
-        let missing = Err("file not found".to_owned());
-        assert_eq!(of(Some("10.0.0.9"), "own"), Ok(b"10.0.0.9/own".to_vec()));
-        assert_eq!(of(Some("10.0.0.9"), "own.0"), Ok(b"10.0.0.9/own".to_vec()));
-        assert_eq!(of(Some("10.0.0.9"), "all"), missing);
-        assert_eq!(of(Some("10.0.0.8"), "all"), Ok(b"all".to_vec()));
-        assert_eq!(of(None, "own"), missing);
-    }
-
-    #[test]
-    fn of_the_root_only_permitted_files_are_served_where_that_is_asked_for() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("x");
-        std::fs::write(&file, "x").unwrap();
-        let manner = Manner {
-            is_secure: true,
-            ..Manner::default()
-        };
-        let files = Files::new(Some(folder.path()), HashMap::new(), manner).unwrap();
-        assert_eq!(text(files.find("x")), Ok(b"x".to_vec()), "one's own file");
-        if rustix::process::geteuid().is_root() {
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-            assert!(matches!(files.find("x"), Err(NoFile::Private)));
-        } else {
-            let others = Files::new(Some(Path::new("/etc")), HashMap::new(), manner).unwrap();
-            assert!(matches!(others.find("passwd"), Err(NoFile::Private)));
-        }
-    }
-}
+#[path = "files_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::files::{self, Content, Name, NoFile};
 use super::packet::{self, ErrorCode, Incoming, ReadRequest};
 use super::transfer::{Bounds, End, Step, Transfer, settle};
-use crate::disk::Disk;
+use crate::disk::Lane;
 use crate::net::udp::{self, PortSocket, Way};
 use crate::packet::hardware::HardwareAddress;
 use crate::serve::core::Core;
@@ -320,8 +321,13 @@ async fn content(
     name: &Name,
     machine: Option<HardwareAddress>,
     way: Way,
-) -> Result<Content, NoFile> {
-    let client = *way.from.ip();
+) -> Result<(Content, Lane), NoFile> {
+    let client = IpAddr::V4(*way.from.ip());
+    // What is in memory waits for no disk.
+    let in_memory = |bytes| {
+        let lane = core.disk.lane(client, Path::new(""), "");
+        (Content::Memory(bytes), lane)
+    };
     let bare = name.path.strip_suffix(".0").unwrap_or(&name.path);
     if let Some(url) = core
         .config
@@ -332,17 +338,17 @@ async fn content(
         return core
             .fetch(url)
             .await
-            .map(Content::Memory)
+            .map(in_memory)
             .map_err(NoFile::Unreadable);
     }
-    let own = core.own_folder(machine, IpAddr::V4(client));
+    let own = core.own_folder(machine, client);
     let on = core.interface(way.interface);
-    match core.find(on, own, name).await {
+    match core.find(client, on.as_ref(), own, name).await {
         Err(NoFile::Missing) => {
             let script = core
-                .generated(bare, machine, IpAddr::V4(client))
+                .generated(bare, machine, client)
                 .ok_or(NoFile::Missing)?;
-            Ok(Content::Memory(script.into()))
+            Ok(in_memory(script.into()))
         }
         found => found,
     }
@@ -358,7 +364,7 @@ struct Outcome {
 async fn transfer(
     core: &Core,
     shared: Arc<PortSocket>,
-    content: Content,
+    file: (Content, Lane),
     request: &ReadRequest,
     mut line: Line,
 ) -> std::io::Result<Outcome> {
@@ -369,17 +375,16 @@ async fn transfer(
         mtu,
         has_block_size: core.config.tftp.has_block_size,
     };
-    let (terms, agreed) = settle(&request.options, content.length(), bounds);
+    let (terms, agreed) = settle(&request.options, file.0.length(), bounds);
     let source = core.source(way);
     let mut port = if core.config.tftp.is_single_port {
         Port::Shared(shared, source, line.mail)
     } else {
         Port::Own(open(core, source).await?)
     };
-    let mut transfer = Transfer::new(content.length(), terms, &agreed);
+    let mut transfer = Transfer::new(file.0.length(), terms, &agreed);
     let told = || line.heard.told(core);
-    let file = (&content, &core.disk);
-    let end = converse(&mut port, way, (&mut transfer, file), &line.again, told).await;
+    let end = converse(&mut port, way, (&mut transfer, &file), &line.again, told).await;
     if end == End::Unreadable {
         let text = packet::error(ErrorCode::Other, "the file cannot be read");
         port.send(&text, way).await?;
@@ -462,7 +467,7 @@ impl Port {
 async fn converse(
     port: &mut Port,
     way: Way,
-    (transfer, (content, disk)): (&mut Transfer, (&Content, &Disk)),
+    (transfer, (content, lane)): (&mut Transfer, &(Content, Lane)),
     again: &Notify,
     mut told: impl FnMut(),
 ) -> End {
@@ -473,7 +478,7 @@ async fn converse(
         match step {
             Step::End(end) => return end,
             Step::Read(span) => {
-                let read = content.read(disk, span.offset, span.length).await;
+                let read = content.read(lane, span.offset, span.length).await;
                 step = transfer.read(span, read);
                 continue;
             }

@@ -12,6 +12,7 @@ use larder_boot::explain::{Asked, explain};
 use larder_boot::export::{Format, export};
 use larder_boot::ipxe_text::{self, Unfit};
 use larder_boot::loaders::SecureBoot;
+use larder_boot::look::Looks;
 use larder_boot::menu::{Entry, SECONDS_MAX};
 use larder_boot::net::interfaces;
 use larder_boot::packet::architecture::Architecture;
@@ -402,11 +403,12 @@ impl Signals {
 
 /// The rules as `serve` would have them, without opening a socket.
 fn rules(config: &Config) -> Rules {
-    let programs = loaders::find(config.root.as_deref(), config.secure_boot).programs;
+    let looks = Looks::default();
+    let programs = loaders::find(config.root.as_deref(), config.secure_boot, &looks).programs;
     let http_port = config.http.map(|address| address.port());
     Rules {
         words: config.words.clone(),
-        own: own_rules(config, programs, http_port),
+        own: own_rules(config, programs, http_port, &looks),
     }
 }
 

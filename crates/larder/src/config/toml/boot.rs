@@ -6,6 +6,7 @@ use std::path::Path;
 
 use larder_boot::ipxe_text::{self, Unfit};
 use larder_boot::loaders::{self, SecureBoot};
+use larder_boot::look::Looks;
 use larder_boot::menu::SECONDS_MAX;
 use larder_boot::net::interfaces;
 use larder_boot::packet::hardware::HardwareAddress;
@@ -27,8 +28,9 @@ pub(super) fn read(section: &mut Section<'_>, folder: &Path, boot: &mut Boot) {
         values::list(values::text),
     );
     interfaces_here(section);
+    let looks = Looks::default();
     section.set("root", &mut boot.root, values::optional_path(folder));
-    root_here(section, boot.root.as_deref(), enabled);
+    root_here(section, boot.root.as_deref(), enabled, &looks);
     section.set("http", &mut boot.http, listen::address);
     section.set("next", &mut boot.next, optional(ipxe_text::script_url));
     let sockets = [("udp", false), ("packet", true)];
@@ -50,7 +52,7 @@ pub(super) fn read(section: &mut Section<'_>, folder: &Path, boot: &mut Boot) {
     if let Some(entries) = section.tables("menu", menu_entry) {
         boot.menu = entries;
     }
-    files_here(section, boot);
+    files_here(section, boot, &looks);
     if let Some(machines) = section.tables("machine", machine) {
         boot.machines = distinct(section, machines);
     }
@@ -103,7 +105,7 @@ fn interfaces_here(section: &mut Section<'_>) {
             ),
             Some(found) if found.interface.address.is_unspecified() => {
                 Problem::warning(format!("interface `{name}` has no IPv4 address"))
-                    .mend("give it one: larder does not start without")
+                    .mend(format!("set it up (ip link set {name} up), and give it one if it has none: larder does not start without"))
             }
             Some(found) if found.is_loopback => Problem::note(format!(
                 "no machine can boot from `{name}`, this host's loopback"
@@ -120,14 +122,20 @@ fn interfaces_here(section: &mut Section<'_>) {
 }
 
 /// Says that the root cannot be served; an error where `serve` would end with it.
-fn root_here(section: &mut Section<'_>, root: Option<&Path>, enabled: bool) {
+fn root_here(section: &mut Section<'_>, root: Option<&Path>, enabled: bool, looks: &Looks) {
     let (Some(node), Some(root)) = (section.get("root"), root) else {
         return;
     };
     let shown = root.display();
-    let reason = match root.read_dir() {
-        Ok(_) => return,
-        Err(error) => format!("the boot root {shown} cannot be read: {error}"),
+    let error = match looks.at(root, |root| root.read_dir().map(drop)) {
+        Some(Ok(())) => return,
+        Some(Err(error)) => error,
+        None => {
+            let problem = Problem::warning(format!("the boot root {shown} does not answer"));
+            let mend = "see to its disk or server; larder starts, and serves its files once they can be read";
+            section.problem(problem.at(&node.place).mend(mend));
+            return;
+        }
     };
     let severity = if enabled {
         Severity::Error
@@ -136,7 +144,7 @@ fn root_here(section: &mut Section<'_>, root: Option<&Path>, enabled: bool) {
     };
     let problem = Problem {
         severity,
-        ..Problem::error(reason)
+        ..Problem::error(format!("the boot root {shown} cannot be read: {error}"))
     };
     let mend = "name a folder that is there, or \"\" to serve the distribution's iPXE alone";
     section.problem(problem.at(&node.place).mend(mend));
@@ -226,16 +234,18 @@ fn distinct(
 }
 
 /// Says which files of menu entries are not there to be fetched. A warning: they may come later.
-fn files_here(section: &mut Section<'_>, boot: &Boot) {
+fn files_here(section: &mut Section<'_>, boot: &Boot, looks: &Looks) {
     let chain = if boot.secure_boot {
         SecureBoot::Shim
     } else {
         SecureBoot::default()
     };
-    let programs = loaders::find(boot.root.as_deref(), chain).paths;
+    let programs = loaders::find(boot.root.as_deref(), chain, looks).paths;
     let is_here = |name: &str| {
-        let root = boot.root.as_ref();
-        programs.contains_key(name) || root.is_some_and(|root| root.join(name).is_file())
+        let there = boot.root.as_ref().map(|root| root.join(name));
+        // Of a file that does not answer nobody knows.
+        programs.contains_key(name)
+            || there.is_some_and(|path| looks.at(&path, Path::is_file).unwrap_or(true))
     };
     let files = |entry: &mut Section<'_>, _: &Place| {
         let mut missing = Vec::new();
