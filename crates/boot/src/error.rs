@@ -22,9 +22,7 @@ pub enum Error {
         known: String,
     },
     /// An interface is down or has no IPv4 address, so that no broadcast would arrive on it.
-    #[error(
-        "interface {name} is down or has no IPv4 address: set it up (ip link set {name} up) and give it one (ip address add … dev {name})"
-    )]
+    #[error("interface {name} is down or has no IPv4 address: {}", to_set_up(name))]
     NoAddress {
         /// The interface.
         name: String,
@@ -88,4 +86,11 @@ pub enum Error {
         /// Why.
         unfit: Unfit,
     },
+}
+
+/// How an interface gets ready to be served.
+pub(crate) fn to_set_up(name: &str) -> String {
+    format!(
+        "set it up (ip link set {name} up), and give it one if it has none (ip address add … dev {name})"
+    )
 }

@@ -71,6 +71,51 @@ def nobody():
         return found(lab, ['no-main-server'])
 
 
+def known_machines_only():
+    """A main server that knows its machines says nothing to the doctor's: that one of them has booted shows it."""
+    mac = '52:54:00:77:02:01'
+    with Lab() as lab:
+        lab.spawn('main', 'dnsmasq', '-k', '--port=0', '--conf-file=/dev/null', '--user=root', '--leasefile-ro',
+                  '--dhcp-leasefile=/dev/null', '--pid-file=', '--dhcp-range=10.77.0.0,static,255.255.255.0',
+                  '--dhcp-host=%s,10.77.0.10' % mac)
+        lab.wait_for_port('main', 67)
+        lab.larder()
+        why = found(lab, ['no-main-server'])
+        if why:
+            return why
+        lab.inside('cli', 'ip', 'link', 'set', 'e0', 'down')
+        lab.inside('cli', 'ip', 'link', 'set', 'e0', 'address', mac)
+        lab.inside('cli', 'ip', 'link', 'set', 'e0', 'up')
+        leased = lab.inside('cli', 'busybox', 'udhcpc', '-n', '-q', '-f', '-t', '15', '-i', 'e0', '-s', '/bin/true',
+                            '-V', 'PXEClient:Arch:00000:UNDI:002001', '-x', '0x5d:0000', '-x', '0x5e:010201')
+        lab.inside('cli', 'ip', 'addr', 'add', '10.77.0.10/24', 'dev', 'e0')
+        loaded = lab.inside('cli', 'curl', '-s', '-o', '/dev/null', 'tftp://%s/undionly.kpxe' % SERVER)
+        if loaded.returncode:
+            return 'the program was not loaded: %s %s' % (loaded.stderr, leased.stderr)
+        return found(lab, [])
+
+
+def down():
+    """A link that is down though it has its address is to be set up: giving it another is no help."""
+    with Lab() as lab:
+        lab.inside('pxe', 'ip', 'link', 'set', 'e0', 'down')
+        told = lab.inside('pxe', LARDER, 'boot', 'doctor', '--interface', 'e0', '--wait', '1')
+        return None if 'ip link set e0 up' in told.stdout else told.stdout + told.stderr
+
+
+def utf_16():
+    """A file that an editor saved as UTF-16 is named as that."""
+    with Lab() as lab:
+        with open(lab.path('dnsmasq.conf'), 'wb') as file:
+            file.write('port=0\n'.encode('utf-16'))
+        with open(lab.path('all.conf'), 'w') as file:
+            file.write('conf-file=%s\n' % lab.path('dnsmasq.conf'))
+        for name in ('dnsmasq.conf', 'all.conf'):
+            told = lab.inside('pxe', LARDER, 'boot', 'doctor', '--dnsmasq-conf', lab.path(name), '--wait', '1')
+            if told.returncode != 2 or 'the file is UTF-16' not in told.stderr:
+                return 'exit %d: %s' % (told.returncode, told.stdout + told.stderr)
+
+
 stories = Stories()
 stories.tell('healthy', staged([], nothing))
 stories.tell('no-main-server', nobody)
@@ -81,4 +126,7 @@ stories.tell('tftp-blocked', staged(['tftp-blocked'], blocked))
 stories.tell('missing-loader', staged(['missing-loader'], nothing, before='cp /usr/lib/ipxe/undionly.kpxe /tmp/larder-bios.$$ && mount -t tmpfs none /usr/lib/ipxe && mount -t tmpfs none /boot && mv /tmp/larder-bios.$$ /usr/lib/ipxe/undionly.kpxe &&'))
 stories.tell('no-pxedhcp', staged(['no-pxedhcp'], nothing, main=['opt 0xaf b00101']))
 stories.tell('interface-without-address', staged(['interface-without-address'], lambda lab: lab.inside('pxe', 'ip', 'addr', 'flush', 'dev', 'e0'), '--interface', 'e0'))
+stories.tell('link-that-is-down', down)
+stories.tell('known-machines-only', known_machines_only)
+stories.tell('utf-16', utf_16)
 stories.end()

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub use self::probe::Server;
 use crate::config::{Config, SocketKind};
-use crate::error::Error;
+use crate::error::{Error, to_set_up};
 use crate::loaders;
 use crate::look::Looks;
 use crate::net::interfaces::{self, Found};
@@ -70,12 +70,13 @@ pub async fn examine(config: &Config, wait: Duration) -> Result<Report, Error> {
         servers.extend(answered);
         findings.extend(tftp(found).await);
     }
-    findings.extend(without_main(&served, &servers, config.socket));
     let port = config.http.map(|address| address.port());
     let running = match port {
         Some(port) => running_machines(port).await,
         None => None,
     };
+    let booted = booted(running.as_deref().unwrap_or_default());
+    findings.extend(without_main(&served, &servers, config.socket, booted));
     let addresses: Vec<Ipv4Addr> = served.iter().map(|found| found.interface.address).collect();
     let remarks = remarks(config, &addresses);
     let is_hidden = remarks.iter().any(|told| told.id == "scripts-unreachable");
@@ -99,31 +100,31 @@ pub async fn examine(config: &Config, wait: Duration) -> Result<Report, Error> {
 
 /// Interfaces that cannot be served.
 fn addresses(config: &Config, all: &[Found]) -> Vec<Finding> {
-    let finding = |name: &str, detail: String| Finding {
+    let finding = |name: &str, detail: String, mend: String| Finding {
         id: "interface-without-address",
         is_problem: true,
         interface: Some(name.to_owned()),
         detail,
-        mend: format!(
-            "give it an address (ip address add … dev {name}): without one the kernel drops broadcasts"
-        ),
+        mend,
     };
     let mut findings = Vec::new();
     for name in &config.interfaces {
-        let detail = match interfaces::presence(name, all) {
+        let (detail, mend) = match interfaces::presence(name, all) {
             Ok(()) => continue,
-            Err(Error::NoAddress { .. }) => {
-                format!("interface {name} is down or has no IPv4 address")
-            }
-            Err(_) => format!("there is no interface {name}"),
+            Err(Error::NoSuchInterface { known, .. }) => (
+                format!("there is no interface {name}"),
+                format!("name one that is there: {known}"),
+            ),
+            Err(_) => (
+                format!("interface {name} is down or has no IPv4 address"),
+                to_set_up(name) + ": without one the kernel drops broadcasts",
+            ),
         };
-        findings.push(finding(name, detail));
+        findings.push(finding(name, detail, mend));
     }
     if findings.is_empty() && choice(config).pick(all).is_err() {
-        findings.push(finding(
-            "eth0",
-            "no interface with an IPv4 address is there to serve".to_owned(),
-        ));
+        let detail = "no interface with an IPv4 address is there to serve".to_owned();
+        findings.push(finding("eth0", detail, to_set_up("eth0")));
     }
     findings
 }
@@ -146,7 +147,7 @@ fn remarks(config: &Config, addresses: &[Ipv4Addr]) -> Vec<Finding> {
     review(config, site).into_iter().map(finding).collect()
 }
 
-/// Kinds of firmware that nothing can be served to.
+/// Kinds of firmware that nothing can be served to, and what of the root does not answer.
 fn programs(config: &Config) -> Vec<Finding> {
     let looks = Looks::default();
     let missing = loaders::find(config.root.as_deref(), config.secure_boot, &looks).missing;
@@ -232,8 +233,14 @@ fn judge(interface: &str, servers: &[Server], own: &BTreeSet<Ipv4Addr>) -> Vec<F
 
 /// Links without a DHCP server that gives addresses. Where no served link has one, nothing will boot; where one
 /// has, the others may be links without machines. One on this very host (`boot.socket = "packet"`) does not
-/// hear what its own host sends, as a rule.
-fn without_main(served: &[Found], servers: &[Server], socket: SocketKind) -> Vec<Finding> {
+/// hear what its own host sends, as a rule. And a server that gives addresses to machines that it knows, or
+/// beyond a relay, says nothing to one that is made up: a machine that has booted shows that there is one.
+fn without_main(
+    served: &[Found],
+    servers: &[Server],
+    socket: SocketKind,
+    booted: Option<&str>,
+) -> Vec<Finding> {
     let is_main = |server: &&Server| !server.is_proxy;
     let is_anywhere = servers.iter().any(|server| is_main(&server));
     let names = served.iter().map(|found| &found.interface.name);
@@ -241,14 +248,33 @@ fn without_main(served: &[Found], servers: &[Server], socket: SocketKind) -> Vec
         let mut main = servers.iter().filter(is_main);
         !main.any(|server| server.interface == **name)
     });
-    let finding = |name: &String| Finding {
+    let booted_here = booted.map(|mac| format!("; {mac} has booted from here, so that it got one"));
+    let booted_here = booted_here.unwrap_or_default();
+    let finding = |name: &String| {
+        Finding {
         id: "no-main-server",
-        is_problem: !is_anywhere && socket == SocketKind::Udp,
+        is_problem: !is_anywhere && socket == SocketKind::Udp && booted.is_none(),
         interface: Some(name.clone()),
-        detail: format!("no DHCP server gave an address on {name}"),
-        mend: "machines need one: larder gives no leases".to_owned(),
+        detail: format!("no DHCP server gave a made-up machine an address on {name}{booted_here}"),
+        mend: "machines need one: larder gives no leases. One that knows its machines (reservations alone), whose \
+               addresses are used up, or that is behind a relay does not show here: it does once a machine has booted \
+               from a larder that runs"
+            .to_owned(),
+    }
     };
     without.map(finding).collect()
+}
+
+/// A machine that a running larder offered files to and that came for one: it got an address from somebody.
+/// Who only fetches a script may have any address, as an operator who tries it has.
+fn booted(machines: &[serde_json::Value]) -> Option<&str> {
+    let has_booted = |machine: &&serde_json::Value| {
+        let events = machine["events"].as_array().into_iter().flatten();
+        let mut steps = events.filter_map(|event| event["step"].as_str());
+        let came = ["boot-server", "probe", "tftp", "script", "http"];
+        steps.any(|step| step == "offer") && steps.any(|step| came.contains(&step))
+    };
+    machines.iter().find(has_booted)?["mac"].as_str()
 }
 
 /// Tells whether TFTP requests reach this host's port 69, if anything listens there.
@@ -351,6 +377,22 @@ mod tests {
         }
     }
 
+    fn link(name: &str, address: Ipv4Addr) -> Found {
+        Found {
+            interface: Interface {
+                name: name.into(),
+                index: 1,
+                address,
+                mask: Ipv4Addr::new(255, 255, 255, 0),
+                networks: Vec::new(),
+                mtu: 1500,
+            },
+            v6: Vec::new(),
+            link: None,
+            is_loopback: false,
+        }
+    }
+
     fn ids(servers: &[Server]) -> Vec<&'static str> {
         let own = BTreeSet::from([Ipv4Addr::new(10, 0, 0, 2)]);
         judge("e0", servers, &own)
@@ -392,22 +434,10 @@ mod tests {
 
     #[test]
     fn a_host_without_any_main_server_is_ill_and_one_link_without_is_not() {
-        let link = |name: &str| Found {
-            interface: Interface {
-                name: name.into(),
-                index: 1,
-                address: Ipv4Addr::new(10, 0, 0, 2),
-                mask: Ipv4Addr::new(255, 255, 255, 0),
-                networks: Vec::new(),
-                mtu: 1500,
-            },
-            v6: Vec::new(),
-            link: None,
-            is_loopback: false,
-        };
-        let links = [link("e0"), link("e1")];
+        let own = Ipv4Addr::new(10, 0, 0, 2);
+        let links = [link("e0", own), link("e1", own)];
         let found = |servers: &[Server], socket| -> Vec<(String, bool)> {
-            let findings = without_main(&links, servers, socket).into_iter();
+            let findings = without_main(&links, servers, socket, None).into_iter();
             let told = findings.map(|found| (found.interface.unwrap(), found.is_problem));
             told.collect()
         };
@@ -421,9 +451,43 @@ mod tests {
             found(std::slice::from_ref(&own), SocketKind::Udp),
             both(true)
         );
+        let booted = without_main(&links, &[], SocketKind::Udp, Some("52:54:00:77:00:20"));
+        assert!(booted.iter().all(|remark| !remark.is_problem));
+        assert!(booted[0].detail.contains("52:54:00:77:00:20 has booted"));
         assert_eq!(found(&[own], SocketKind::Packet), both(false));
         let one = found(&[server(1)], SocketKind::Udp);
         assert_eq!(one, [("e1".into(), false)]);
+    }
+
+    #[test]
+    fn a_machine_has_booted_that_came_for_what_it_was_offered() {
+        let machine = |steps: &[&str]| {
+            let events = steps.iter().map(|step| serde_json::json!({"step": step}));
+            let events: Vec<_> = events.collect();
+            serde_json::json!({"mac": "52:54:00:77:00:20", "events": events})
+        };
+        for (steps, has_booted) in [
+            (&["offer", "tftp"][..], true),
+            (&["offer", "boot-server"], true),
+            (&["offer", "offer", "silence"], false),
+            (&["script", "http"], false),
+            (&["http", "offer", "unfollowed"], false),
+            (&[], false),
+        ] {
+            assert_eq!(booted(&[machine(steps)]).is_some(), has_booted, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_down_is_to_be_set_up() {
+        let config = Config {
+            interfaces: vec!["e0".to_owned(), "nope".to_owned()],
+            ..Config::default()
+        };
+        let down = link("e0", Ipv4Addr::UNSPECIFIED);
+        let found = addresses(&config, &[down]);
+        assert!(found[0].mend.contains("ip link set e0 up"), "{found:?}");
+        assert_eq!(found[1].mend, "name one that is there: e0");
     }
 
     #[test]

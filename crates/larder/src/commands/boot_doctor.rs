@@ -10,8 +10,14 @@ use larder_boot::doctor::{Report, examine};
 use super::boot::BootArgs;
 use crate::output::{self, FAILED, Failure};
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 nothing stands in the way, 1 failed or something does, 2 usage or configuration. Remarks leave it at 0.
+That no DHCP server gives addresses is a remark as soon as a machine has booted from a larder that runs here: servers
+that know their machines, and those behind relays, do not answer a made-up one.";
+
 /// The words of `larder boot doctor`.
 #[derive(clap::Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
@@ -58,9 +64,10 @@ fn written(report: &Report) -> String {
         );
     }
     for finding in &report.findings {
+        let remark = if finding.is_problem { "" } else { " (remark)" };
         let _infallible = writeln!(
             text,
-            "{}: {}\n  {}",
+            "{}{remark}: {}\n  {}",
             finding.id, finding.detail, finding.mend
         );
     }
