@@ -194,4 +194,7 @@ class Stories:
 
     def end(self):
         print('%d passed, %d failed, %d skipped' % (self.passed, self.failed, self.skipped))
-        sys.exit(1 if self.failed else 0)
+        told = self.passed + self.failed + self.skipped
+        if not told:
+            print('no story was told' + (': there is none of ' + ' '.join(self.wanted) if self.wanted else ''))
+        sys.exit(1 if self.failed or not told else 0)
