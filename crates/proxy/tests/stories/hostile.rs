@@ -134,11 +134,11 @@ async fn no_request_hides_in_the_body_of_another() {
     }));
     for (name, rest) in cases {
         let text = format!("POST http://O/a HTTP/1.1\r\nHost: O\r\n{rest}");
-        let before = origin.heads().len();
         let seen = seen(&rig, &origin, &filled(&text, &origin)).await;
-        let heads = origin.heads();
-        let hidden = heads[before..].iter().any(|head| head.contains("/hidden"));
-        if hidden || seen.statuses.len() > 1 || seen.requests > 1 {
+        // The origin may see the head of one that was refused while the next is made: it is the hidden
+        // one that must not come, then or ever.
+        let hidden = origin.heads().iter().any(|head| head.contains("/hidden"));
+        if hidden || seen.statuses.len() > 1 {
             wrong.push(format!("{name}: {seen:?}, hidden request: {hidden}"));
         }
         if !is_well(&rig, &origin).await {
@@ -167,10 +167,13 @@ async fn a_body_that_is_not_well_chunked_has_no_success() {
         let seen = seen_waiting(&rig, &origin, &bytes).await;
         // The fields of a trailer are dropped, whatever they say (RFC 9110 §6.5.1).
         let is_dropped = *name == "trailer names the framing";
-        if !is_dropped && (!is_as_wanted(AtMostOnce, &seen) || seen.statuses.contains(&200)) {
+        let is_refused = seen.statuses.len() <= 1 && seen.statuses.iter().all(|s| *s >= 400);
+        if !is_dropped && !is_refused {
             wrong.push(format!("{name}: {seen:?}"));
         }
     }
+    // The origin may see the head of one that was refused while the next is made.
+    assert!(origin.requests() <= CHUNKS.len());
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
